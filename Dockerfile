@@ -1,0 +1,21 @@
+# A PyTorch (or NeMo) image with Python 3.11 or 3.12; --build-arg BASE_IMAGE=... takes another one.
+ARG BASE_IMAGE=pytorch/pytorch:2.13.0-cuda12.6-cudnn9-runtime
+FROM ${BASE_IMAGE}
+
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ffmpeg git libsndfile1 make python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /workspace/nemo_speechllm
+COPY setup.py pyproject.toml constraints.txt Makefile README.md LICENSE ./
+COPY nemo_speechllm ./nemo_speechllm
+COPY conf ./conf
+COPY examples ./examples
+COPY tests ./tests
+COPY CHANGELOG.md Dockerfile ./
+COPY .ci ./.ci
+
+# The environment of the Makefile; it sees the image's own torch, so that is not downloaded a second time.
+RUN PIP_NO_CACHE_DIR=1 make venv VENV_FLAGS=--system-site-packages
+ENV PATH="/workspace/nemo_speechllm/.venv/bin:${PATH}"

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Report every bad line of NeMo manifests, and write the clean rest. The manifests themselves are never changed.
+
+    python examples/data/check_manifest.py train.jsonl --sample-rate 16000 --write-clean train_clean.jsonl
+
+The exit status is 1 when there are issues, 2 when a manifest cannot be read.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+from nemo_speechllm.data.manifest import audio_path, check_manifest, write_manifest
+
+
+def relocate(row: dict, source: Path, target: Path) -> dict:
+    """A copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
+    if Path(row["audio_filepath"]).expanduser().is_absolute():
+        return row
+    return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), target.parent)}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifests", nargs="+", type=Path, help="NeMo manifests")
+    parser.add_argument("--write-clean", type=Path, metavar="OUT", help="new manifest for the lines without issues")
+    parser.add_argument("--sample-rate", type=int, help="expected sample rate in Hz (default: any)")
+    parser.add_argument("--min-duration", type=float, help="shortest duration accepted, in seconds")
+    parser.add_argument("--max-duration", type=float, help="longest duration accepted, in seconds")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one a core)")
+    arguments = parser.parse_args()
+    if arguments.write_clean and arguments.write_clean.resolve() in [path.resolve() for path in arguments.manifests]:
+        parser.error(f"--write-clean {arguments.write_clean} is a manifest to be checked; give another name")
+    return arguments
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    limits = {name: getattr(arguments, name) for name in ("sample_rate", "min_duration", "max_duration", "workers")}
+    clean, kinds = [], Counter()
+    for manifest in arguments.manifests:
+        try:
+            rows, issues = check_manifest(manifest, **limits)
+        except OSError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        print(*issues, sep="\n", end="\n" if issues else "")
+        kinds.update(issue.kind for issue in issues)
+        clean += (
+            rows if arguments.write_clean is None else (relocate(row, manifest, arguments.write_clean) for row in rows)
+        )
+    for kind, count in kinds.most_common():
+        print(f"{count:6d}  {kind}")
+    print(f"{len(clean)} clean lines, {kinds.total()} issues")
+    if arguments.write_clean:
+        write_manifest(arguments.write_clean, clean)
+        print(f"clean lines written to {arguments.write_clean}")
+    return 1 if kinds else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

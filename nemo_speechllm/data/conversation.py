@@ -1,0 +1,122 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The one thing every model of this package answers: a conversation whose turns hold text and audio."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse.cut import Cut
+from torch import Tensor
+
+SAMPLE_RATE = 16000
+
+
+class AudioError(RuntimeError):
+    """An audio of a conversation cannot be used; the message names it and the remedy."""
+
+
+@dataclass
+class Audio:
+    """One recording: a Lhotse cut that is read when needed, or samples at 16 kHz that are there already."""
+
+    source: Cut | Tensor
+
+    def load(self) -> Tensor:
+        """Mono samples at 16 kHz, shape (T,), float32.
+
+        Raises:
+            AudioError: the audio is unreadable, empty, or has several channels and none was selected.
+        """
+        if isinstance(self.source, Tensor):
+            samples = self.source.float()
+        else:
+            samples = torch.from_numpy(np.ascontiguousarray(self._read_cut(), dtype=np.float32))
+        if samples.ndim != 1 or samples.numel() == 0:
+            raise AudioError(f"{self.name}: expected one channel of audio, got shape {tuple(samples.shape)}")
+        if not torch.isfinite(samples).all():
+            raise AudioError(f"{self.name}: the audio holds NaN or infinite samples")
+        return samples
+
+    def _read_cut(self) -> np.ndarray:
+        try:
+            samples = self.source.resample(SAMPLE_RATE).load_audio()
+        except Exception as error:  # Lhotse's backends raise whatever their decoders do
+            raise AudioError(f"{self.name}: the audio cannot be read: {error}") from error
+        if samples.shape[0] != 1:
+            raise AudioError(
+                f"{self.name}: the audio has {samples.shape[0]} channels; set channel_selector in the data config "
+                "(0, 1, … or average)"
+            )
+        return samples[0]
+
+    @property
+    def duration(self) -> float:
+        """Seconds."""
+        return len(self.source) / SAMPLE_RATE if isinstance(self.source, Tensor) else self.source.duration
+
+    @property
+    def name(self) -> str:
+        """What to call this audio in a message: its path where it has one."""
+        if isinstance(self.source, Tensor):
+            return "audio given as samples"
+        recording = getattr(self.source, "recording", None)
+        return (
+            str(recording.sources[0].source) if recording and recording.sources[0].type == "file" else self.source.id
+        )
+
+
+@dataclass
+class Turn:
+    """What one ``role`` (``system``, ``user`` or ``assistant``) says: text and audio in order."""
+
+    role: str
+    parts: list[str | Audio]
+
+    @property
+    def text(self) -> str:
+        """The turn's text parts joined."""
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass
+class Conversation:
+    """Turns of text and audio.
+
+    Attributes:
+        id: unique within a dataset.
+        turns: in order. A training example ends with the assistant's turn.
+        metadata: what else the manifest said of it (``lang``, ``task``, ``keywords``, …).
+    """
+
+    id: str
+    turns: list[Turn]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def audios(self) -> list[Audio]:
+        """All audio parts in order."""
+        return [part for turn in self.turns for part in turn.parts if isinstance(part, Audio)]
+
+    @property
+    def answer(self) -> str | None:
+        """Text of the closing assistant turn, or None where the conversation awaits an answer."""
+        return self.turns[-1].text if self.turns and self.turns[-1].role == "assistant" else None
+
+    def without_answer(self) -> "Conversation":
+        """The same conversation up to the point where the model is to speak."""
+        turns = self.turns[:-1] if self.answer is not None else self.turns
+        return Conversation(self.id, turns, self.metadata)

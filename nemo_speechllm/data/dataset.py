@@ -1,0 +1,207 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lhotse import CutSet
+from lhotse.cut import Cut
+from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
+
+from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+
+INSTRUCTION_KEYS = ("instruction", "context", "question")
+
+
+@dataclass
+class ConversationBatch:
+    """
+    Attributes:
+        conversations: B items.
+        audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
+        audio_lengths: (N,) in samples.
+    """
+
+    conversations: list[Conversation]
+    audio: Tensor
+    audio_lengths: Tensor
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> "ConversationBatch":
+        """The batch with its tensors on ``device``."""
+        return ConversationBatch(
+            self.conversations,
+            self.audio.to(device, non_blocking=non_blocking),
+            self.audio_lengths.to(device, non_blocking=non_blocking),
+        )
+
+
+class ConversationBuilder:
+    """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).
+
+    Args:
+        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots ``{lang}`` and
+            ``{target_lang}``) and ``keywords`` (text with the slot ``{keywords}``).
+    """
+
+    def __init__(self, cfg: DictConfig):
+        self.instructions = dict(cfg.instructions)
+        self.keyword_template = cfg.get("keywords", "")
+
+    def from_example(self, example: Any) -> Conversation:
+        """A Lhotse cut or a NeMo multimodal conversation → a conversation with its answer.
+
+        Raises:
+            ValueError: the line has neither ``answer`` nor ``text``, or an unknown ``task``.
+        """
+        if isinstance(example, Cut):
+            return self._from_cut(example)
+        turns = [
+            Turn(turn.role.lower(), [Audio(turn.cut) if hasattr(turn, "cut") else turn.value])
+            for turn in example.turns
+        ]
+        return Conversation(example.id, _merge_turns(turns), dict(example.custom or {}))
+
+    def _from_cut(self, cut: Cut) -> Conversation:
+        metadata = dict(cut.custom or {})
+        supervision = cut.supervisions[0]
+        metadata["lang"], metadata["text"] = supervision.language, supervision.text
+        answer = metadata.get("answer") or supervision.text
+        if answer is None:
+            raise ValueError(f"{cut.id}: the manifest line has neither `text` nor `answer`; add one")
+        question = self.question(Audio(cut), metadata, cut.id)
+        return Conversation(cut.id, [question, Turn("assistant", [answer])], metadata)
+
+    def question(self, audio: Audio, metadata: dict[str, Any], name: str) -> Turn:
+        """The user's turn for one audio: the audio, then keywords if there are any, then the instruction."""
+        keywords = metadata.get("keywords")
+        context = ""
+        if keywords:
+            keywords = keywords if isinstance(keywords, str) else ", ".join(keywords)
+            context = self.keyword_template.replace("{keywords}", keywords)
+        return Turn("user", [audio, context + self._instruction(metadata, name)])
+
+    def _instruction(self, metadata: dict[str, Any], name: str) -> str:
+        for key in INSTRUCTION_KEYS:
+            if metadata.get(key):
+                return metadata[key]
+        lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
+        task = metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+        if task not in self.instructions:
+            raise ValueError(
+                f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} (model.prompt.instructions)"
+                ", or give the line an `instruction`"
+            )
+        text = self.instructions[task]
+        for slot, value in (("{lang}", lang), ("{target_lang}", target_lang)):
+            if slot in text and not value:
+                raise ValueError(f"{name}: the instruction for task {task!r} needs the manifest key {slot[1:-1]!r}")
+            text = text.replace(slot, value or "")
+        return text
+
+
+class ConversationDataset(Dataset):
+    """Lhotse-style dataset: a set of cuts or NeMo conversations in, a batch out.
+
+    Args:
+        builder: makes conversations of them.
+        skip_bad_audio: leave out a conversation whose audio cannot be read, with a warning that names and counts it;
+            otherwise it is an error.
+    """
+
+    def __init__(self, builder: ConversationBuilder, skip_bad_audio: bool = False):
+        self.builder = builder
+        self.skip_bad_audio = skip_bad_audio
+        self.skipped = 0
+
+    def __getitem__(self, cuts: CutSet) -> ConversationBatch:
+        return self.collate([self.builder.from_example(example) for example in cuts])
+
+    def collate(self, conversations: list[Conversation]) -> ConversationBatch:
+        """Loads the audio of each conversation and pads it.
+
+        Raises:
+            AudioError: an audio cannot be read and ``skip_bad_audio`` is false, or none of the batch can be read.
+        """
+        kept, samples = [], []
+        for conversation in conversations:
+            try:
+                loaded = [audio.load() for audio in conversation.audios]
+            except AudioError as error:
+                if not self.skip_bad_audio:
+                    raise
+                self.skipped += 1
+                logging.warning(f"skipped ({self.skipped} so far): {error}")
+                continue
+            kept.append(conversation)
+            samples += loaded
+        if not kept:
+            raise AudioError("not one audio of a whole batch could be read; the warnings above name them")
+        lengths = torch.tensor([len(item) for item in samples], dtype=torch.long)
+        audio = pad_sequence(samples, batch_first=True) if samples else torch.zeros(0, 0)
+        return ConversationBatch(kept, audio, lengths)
+
+
+class TokenCounter:
+    """Counts an example's text tokens for NeMo's sampler, which batches by the sum of audio and text tokens."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(self, text: str, lang: str | None = None) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+
+def build_dataloader(
+    cfg: DictConfig, dataset: ConversationDataset, tokenizer, global_rank: int, world_size: int
+) -> DataLoader:
+    """NeMo's Lhotse dataloader over any input NeMo reads: manifests, tarred, Shar, multimodal conversations.
+
+    Args:
+        cfg: a ``train_ds``/``validation_ds`` section as NeMo documents it for Lhotse.
+        dataset: turns sampled examples into batches.
+        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens.
+
+    Raises:
+        FileNotFoundError: a manifest does not exist.
+    """
+    from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
+
+    cfg = OmegaConf.create({**OmegaConf.to_container(cfg, resolve=True)})
+    cfg.pop("skip_bad_audio", None)
+    cfg.pop("defer_setup", None)
+    return get_lhotse_dataloader_from_config(
+        cfg,
+        global_rank=global_rank,
+        world_size=world_size,
+        dataset=dataset,
+        tokenizer=TokenCounter(tokenizer) if cfg.get("use_multimodal_sampling") else None,
+    )
+
+
+def _merge_turns(turns: list[Turn]) -> list[Turn]:
+    """NeMo gives audio and text of one speaker as separate turns; a chat template wants one message."""
+    merged: list[Turn] = []
+    for turn in turns:
+        if merged and merged[-1].role == turn.role:
+            merged[-1].parts.extend(turn.parts)
+        else:
+            merged.append(turn)
+    return merged

@@ -1,0 +1,144 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Renders a conversation with an LLM's chat template into segments of token ids and audio."""
+
+import re
+
+from transformers import PreTrainedTokenizerBase
+
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
+
+# Private-use characters: no template and no transcript has a reason to hold them.
+AUDIO_MARK, ANSWER_MARK, END_MARK = "\ue0a0", "\ue0a1", "\ue0a2"
+PLACEHOLDER = re.compile(f"{AUDIO_MARK}(\\d+){END_MARK}|{ANSWER_MARK}(\\d+){END_MARK}")
+
+
+class ChatPrompt:
+    """Turns conversations into segments by a Hugging Face chat template.
+
+    The template is rendered with placeholders for audio and for the assistant's answers, so that the user's text is never
+    expanded twice and the loss covers exactly each answer and its end token.
+
+    Args:
+        tokenizer: of the LLM.
+        system_prompt: put before the conversation where it has no system turn; null leaves it to the template.
+        chat_template: Jinja template to use instead of the tokenizer's.
+
+    Raises:
+        ValueError: neither the tokenizer nor the caller has a chat template, or no end token can be found.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, system_prompt: str | None = None, chat_template: str | None = None
+    ):
+        self.tokenizer = tokenizer
+        self.system_prompt = system_prompt
+        self.chat_template = chat_template or tokenizer.chat_template
+        if not self.chat_template:
+            raise ValueError(
+                f"the tokenizer of {tokenizer.name_or_path} has no chat template; give one in model.prompt.chat_template "
+                "(a Jinja string), or use an instruction-tuned LLM"
+            )
+        self.end_token_id = self._find_end_token()
+
+    def segments(self, conversation: Conversation) -> list[Segment]:
+        """
+        Args:
+            conversation: one that ends with an assistant turn is rendered for training, loss on every assistant turn and
+                its end token; any other is rendered up to where the assistant is to speak.
+
+        Raises:
+            ValueError: an assistant turn holds audio, or a text holds one of the reserved characters.
+        """
+        rendered, answers = self._render(conversation)
+        segments: list[Segment] = []
+        position, in_answer = 0, False
+        for match in PLACEHOLDER.finditer(rendered):
+            segments += self._template_text(rendered[position : match.start()], in_answer)
+            in_answer = match[2] is not None
+            if in_answer:
+                segments.append(TextSegment(self._ids(answers[int(match[2])]) + [self.end_token_id], loss=True))
+            else:
+                segments.append(AudioSegment(int(match[1])))
+            position = match.end()
+        # what a template writes after the closing answer is never read
+        if conversation.answer is None:
+            segments += self._template_text(rendered[position:], in_answer)
+        return segments
+
+    def _render(self, conversation: Conversation) -> tuple[str, list[str]]:
+        """The conversation as template text with placeholders, and the answers they stand for."""
+        messages, answers, n_audios = [], [], 0
+        if self.system_prompt is not None and conversation.turns[0].role != "system":
+            messages.append({"role": "system", "content": self.system_prompt})
+        for turn in conversation.turns:
+            _check_text(turn.text, conversation.id)
+            if turn.role == "assistant":
+                if any(isinstance(part, Audio) for part in turn.parts):
+                    raise ValueError(
+                        f"conversation {conversation.id}: an assistant turn holds audio; answers are text"
+                    )
+                content = f"{ANSWER_MARK}{len(answers)}{END_MARK}"
+                answers.append(turn.text)
+            else:
+                content = ""
+                for part in turn.parts:
+                    if isinstance(part, Audio):
+                        part, n_audios = f"{AUDIO_MARK}{n_audios}{END_MARK}", n_audios + 1
+                    content += part
+            messages.append({"role": turn.role, "content": content})
+        open_ended = messages[-1]["role"] != "assistant"
+        return self._apply_template(messages, open_ended), answers
+
+    def _apply_template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages,
+            chat_template=self.chat_template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    def _template_text(self, text: str, after_answer: bool) -> list[TextSegment]:
+        """Text between placeholders; after an answer the template's own end token has already been given."""
+        ids = self._ids(text)
+        if after_answer and ids and ids[0] == self.end_token_id:
+            ids = ids[1:]
+        return [TextSegment(ids)] if ids else []
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def _find_end_token(self) -> int:
+        """The special token that the template writes after an answer; the tokenizer's end token where it writes none."""
+        rendered = self._apply_template(
+            [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"{ANSWER_MARK}0{END_MARK}"}], False
+        )
+        following = self._ids(rendered.split(f"{ANSWER_MARK}0{END_MARK}")[-1])
+        if following and following[0] in self.tokenizer.all_special_ids:
+            return following[0]
+        if self.tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"the tokenizer of {self.tokenizer.name_or_path} has no end token and neither has the template"
+            )
+        return self.tokenizer.eos_token_id
+
+
+def _check_text(text: str, conversation_id: str) -> None:
+    if any(mark in text for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK)):
+        raise ValueError(
+            f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A2, which "
+            "stand for audio inside prompts; remove them"
+        )

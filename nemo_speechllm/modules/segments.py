@@ -1,0 +1,80 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A prompt is a list of segments, text ids or audio embeddings; one function joins them for the LLM."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nemo_speechllm.segments import AudioSegment, Segment
+
+IGNORE_INDEX = -100
+
+
+@dataclass
+class LLMInputs:
+    """What the LLM reads: everything is padded on the left, so that all items end at the last position.
+
+    Attributes:
+        embeddings: (B, T, d_llm).
+        attention_mask: (B, T), 1 where there is something.
+        labels: (B, T), token ids where the loss is taken, ``IGNORE_INDEX`` elsewhere.
+    """
+
+    embeddings: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+
+
+def join_segments(
+    prompts: list[list[Segment]], audio_embeddings: list[list[Tensor]], embed_tokens: nn.Module
+) -> LLMInputs:
+    """Embeds and joins the segments of each prompt.
+
+    Whether a position is padding is known from its place, never from its id, so an end token that is also the padding
+    token keeps its loss.
+
+    Args:
+        prompts: B lists of segments.
+        audio_embeddings: for each prompt its audios' embeddings, each (T_audio, d_llm) without padding.
+        embed_tokens: the LLM's embedding layer.
+    """
+    rows = [_join_one(*pair, embed_tokens) for pair in zip(prompts, audio_embeddings, strict=True)]
+    size = max(len(labels) for _, labels in rows)
+    embeddings, masks, padded_labels = [], [], []
+    for embedded, labels in rows:
+        missing = size - len(labels)
+        embeddings.append(nn.functional.pad(embedded, (0, 0, missing, 0)))
+        masks.append(nn.functional.pad(torch.ones_like(labels), (missing, 0)))
+        padded_labels.append(nn.functional.pad(labels, (missing, 0), value=IGNORE_INDEX))
+    return LLMInputs(torch.stack(embeddings), torch.stack(masks), torch.stack(padded_labels))
+
+
+def _join_one(segments: list[Segment], audios: list[Tensor], embed_tokens: nn.Module) -> tuple[Tensor, Tensor]:
+    """One prompt → embeddings (T, d_llm) and labels (T,)."""
+    device = embed_tokens.weight.device
+    embeddings, labels = [], []
+    for segment in segments:
+        if isinstance(segment, AudioSegment):
+            embedded = audios[segment.index].to(embed_tokens.weight.dtype)
+            target = torch.full((len(embedded),), IGNORE_INDEX, device=device)
+        else:
+            ids = torch.tensor(segment.ids, dtype=torch.long, device=device)
+            embedded = embed_tokens(ids)
+            target = ids if segment.loss else torch.full_like(ids, IGNORE_INDEX)
+        embeddings.append(embedded)
+        labels.append(target)
+    return torch.cat(embeddings), torch.cat(labels)

