@@ -25,14 +25,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from nemo_speechllm.data.manifest import audio_path, check_manifest, write_manifest
-
-
-def relocate(row: dict, source: Path, target: Path) -> dict:
-    """A copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
-    if Path(row["audio_filepath"]).expanduser().is_absolute():
-        return row
-    return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), target.parent)}
+from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifest
 
 
 def parse_arguments() -> argparse.Namespace:

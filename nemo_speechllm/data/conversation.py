@@ -15,10 +15,12 @@
 """The one thing every model of this package answers: a conversation whose turns hold text and audio."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lhotse import Recording
 from lhotse.cut import Cut
 from torch import Tensor
 
@@ -34,6 +36,39 @@ class Audio:
     """One recording: a Lhotse cut that is read when needed, or samples at 16 kHz that are there already."""
 
     source: Cut | Tensor
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        offset: float | None = None,
+        duration: float | None = None,
+        channel_selector: int | str | None = None,
+    ) -> "Audio":
+        """An audio file, or a part of it.
+
+        Args:
+            path: any format that Lhotse reads; any sample rate.
+            offset, duration: of the part, in seconds; without ``offset`` the whole file is taken, as NeMo does.
+            channel_selector: channel number or ``average`` for a file of several channels.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            AudioError: it is no audio file.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"audio file {path} does not exist")
+        try:
+            cut = Recording.from_file(path).to_cut()
+        except Exception as error:  # Lhotse's backends raise whatever their decoders do
+            raise AudioError(f"{path}: the audio cannot be read: {error}") from error
+        if offset is not None:
+            cut = cut.truncate(offset=offset, duration=duration, preserve_id=True)
+        if channel_selector is None or cut.num_channels == 1:
+            return cls(cut)
+        return cls(
+            cut.to_mono(mono_downmix=True) if channel_selector == "average" else cut.with_channels(channel_selector)
+        )
 
     def load(self) -> Tensor:
         """Mono samples at 16 kHz, shape (T,), float32.

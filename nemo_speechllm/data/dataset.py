@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from lhotse import CutSet
-from lhotse.cut import Cut
+from lhotse.cut import Cut, MixedCut, PaddingCut
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -80,8 +80,15 @@ class ConversationBuilder:
         return Conversation(example.id, _merge_turns(turns), dict(example.custom or {}))
 
     def _from_cut(self, cut: Cut) -> Conversation:
-        metadata = dict(cut.custom or {})
-        supervision = cut.supervisions[0]
+        speech = _speech_of(cut)
+        if not speech.supervisions:
+            raise ValueError(
+                f"{cut.id}: the cut has no supervision, so there is nothing to answer; add one with its text"
+            )
+        if len(speech.supervisions) > 1:
+            speech = speech.merge_supervisions()
+        metadata = dict(speech.custom or {})
+        supervision = speech.supervisions[0]
         metadata["lang"], metadata["text"] = supervision.language, supervision.text
         answer = metadata.get("answer") or supervision.text
         if answer is None:
@@ -159,16 +166,6 @@ class ConversationDataset(Dataset):
         return ConversationBatch(kept, audio, lengths)
 
 
-class TokenCounter:
-    """Counts an example's text tokens for NeMo's sampler, which batches by the sum of audio and text tokens."""
-
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
-
-    def __call__(self, text: str, lang: str | None = None) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
-
-
 def build_dataloader(
     cfg: DictConfig, dataset: ConversationDataset, tokenizer, global_rank: int, world_size: int
 ) -> DataLoader:
@@ -177,23 +174,42 @@ def build_dataloader(
     Args:
         cfg: a ``train_ds``/``validation_ds`` section as NeMo documents it for Lhotse.
         dataset: turns sampled examples into batches.
-        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens.
+        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens
+            (``use_multimodal_sampling``). Then the text of the whole conversation counts, also for ``max_tps``.
 
     Raises:
         FileNotFoundError: a manifest does not exist.
+        ValueError: the section is one that NeMo would misread, or a manifest line is broken.
     """
+    # these import NeMo's collections, which takes seconds: who only builds conversations should not wait for it
     from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
 
-    cfg = OmegaConf.create({**OmegaConf.to_container(cfg, resolve=True)})
+    from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer
+    from nemo_speechllm.data.sources import check_sources
+
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    check_sources(cfg)
     cfg.pop("skip_bad_audio", None)
     cfg.pop("defer_setup", None)
+    text_tokenizer = None
+    if cfg.get("use_multimodal_sampling"):
+        if cfg.get("token_equivalent_duration") is None:
+            raise ValueError(
+                "use_multimodal_sampling needs token_equivalent_duration: the seconds of audio that one of the LLM's "
+                "positions stands for, e.g. 0.08"
+            )
+        cfg.prompt_format = PROMPT_FORMAT
+        text_tokenizer = TextTokenizer(dataset.builder, tokenizer)
     return get_lhotse_dataloader_from_config(
-        cfg,
-        global_rank=global_rank,
-        world_size=world_size,
-        dataset=dataset,
-        tokenizer=TokenCounter(tokenizer) if cfg.get("use_multimodal_sampling") else None,
+        cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
     )
+
+
+def _speech_of(cut: Cut) -> Cut:
+    """The cut that says something: what noise and padding are mixed into comes first."""
+    if isinstance(cut, MixedCut):
+        return next(track.cut for track in cut.tracks if not isinstance(track.cut, PaddingCut))
+    return cut
 
 
 def _merge_turns(turns: list[Turn]) -> list[Turn]:

@@ -54,17 +54,23 @@ class _Audio:
     defect: tuple[str, str, str] | None = None
 
 
-def read_manifest(path: str | Path) -> list[dict]:
+def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
     """Read a manifest. Nothing is added to the rows and paths stay as written; blank lines are ignored.
 
+    Args:
+        path: the manifest.
+        locate_audio: replace each `audio_filepath` by the path that holds in the current folder, and insist on the file.
+
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is not a JSON object in UTF-8; the message names file, line and remedy.
+        FileNotFoundError: there is no such file, or no such audio file.
+        ValueError: a line is not a JSON object in UTF-8, or has no audio; the message names file, line and remedy.
     """
     rows = []
-    for _, row in _parse_lines(path):
+    for number, row in _parse_lines(path):
         if isinstance(row, ManifestIssue):
             raise ValueError(str(row))
+        if locate_audio:
+            row = {**row, "audio_filepath": str(_existing_audio(row, path, number))}
         rows.append(row)
     return rows
 
@@ -133,6 +139,27 @@ def check_manifest(
 def audio_path(row: dict, manifest: str | Path) -> Path:
     """Where the audio of a row lies: `~` is the home folder, a relative path is relative to the manifest's folder."""
     return Path(manifest).parent / Path(row["audio_filepath"]).expanduser()
+
+
+def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
+    """A copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
+    if Path(row["audio_filepath"]).expanduser().is_absolute():
+        return row
+    return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), Path(target).parent)}
+
+
+def _existing_audio(row: dict, manifest: str | Path, number: int) -> Path:
+    if not _has_path(row):
+        issue = ManifestIssue(
+            str(manifest), number, "audio_filepath", "missing key", "the line names no audio", "add the path"
+        )
+        raise ValueError(str(issue))
+    path = audio_path(row, manifest)
+    if not path.is_file():
+        remedy = "correct the path (relative paths start at the manifest)"
+        issue = ManifestIssue(str(manifest), number, "audio_filepath", "missing file", f"no such file: {path}", remedy)
+        raise FileNotFoundError(str(issue))
+    return path
 
 
 def _parse_lines(path: str | Path) -> Iterator[tuple[int, dict | ManifestIssue]]:

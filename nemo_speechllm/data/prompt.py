@@ -53,6 +53,7 @@ class ChatPrompt:
                 "(a Jinja string), or use an instruction-tuned LLM"
             )
         self.end_token_id = self._find_end_token()
+        self._answer_lead = self._find_answer_lead()
 
     def segments(self, conversation: Conversation) -> list[Segment]:
         """
@@ -67,8 +68,10 @@ class ChatPrompt:
         segments: list[Segment] = []
         position, in_answer = 0, False
         for match in PLACEHOLDER.finditer(rendered):
-            segments += self._template_text(rendered[position : match.start()], in_answer)
-            in_answer = match[2] is not None
+            text, follows_answer, in_answer = rendered[position : match.start()], in_answer, match[2] is not None
+            if in_answer:
+                text = text.removesuffix(self._answer_lead)
+            segments += self._template_text(text, follows_answer)
             if in_answer:
                 segments.append(TextSegment(self._ids(answers[int(match[2])]) + [self.end_token_id], loss=True))
             else:
@@ -123,10 +126,7 @@ class ChatPrompt:
 
     def _find_end_token(self) -> int:
         """The special token that the template writes after an answer; the tokenizer's end token where it writes none."""
-        rendered = self._apply_template(
-            [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"{ANSWER_MARK}0{END_MARK}"}], False
-        )
-        following = self._ids(rendered.split(f"{ANSWER_MARK}0{END_MARK}")[-1])
+        following = self._ids(self._around_answer()[1])
         if following and following[0] in self.tokenizer.all_special_ids:
             return following[0]
         if self.tokenizer.eos_token_id is None:
@@ -134,6 +134,21 @@ class ChatPrompt:
                 f"the tokenizer of {self.tokenizer.name_or_path} has no end token and neither has the template"
             )
         return self.tokenizer.eos_token_id
+
+    def _find_answer_lead(self) -> str:
+        """White space that the template writes before an answer but not when it asks for one (Mistral's ``[/INST] ``).
+
+        It is left out of the training prompt too: the model must learn to answer after what it will have read.
+        """
+        asked = self._apply_template([{"role": "user", "content": "?"}], add_generation_prompt=True)
+        lead = self._around_answer()[0].removeprefix(asked)
+        return lead if lead.isspace() else ""
+
+    def _around_answer(self) -> list[str]:
+        """What the template writes before and after an answer."""
+        answer = f"{ANSWER_MARK}0{END_MARK}"
+        messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
+        return self._apply_template(messages, add_generation_prompt=False).split(answer)
 
 
 def _check_text(text: str, conversation_id: str) -> None:

@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+from nemo_speechllm.models.loading import load_model
 from nemo_speechllm.models.salm import SALM
 
-__all__ = ["SALM"]
+__all__ = ["SALM", "load_model"]

@@ -25,12 +25,12 @@ import tempfile
 from pathlib import Path
 
 from nemo.core.classes import ModelPT
-from nemo.utils import AppState
+from nemo.utils import AppState, logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 
 from nemo_speechllm import assets
-from nemo_speechllm.modules.fingerprint import base_name, is_adapter_key, weight_fingerprint
+from nemo_speechllm.modules.fingerprint import is_adapter_key, weight_fingerprint
 
 LLM_ARTIFACTS = (
     "config.json",
@@ -63,7 +63,7 @@ class ReferencedCheckpointMixin(ModelPT):
 
     def restores_weights_of(self, section: DictConfig) -> bool:
         """Whether a ``.nemo`` being restored holds this part's weights, so that its reference need not be found."""
-        return self._is_model_being_restored() and section.get("by_reference") is False
+        return _is_nemo_file_being_restored() and section.get("by_reference") is False
 
     def add_reference(self, prefix: str, section: DictConfig) -> None:
         """Declares the submodule at ``prefix`` as a pretrained part whose section has ``pretrained`` and ``fingerprint``.
@@ -120,6 +120,11 @@ class ReferencedCheckpointMixin(ModelPT):
                 f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
                 f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained with"
             )
+        if missing or result.unexpected_keys:
+            logging.warning(
+                f"loaded what fits this {type(self).__name__}; missing {_abridged(sorted(missing))}, "
+                f"left out {_abridged(sorted(result.unexpected_keys))}"
+            )
         return result
 
     def register_llm_artifacts(self, folder: Path) -> Path:
@@ -128,7 +133,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Args:
             folder: the LLM's own folder. While a ``.nemo`` is restored the files in it are used instead.
         """
-        if self._is_model_being_restored() and self.cfg.get("artifacts"):
+        if _is_nemo_file_being_restored() and self.cfg.get("artifacts"):
             return self._unpack_llm_artifacts()
         with open_dict(self.cfg):
             self.cfg.artifacts = {}
@@ -228,6 +233,11 @@ class ReferencedCheckpointMixin(ModelPT):
             raise CheckpointError(
                 f"{restore_path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that class"
             )
+
+
+def _is_nemo_file_being_restored() -> bool:
+    """False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
+    return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
 
 
 def _artifact_key(name: str) -> str:

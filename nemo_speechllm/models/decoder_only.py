@@ -68,7 +68,7 @@ class DecoderOnlySpeechLM(SpeechLM):
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
         weights = self.cfg.loss
-        embeddings, lengths = self.perception(batch.audio, batch.audio_lengths)
+        embeddings, lengths = self._perceive(batch)
         losses = {}
         if weights.lm_weight > 0:
             losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, embeddings, lengths, with_answers=True))
@@ -76,6 +76,13 @@ class DecoderOnlySpeechLM(SpeechLM):
             losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
         total = sum(weights[name.replace("_loss", "_weight")] * value for name, value in losses.items())
         return {"loss": total, **losses}
+
+    def _perceive(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios."""
+        if len(batch.audio) == 0:  # text alone
+            width = self.llm.get_input_embeddings().weight.shape[1]
+            return torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
+        return self.perception(batch.audio, batch.audio_lengths)
 
     def _llm_inputs(
         self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool
@@ -121,7 +128,7 @@ class DecoderOnlySpeechLM(SpeechLM):
     @torch.inference_mode()
     def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
         """Answers of the LLM, or of CTC's best path where the recipe gives the LLM no weight."""
-        embeddings, lengths = self.perception(batch.audio, batch.audio_lengths)
+        embeddings, lengths = self._perceive(batch)
         if self.cfg.loss.lm_weight > 0:
             inputs = self._llm_inputs(batch, embeddings, lengths, with_answers=False)
             ids, truncated = generate_ids(

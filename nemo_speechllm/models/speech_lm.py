@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lhotse import MonoCut, MultiCut, Recording
 from lightning.pytorch import Trainer
 from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
@@ -35,6 +34,7 @@ from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, 
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.llm import freeze_by_pattern
 
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
@@ -71,7 +71,7 @@ class Answer:
     truncated: bool
 
 
-class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
+class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscriptionMixin):
     """A model that answers conversations of text and audio.
 
     A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
@@ -96,6 +96,7 @@ class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
         self.builder = ConversationBuilder(self.cfg.prompt)
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
         self._validation_counts: dict[int, dict[str, Any]] = {}
+        self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
 
     @abstractmethod
     def build_modules(self) -> None:
@@ -280,11 +281,7 @@ class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
         if not items:
             raise ValueError("transcribe was given no audio")
         if len(items) == 1 and isinstance(items[0], (str, Path)) and Path(items[0]).suffix in (".json", ".jsonl"):
-            manifest = Path(items[0])
-            rows = [
-                {**row, "audio_filepath": str(manifest.parent / row["audio_filepath"])}
-                for row in read_manifest(manifest)
-            ]
+            rows = read_manifest(items[0], locate_audio=True)
         else:
             rows = [item if isinstance(item, dict) else {"audio_filepath": item} for item in items]
         return [self._conversation_of_row(row, trcfg) for row in rows]
@@ -295,7 +292,10 @@ class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
             if getattr(trcfg, key, None):
                 metadata[key] = getattr(trcfg, key)
         source = row["audio_filepath"]
-        audio = Audio(_as_source(source, row.get("offset"), row.get("duration"), trcfg.channel_selector))
+        if isinstance(source, (np.ndarray, Tensor)):
+            audio = Audio(torch.as_tensor(source))
+        else:
+            audio = Audio.from_file(source, row.get("offset"), row.get("duration"), trcfg.channel_selector)
         return Conversation(audio.name, [self.builder.question(audio, metadata, audio.name)], metadata)
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
@@ -343,24 +343,3 @@ class SpeechLM(ReferencedCheckpointMixin, ASRTranscriptionMixin):
         raise FileNotFoundError(
             f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
         )
-
-
-def _as_source(
-    source: str | Path | np.ndarray | Tensor,
-    offset: float | None,
-    duration: float | None,
-    channel_selector: int | str | None,
-) -> MonoCut | MultiCut | Tensor:
-    """A path becomes a Lhotse cut (of the part that ``offset`` and ``duration`` name), samples become a tensor."""
-    if isinstance(source, (np.ndarray, Tensor)):
-        return torch.as_tensor(source)
-    if not Path(source).is_file():
-        raise FileNotFoundError(f"audio file {source} does not exist")
-    cut = Recording.from_file(source).to_cut()
-    if offset:
-        cut = cut.truncate(offset=offset, duration=duration, preserve_id=True)
-    if channel_selector is None or cut.num_channels == 1:
-        return cut
-    if channel_selector == "average":
-        return cut.to_mono(mono_downmix=True)
-    return cut.with_channels(channel_selector)

@@ -18,9 +18,12 @@ Every encoder here answers ``encoder(audio, audio_lengths) -> (states, state_len
 depend on the other items of the batch nor on how far the batch is padded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from nemo.utils import AppState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -222,17 +225,30 @@ def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module
         preprocessor = Serialization.from_config_dict(cfg.config.preprocessor)
         return NeMoEncoder(preprocessor, Serialization.from_config_dict(cfg.config.encoder), spec_augment)
     if Path(cfg.pretrained).is_file():
-        asr_model = ASRModel.restore_from(cfg.pretrained, map_location="cpu")
+        with _nested_restore():
+            asr_model = ASRModel.restore_from(cfg.pretrained, map_location="cpu")
     elif str(cfg.pretrained).endswith(".nemo"):
         raise assets.AssetError(
             f"encoder checkpoint {cfg.pretrained} does not exist; set model.perception.encoder.pretrained to a .nemo "
             "file or to a NeMo pretrained name"
         )
     else:
-        asr_model = ASRModel.from_pretrained(cfg.pretrained, map_location="cpu")
+        with _nested_restore():
+            asr_model = ASRModel.from_pretrained(cfg.pretrained, map_location="cpu")
     with open_dict(cfg):
         cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
     return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
+
+
+@contextmanager
+def _nested_restore() -> Iterator[None]:
+    """NeMo's restore says at its end that no model is being restored, which is wrong inside another model's restore."""
+    state = AppState()
+    outer = state.is_model_being_restored, state.nemo_file_folder
+    try:
+        yield
+    finally:
+        state.is_model_being_restored, state.nemo_file_folder = outer
 
 
 def _build_spec_augment(cfg: DictConfig) -> nn.Module | None:

@@ -47,6 +47,19 @@ def weight_fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()[:32]
 
 
+def state_digest(module: nn.Module) -> str:
+    """SHA-256 of every value in a module's ``state_dict``: of a speech LM, exactly of what its checkpoint holds.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def is_adapter_key(name: str) -> bool:
     """Whether a parameter name belongs to a LoRA layer that PEFT injected."""
     return ".lora_" in name

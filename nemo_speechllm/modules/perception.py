@@ -14,6 +14,7 @@
 
 """Audio in, LLM input embeddings out: encoder, frame stacking, adapter, projection."""
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -66,7 +67,9 @@ class Perception(nn.Module):
         """
         states, lengths = self.encode(audio, audio_lengths)
         if self.state_mask is not None and self.training:
-            states = self.state_mask(input_spec=states.transpose(1, 2), length=lengths).transpose(1, 2)
+            # NeMo's augmentation passes no gradient on, which an encoder that trains would miss
+            kept = self.state_mask(input_spec=torch.ones_like(states).transpose(1, 2), length=lengths)
+            states = states * kept.transpose(1, 2)
         hidden, lengths = self.stacking(states, lengths)
         if self.adapter is not None:
             hidden, lengths = self.adapter(hidden, lengths)

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Split a NeMo manifest into train, dev and test so that no text is in two of them.
+
+    python examples/data/split_manifest.py all.jsonl --out data --dev 0.05 --test 0.1
+
+Lines that say the same words (case and punctuation aside) stay together, whoever speaks them. The split depends on the texts
+only: the same manifest in another order is split alike.
+"""
+
+import argparse
+import hashlib
+import math
+import sys
+from pathlib import Path
+
+from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.metrics.error_rate import normalizer
+
+
+def split_rows(rows: list[dict], dev: float, test: float) -> dict[str, list[dict]]:
+    """Rows by split; `dev` and `test` are fractions of the distinct texts, rounded up.
+
+    Raises:
+        ValueError: a row has no text, or nothing is left to train on.
+    """
+    clean = normalizer("basic")
+    for row in rows:
+        if not isinstance(row.get("text"), str):
+            raise ValueError(f"{row['audio_filepath']}: its line has no 'text'; see examples/data/check_manifest.py")
+    texts = [clean(row["text"]).strip() for row in rows]
+    ordered = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+    n_test, n_dev = math.ceil(test * len(ordered)), math.ceil(dev * len(ordered))
+    if n_test + n_dev >= len(ordered):
+        raise ValueError(
+            f"{len(ordered)} distinct texts are too few for {n_dev} in dev, {n_test} in test and any in train"
+        )
+    names = ["test"] * n_test + ["dev"] * n_dev + ["train"] * (len(ordered) - n_test - n_dev)
+    split_of = dict(zip(ordered, names))
+    splits = {"train": [], "dev": [], "test": []}
+    for row, text in zip(rows, texts):
+        splits[split_of[text]].append(row)
+    return splits
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path, help="NeMo manifest")
+    parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl, dev.jsonl and test.jsonl")
+    parser.add_argument("--dev", type=float, default=0.05, help="fraction of the texts for dev (default: 0.05)")
+    parser.add_argument("--test", type=float, default=0.1, help="fraction of the texts for test (default: 0.1)")
+    arguments = parser.parse_args()
+    if not (arguments.dev >= 0 and arguments.test >= 0 and arguments.dev + arguments.test < 1):
+        parser.error("--dev and --test are fractions whose sum is below 1")
+    outputs = [(arguments.out / f"{name}.jsonl").resolve() for name in ("train", "dev", "test")]
+    if arguments.manifest.resolve() in outputs:
+        parser.error(f"{arguments.manifest} would be overwritten; give another --out")
+    return arguments
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    try:
+        read_manifest(arguments.manifest, locate_audio=True)
+        splits = split_rows(read_manifest(arguments.manifest), arguments.dev, arguments.test)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, rows in splits.items():
+        target = arguments.out / f"{name}.jsonl"
+        write_manifest(target, (relocate(row, arguments.manifest, target) for row in rows))
+        hours = sum(row.get("duration", 0.0) for row in rows) / 3600
+        print(f"{target}: {len(rows)} lines, {hours:.2f} h")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

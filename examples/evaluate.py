@@ -1,0 +1,135 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Word and character error rates of a model on a manifest.
+
+    python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
+    python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
+
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
+for comparison. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was killed. ``metrics.json``
+is written at the end.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from omegaconf import MISSING, OmegaConf
+from tqdm import tqdm
+
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import ConversationBuilder
+from nemo_speechllm.data.manifest import audio_path, check_manifest
+from nemo_speechllm.metrics.error_rate import count_errors
+from nemo_speechllm.metrics.predictions import PredictionLog
+from nemo_speechllm.metrics.report import error_report, format_table, write_json
+from nemo_speechllm.models import load_model
+from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.modules.fingerprint import state_digest
+
+WHISPER = "whisper:"
+
+
+@dataclass
+class EvaluateArguments:
+    model: str = MISSING
+    manifest: str = MISSING
+    output_dir: str = MISSING
+    batch_size: int = 8
+    max_new_tokens: int | None = None  # None: the recipe's
+    beam_size: int | None = None
+    normalizer: str = "english"  # english, basic (any language) or none
+
+
+def checked_rows(manifest: str) -> list[dict]:
+    """The rows of a manifest without a defect."""
+    rows, issues = check_manifest(manifest)
+    if issues:
+        listed = "\n".join(map(str, issues[:20]))
+        raise ValueError(
+            f"{manifest} has {len(issues)} defects:\n{listed}\nwrite the lines without defects to a new manifest with "
+            f"`python examples/data/check_manifest.py {manifest} --write-clean clean.jsonl`"
+        )
+    return rows
+
+
+def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dict[str, Any]:
+    """What the predictions depend on. The batch size is not in it: answers do not depend on the batch."""
+    return {
+        "model": state_digest(model),
+        "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "normalizer": cfg.normalizer,
+        "prompt": OmegaConf.to_container(model.cfg.prompt),
+        "generation": OmegaConf.to_container(model.cfg.generation)
+        | {key: cfg[key] for key in ("max_new_tokens", "beam_size") if cfg[key] is not None},
+    }
+
+
+def question(row: dict, manifest: str, builder: ConversationBuilder) -> Conversation:
+    """What the model is asked about a manifest row."""
+    audio = Audio.from_file(audio_path(row, manifest), row.get("offset"), row["duration"])
+    return Conversation(audio.name, [builder.question(audio, row, audio.name)], row)
+
+
+def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
+    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words."""
+    text = row.get("answer") or row["text"]
+    *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
+    return {
+        "index": index,
+        "audio_filepath": row["audio_filepath"],
+        "duration": row["duration"],
+        "lang": row.get("lang"),
+        "text": text,
+        "pred_text": answer.text,
+        "errors": sum(errors),
+        "words": words,
+        "truncated": answer.truncated,
+        "seconds": seconds,
+    }
+
+
+@hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
+def main(cfg: EvaluateArguments) -> None:
+    rows = checked_rows(cfg.manifest)
+    is_baseline = cfg.model.startswith(WHISPER)
+    model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
+    log = PredictionLog(cfg.output_dir, run_record(cfg, model))
+    done = {prediction["index"] for prediction in log.predictions}
+    todo = [(index, row) for index, row in enumerate(rows) if index not in done]
+
+    with tqdm(total=len(rows), initial=len(done), unit="utt", desc=Path(cfg.manifest).name) as progress:
+        for start in range(0, len(todo), cfg.batch_size):
+            batch = todo[start : start + cfg.batch_size]
+            started = time.perf_counter()
+            conversations = [question(row, cfg.manifest, model.builder) for _, row in batch]
+            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
+            seconds = (time.perf_counter() - started) / len(batch)
+            log.append([prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)])
+            progress.update(len(batch))
+
+    report = error_report(log.predictions, cfg.normalizer)
+    write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
+    print(format_table(report))
+    logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Makes a ``.nemo`` file small and fit to be given away.
+
+    python examples/export.py model=runs/salm/salm.nemo output=salm_mine.nemo dtype=float16
+
+The weights that the checkpoint holds are rounded to ``dtype`` (a restored model computes in float32 as before); the frozen
+LLM and encoder stay references, or are put into the file with ``save_full=true``. Data, optimizer and cache settings of the
+machine it was trained on are dropped, and the archive is gzipped, which NeMo reads as well.
+"""
+
+import gzip
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from omegaconf import MISSING, open_dict
+
+from nemo_speechllm.models import load_model
+from nemo_speechllm.models.speech_lm import SpeechLM
+
+TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
+
+
+@dataclass
+class ExportArguments:
+    model: str = MISSING
+    output: str = MISSING
+    dtype: str = "float16"  # float16, bfloat16 or float32
+    save_full: bool = False
+
+
+def round_saved_weights(model: SpeechLM, dtype: torch.dtype) -> None:
+    """Rounds those parameters that the checkpoint will hold; what is saved by reference keeps its fingerprint."""
+    saved = model.state_dict().keys()
+    for name, parameter in model.named_parameters():
+        if name in saved and parameter.is_floating_point():
+            rounded = parameter.data.to(dtype)
+            if not torch.isfinite(rounded).all():
+                raise ValueError(f"{name} has values that {dtype} cannot hold; use dtype=bfloat16")
+            parameter.data = rounded
+
+
+def drop_training_settings(model: SpeechLM) -> None:
+    """Removes the sections that only training reads, with the paths in them."""
+    with open_dict(model.cfg):
+        for section in TRAINING_SECTIONS:
+            model.cfg.pop(section, None)
+        model.cfg.perception.state_cache = None
+
+
+def save_compressed(model: SpeechLM, output: Path) -> None:
+    """Writes a gzipped ``.nemo``, whole or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".partial-") as folder:
+        plain, compressed = Path(folder) / output.name, Path(folder) / "compressed"
+        model.save_to(plain)
+        with open(plain, "rb") as source, gzip.open(compressed, "wb") as target:
+            shutil.copyfileobj(source, target)
+        os.replace(compressed, output)
+
+
+def warn_of_local_references(model: SpeechLM) -> None:
+    """A frozen part that is a folder or file of this machine will not be found on another."""
+    for part, section in model.references.items():
+        if section.by_reference and Path(section.pretrained).exists():
+            logging.warning(
+                f"model.{part}.pretrained={section.pretrained} is a path of this machine; who gets the checkpoint needs the "
+                "same weights and an override, or export with save_full=true"
+            )
+
+
+@hydra_runner(config_name="ExportArguments", schema=ExportArguments)
+def main(cfg: ExportArguments) -> None:
+    dtype = getattr(torch, cfg.dtype, None)
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise ValueError(f"dtype={cfg.dtype}: use float16, bfloat16 or float32")
+    model = load_model(cfg.model)
+    if model.cfg.get("save_full") and not cfg.save_full:
+        raise ValueError(f"{cfg.model} holds all weights and cannot be split again; export it with save_full=true")
+    model.cfg.save_full = cfg.save_full
+    drop_training_settings(model)
+    round_saved_weights(model, dtype)
+    save_compressed(model, Path(cfg.output).expanduser())
+    warn_of_local_references(model)
+    logging.info(f"{cfg.output}: {Path(cfg.output).expanduser().stat().st_size / 2**20:.1f} MiB")
+
+
+if __name__ == "__main__":
+    main()

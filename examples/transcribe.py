@@ -1,0 +1,85 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Transcribes audio with a speech LM.
+
+    python examples/transcribe.py model=salm_whisper_smollm2 audio=clip.wav
+    python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=out.jsonl batch_size=8
+    python examples/transcribe.py model=x.nemo dataset_manifest=test.jsonl 'keywords=[Boston,Ada]'
+
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with ``pred_text``;
+without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all; for a long manifest
+that must survive a kill, use evaluate.py.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from omegaconf import MISSING, OmegaConf
+
+from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.models import load_model
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}
+
+
+@dataclass
+class TranscribeArguments:
+    model: str = MISSING
+    audio: str | None = None
+    audio_dir: str | None = None  # searched with its subfolders
+    dataset_manifest: str | None = None
+    output_filename: str | None = None
+    batch_size: int = 8
+    num_workers: int = 0
+    instruction: str | None = None  # None: the manifest line's own, or the recipe's
+    keywords: list[str] | None = None  # words that may occur
+    max_new_tokens: int | None = None
+    beam_size: int | None = None
+
+
+def input_rows(cfg: TranscribeArguments) -> list[dict]:
+    """A manifest row for each audio that is asked for."""
+    given = [key for key in ("audio", "audio_dir", "dataset_manifest") if cfg[key] is not None]
+    if len(given) != 1:
+        raise ValueError(f"give one of audio=, audio_dir= or dataset_manifest=; got {given or 'none'}")
+    if cfg.dataset_manifest is not None:
+        return read_manifest(cfg.dataset_manifest, locate_audio=True)
+    if cfg.audio is not None:
+        return [{"audio_filepath": cfg.audio}]
+    files = sorted(path for path in Path(cfg.audio_dir).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        raise ValueError(f"audio_dir={cfg.audio_dir} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    return [{"audio_filepath": str(path)} for path in files]
+
+
+@hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
+def main(cfg: TranscribeArguments) -> None:
+    rows = input_rows(cfg)
+    options = ("batch_size", "num_workers", "instruction", "keywords", "max_new_tokens", "beam_size")
+    texts = load_model(cfg.model).transcribe(rows, **OmegaConf.to_container(OmegaConf.masked_copy(cfg, options)))
+    predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
+    if cfg.output_filename is None:
+        for row in predictions:
+            print(f"{row['audio_filepath']}: {row['pred_text']}")
+        return
+    here = Path("manifest")  # the rows' paths hold in the current folder
+    write_manifest(cfg.output_filename, (relocate(row, here, cfg.output_filename) for row in predictions))
+    logging.info(f"{len(predictions)} transcripts written to {cfg.output_filename}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A file of predictions that grows batch by batch and can be taken up again after a kill."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from nemo_speechllm.metrics.report import write_json
+
+
+class PredictionLog:
+    """``predictions.jsonl`` in a folder, and in ``run.json`` beside it what these predictions depend on.
+
+    Args:
+        folder: made if missing.
+        run: whatever changes the predictions (fingerprint of the model, hash of the manifest, settings); JSON types.
+
+    Attributes:
+        predictions: those that are on disk, in the order they were appended.
+
+    Raises:
+        ValueError: the folder holds predictions of another run, or a line of them is damaged.
+    """
+
+    def __init__(self, folder: str | Path, run: dict[str, Any]):
+        self.folder = Path(folder)
+        self.path = self.folder / "predictions.jsonl"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._claim(self.folder / "run.json", run)
+        self.predictions = self._read()
+
+    def append(self, predictions: list[dict[str, Any]]) -> None:
+        """Adds predictions and makes sure that they are on disk."""
+        with open(self.path, "a", encoding="utf-8") as output:
+            output.writelines(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
+            output.flush()
+            os.fsync(output.fileno())
+        self.predictions += predictions
+
+    def _claim(self, record: Path, run: dict[str, Any]) -> None:
+        if not self.path.exists():
+            write_json(record, run)
+            return
+        if not record.exists():
+            raise ValueError(
+                f"{self.path} exists without {record.name}, so nobody knows whose predictions it holds; "
+                "give another output_dir, or remove it"
+            )
+        recorded = json.loads(record.read_text(encoding="utf-8"))
+        differing = [key for key in sorted({*run, *recorded}) if run.get(key) != recorded.get(key)]
+        if differing:
+            changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {run.get(key)!r}" for key in differing)
+            raise ValueError(
+                f"{self.folder} holds predictions of another evaluation ({changes}); give another output_dir, or remove "
+                "the folder"
+            )
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):  # the line that was being written when the process was killed
+            os.truncate(self.path, len(whole))
+        predictions = []
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+            try:
+                predictions.append(json.loads(line))
+            except ValueError as error:
+                raise ValueError(
+                    f"{self.path}:{number}: not a prediction ({error}); remove the folder and start again"
+                ) from error
+        return predictions

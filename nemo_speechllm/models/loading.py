@@ -1,0 +1,63 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One call that restores any model of this package, whatever its class."""
+
+from pathlib import Path
+
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from nemo_speechllm.models.checkpoint import CheckpointError
+from nemo_speechllm.models.speech_lm import CHECKPOINT_FOLDER, SpeechLM
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name → file of every checkpoint that comes with the package, of any class."""
+    return {path.stem: path for path in sorted(CHECKPOINT_FOLDER.glob("*.nemo"))}
+
+
+def load_model(reference: str | Path) -> SpeechLM:
+    """Restores a model in evaluation mode; its class is the one its config names.
+
+    Args:
+        reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``.
+
+    Raises:
+        CheckpointError: nothing is found under the reference, or the checkpoint cannot be restored; see
+            `SpeechLM.restore_from`.
+    """
+    name, path = str(reference), Path(reference).expanduser()
+    if name in shipped_models():
+        return SpeechLM.restore_from(shipped_models()[name]).eval()
+    if path.suffix == ".nemo" or path.is_file():
+        return SpeechLM.restore_from(path).eval()
+    if name.count("/") == 1:
+        return _from_hub(name).eval()
+    raise CheckpointError(f"{name!r} is no model. {_ways()}")
+
+
+def _from_hub(name: str) -> SpeechLM:
+    try:
+        return SpeechLM.from_pretrained(name)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise CheckpointError(
+            f"{name}: the model hub did not deliver it ({type(error).__name__}: {error}). {_ways()}"
+        ) from error
+
+
+def _ways() -> str:
+    return (
+        "Give a .nemo file, a hub id (org/name), or the name of a shipped checkpoint: "
+        f"{', '.join(shipped_models()) or 'there are none in this installation'}."
+    )

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whisper with its own decoder, behind the same ``generate`` as the speech LMs: what they are compared with."""
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
+
+from nemo_speechllm import assets
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
+from nemo_speechllm.data.dataset import ConversationBuilder
+from nemo_speechllm.models.speech_lm import Answer
+
+WINDOW_SECONDS = 30
+
+
+class WhisperBaseline(nn.Module):
+    """Hugging Face's Whisper, greedy, on conversations of one audio each; the instruction is not read.
+
+    Args:
+        reference: asset name, folder or hub id of a Whisper model.
+
+    Raises:
+        nemo_speechllm.assets.AssetError: it cannot be found.
+    """
+
+    def __init__(self, reference: str):
+        super().__init__()
+        folder = assets.resolve(reference)
+        self.whisper = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.feature_extractor = WhisperFeatureExtractor.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        # NeMo restores its models onto the GPU where there is one
+        self.to("cuda" if torch.cuda.is_available() else "cpu")
+        # the limit is given in new tokens; both together are a warning on every batch
+        self.whisper.generation_config.max_length = None
+        # OpenAI's own decoder stops at half the text context, too
+        max_new_tokens = self.whisper.config.max_target_positions // 2
+        self.cfg = OmegaConf.create(
+            {
+                "prompt": {"instructions": {"asr": "Transcribe the speech."}},
+                "generation": {"max_new_tokens": max_new_tokens, "beam_size": 1},
+            }
+        )
+        self.builder = ConversationBuilder(self.cfg.prompt)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        conversations: list[Conversation],
+        batch_size: int = 8,
+        max_new_tokens: int | None = None,
+        beam_size: int | None = None,
+    ) -> list[Answer]:
+        """Transcripts in order. The language is the metadata's ``lang``; without one Whisper detects it.
+
+        Audio beyond 30 s is decoded window by window with Whisper's timestamps; such an answer is never reported as cut.
+
+        Args:
+            conversations: of one audio each.
+            batch_size: how many are decoded together, at most; those of different languages are not.
+            max_new_tokens, beam_size: None takes Whisper's 224 and greedy search.
+
+        Raises:
+            ValueError: a conversation has no audio or several, or a language is unknown to Whisper.
+        """
+        options = {
+            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
+            "num_beams": beam_size or self.cfg.generation.beam_size,
+        }
+        answers: dict[int, Answer] = {}
+        for (language, is_long), indices in self._groups(conversations).items():
+            step = 1 if is_long else batch_size
+            for start in range(0, len(indices), step):
+                batch = indices[start : start + step]
+                audio = [conversations[index].audios[0].load().numpy() for index in batch]
+                answers |= zip(batch, self._decode(audio, language, is_long, options))
+        return [answers[index] for index in range(len(conversations))]
+
+    def _groups(self, conversations: list[Conversation]) -> dict[tuple[str | None, bool], list[int]]:
+        """Indices of what may be decoded together, by (language, longer than a window)."""
+        groups: dict[tuple[str | None, bool], list[int]] = {}
+        for index, conversation in enumerate(conversations):
+            if len(conversation.audios) != 1:
+                raise ValueError(
+                    f"{conversation.id}: Whisper transcribes one audio at a time, this has {len(conversation.audios)}"
+                )
+            language = conversation.metadata.get("lang")
+            key = (language and language.lower().split("-")[0], conversation.audios[0].duration > WINDOW_SECONDS)
+            groups.setdefault(key, []).append(index)
+        return groups
+
+    def _decode(self, audio: list, language: str | None, is_long: bool, options: dict[str, int]) -> list[Answer]:
+        features = self.feature_extractor(
+            audio,
+            sampling_rate=SAMPLE_RATE,
+            truncation=not is_long,
+            padding="longest" if is_long else "max_length",
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self.whisper.device)
+        if self.whisper.generation_config.is_multilingual:  # English-only models refuse to be told
+            options = options | {"language": language, "task": "transcribe"}
+        rows = self.whisper.generate(
+            features.input_features,
+            attention_mask=features.attention_mask,
+            do_sample=False,
+            return_timestamps=is_long,
+            **options,
+        )
+        ids = [[token for token in row if token not in self.tokenizer.all_special_ids] for row in rows.tolist()]
+        return [
+            Answer(
+                self.tokenizer.decode(row, skip_special_tokens=True).strip(),
+                row,
+                truncated=not is_long and len(row) >= options["max_new_tokens"],
+            )
+            for row in ids
+        ]

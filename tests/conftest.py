@@ -1,0 +1,154 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Small real components that the tests share: models with random weights, audio files and manifests."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+
+from nemo_speechllm import assets
+
+SAMPLE_RATE = 16000
+ROOT = Path(__file__).parent.parent
+TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us")
+
+
+@pytest.fixture(scope="session")
+def tiny_llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A 2-layer Llama of width 64 with random weights, and SmolLM2's tokenizer and chat template."""
+    folder = tmp_path_factory.mktemp("tiny_llm")
+    tokenizer = AutoTokenizer.from_pretrained(assets.resolve("smollm2-135m-instruct"))
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_llm_folder: Path) -> PreTrainedTokenizerBase:
+    """SmolLM2's; not to be changed by a test."""
+    return AutoTokenizer.from_pretrained(tiny_llm_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Whisper of 2 encoder and decoder layers of width 64 with random weights, and its feature extractor."""
+    folder = tmp_path_factory.mktemp("tiny_whisper")
+    torch.manual_seed(1)
+    sizes = {
+        f"{side}_{size}": value
+        for side in ("encoder", "decoder")
+        for size, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 128))
+    }
+    tokens = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3)
+    WhisperModel(WhisperConfig(d_model=64, vocab_size=128, **sizes, **tokens)).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_audio() -> Callable[..., np.ndarray]:
+    """``make_audio(seconds, seed=0)`` → float32 samples (T,) at 16 kHz: three gliding tones in noise, peak below 1."""
+
+    def make(seconds: float, seed: int = 0) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        tones = sum(np.sin(2 * np.pi * (f + 40 * np.sin(3 * time)) * time) for f in random.uniform(150, 3000, 3))
+        return (0.1 * tones + 0.02 * random.standard_normal(len(time))).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture
+def make_manifest(tmp_path: Path, make_audio: Callable[..., np.ndarray]) -> Callable[..., Path]:
+    """``make_manifest(durations, name="manifest.jsonl", rows=None, **fields)`` → path of a NeMo manifest.
+
+    One FLAC of 16 kHz is written per duration (seconds), next to the manifest, named by a relative path. ``fields`` go
+    into every line, ``rows[i]`` (a dict) into line i; a value of None removes a key.
+    """
+
+    def make(
+        durations: tuple[float, ...] = (1.0, 0.6, 1.4, 0.8),
+        name: str = "manifest.jsonl",
+        rows: list[dict] | None = None,
+        **fields,
+    ) -> Path:
+        manifest = tmp_path / name
+        lines = []
+        for i, duration in enumerate(durations):
+            audio = f"{manifest.stem}-{i}.flac"
+            soundfile.write(tmp_path / audio, make_audio(duration, seed=i), SAMPLE_RATE)
+            row = {"audio_filepath": audio, "duration": duration, "text": TEXTS[i % len(TEXTS)], "lang": "en"}
+            row |= fields | (rows[i] if rows else {})
+            lines.append(json.dumps({key: value for key, value in row.items() if value is not None}))
+        manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return manifest
+
+    return make
+
+
+@pytest.fixture
+def tiny_salm_config(
+    tiny_llm_folder: Path, tiny_whisper_folder: Path, make_manifest: Callable[..., Path]
+) -> DictConfig:
+    """The recipe ``conf/salm/whisper_smollm2.yaml`` at tiny size; ``.model`` is what ``SALM`` takes.
+
+    Both data sections read a manifest of four utterances in the test's folder, batch 2, no workers, no bucketing.
+    """
+    cfg = OmegaConf.load(ROOT / "conf/salm/whisper_smollm2.yaml")
+    manifest = str(make_manifest())
+    data = dict(manifest_filepath=manifest, batch_size=2, num_workers=0)
+    tiny = {
+        "llm": {"pretrained": str(tiny_llm_folder)},
+        "lora": {"r": 4, "alpha": 8},
+        "perception": {
+            "encoder": {"pretrained": str(tiny_whisper_folder)},
+            "adapter": {"n_layers": 1, "d_model": 32},
+        },
+        "generation": {"max_new_tokens": 8},
+        "train_ds": data | {"use_bucketing": False},
+        "validation_ds": data,
+    }
+    cfg.model = OmegaConf.merge(cfg.model, tiny)
+    cfg.trainer.accelerator = "cpu"
+    return cfg

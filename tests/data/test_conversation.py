@@ -1,0 +1,102 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Audio and conversations: what they give, and the errors of audio that cannot be used."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from lhotse import Recording
+from lhotse.audio.source import AudioSource
+
+from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+
+
+def audio_of(path) -> Audio:
+    return Audio(Recording.from_file(path).to_cut())
+
+
+def test_samples_are_taken_as_they_are():
+    audio = Audio(torch.arange(4))
+    assert audio.load().tolist() == [0.0, 1.0, 2.0, 3.0] and audio.load().dtype == torch.float32
+    assert audio.duration == 4 / 16000
+
+
+def test_a_file_is_read_at_its_part_and_at_16_khz(tmp_path, make_audio):
+    samples = make_audio(1.0)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    cut = Recording.from_file(tmp_path / "a.wav").to_cut()
+    assert torch.equal(Audio(cut).load(), torch.from_numpy(samples))
+    part = Audio(cut.truncate(offset=0.25, duration=0.5))
+    assert torch.equal(part.load(), torch.from_numpy(samples[4000:12000])) and part.duration == 0.5
+    soundfile.write(tmp_path / "b.wav", samples, 8000)
+    assert audio_of(tmp_path / "b.wav").load().shape == (32000,)
+
+
+def test_a_file_that_went_away_is_named(tmp_path, make_audio):
+    soundfile.write(tmp_path / "gone.wav", make_audio(0.1), 16000)
+    audio = audio_of(tmp_path / "gone.wav")
+    (tmp_path / "gone.wav").unlink()
+    with pytest.raises(AudioError, match="gone.wav: the audio cannot be read"):
+        audio.load()
+
+
+def test_an_unreadable_file_is_named(tmp_path):
+    (tmp_path / "noise.wav").write_bytes(b"this is no audio")
+    source = AudioSource("file", [0], str(tmp_path / "noise.wav"))
+    audio = Audio(Recording("noise", [source], 16000, num_samples=1600, duration=0.1).to_cut())
+    with pytest.raises(AudioError, match="noise.wav: the audio cannot be read"):
+        audio.load()
+
+
+def test_several_channels_ask_for_one(tmp_path, make_audio):
+    stereo = np.stack([make_audio(0.1), make_audio(0.1, seed=1)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, 16000, subtype="FLOAT")
+    audio = audio_of(tmp_path / "stereo.wav")
+    with pytest.raises(AudioError, match="stereo.wav: the audio has 2 channels; set channel_selector"):
+        audio.load()
+    assert torch.equal(Audio(audio.source.with_channels(1)).load(), torch.from_numpy(stereo[:, 1].copy()))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_must_be_finite(tmp_path, make_audio, bad):
+    samples = make_audio(0.1)
+    samples[7] = bad
+    soundfile.write(tmp_path / "bad.wav", samples, 16000, subtype="FLOAT")
+    with pytest.raises(AudioError, match="bad.wav: the audio holds NaN or infinite"):
+        audio_of(tmp_path / "bad.wav").load()
+
+
+@pytest.mark.parametrize("shape", [(0,), (2, 100)])
+def test_samples_must_be_one_channel_of_something(shape):
+    with pytest.raises(AudioError, match="given as samples: expected one channel"):
+        Audio(torch.zeros(shape)).load()
+
+
+def test_answer_is_the_closing_assistant_turn():
+    question, answer = Turn("user", ["a", Audio(torch.ones(1)), "b"]), Turn("assistant", ["yes"])
+    conversation = Conversation("x", [question, answer], {"lang": "en"})
+    assert conversation.turns[0].text == "ab" and len(conversation.audios) == 1
+    assert conversation.answer == "yes"
+    asked = conversation.without_answer()
+    assert asked.turns == [question] and asked.answer is None and asked.metadata == {"lang": "en"}
+    assert asked.without_answer().turns == [question]
+    assert Conversation("empty", []).answer is None
+
+
+def test_audios_keep_their_order():
+    first, second, third = (Audio(torch.ones(n)) for n in (1, 2, 3))
+    turns = [Turn("user", [first, "?", second]), Turn("assistant", ["!"]), Turn("user", [third])]
+    assert Conversation("x", turns).audios == [first, second, third]

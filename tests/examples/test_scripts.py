@@ -1,0 +1,320 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The scripts of ``examples/`` on a tiny SALM: what they write, how they resume, and what they say of bad input."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from nemo.collections.asr.models import ASRModel
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_speechllm.data.conversation import AudioError
+from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.models import SALM, load_model
+from nemo_speechllm.models.checkpoint import CheckpointError
+from nemo_speechllm.modules.fingerprint import state_digest
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name.replace("/", "_"), ROOT / "examples" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name: str, **arguments) -> None:
+    """The script's ``main`` with the arguments its command line would have."""
+    module = script(name)
+    schema = getattr(module, f"{name.capitalize()}Arguments")
+    module.main(OmegaConf.merge(OmegaConf.structured(schema), arguments))
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def tiny_nemo(tiny_salm_config: DictConfig, tmp_path: Path) -> str:
+    torch.manual_seed(0)
+    path = tmp_path / "model" / "tiny.nemo"
+    SALM(tiny_salm_config.model).save_to(path)
+    return str(path)
+
+
+# ---------------------------------------------------------------------------------------------------------- load_model
+
+
+def test_load_model_gives_the_class_of_the_checkpoint(tiny_nemo):
+    model = load_model(tiny_nemo)
+    assert type(model) is SALM and not model.training
+
+
+def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch):
+    (tmp_path / "salm_first.nemo").touch()
+    monkeypatch.setattr("nemo_speechllm.models.loading.CHECKPOINT_FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="'salm_frist' is no model.*salm_first"):
+        load_model("salm_frist")
+
+
+def test_load_model_of_a_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
+        load_model(tmp_path / "gone.nemo")
+
+
+# ---------------------------------------------------------------------------------------------------------- transcribe
+
+
+def test_transcribe_manifest(tiny_nemo, make_manifest, tmp_path):
+    manifest, output = make_manifest(), tmp_path / "out" / "predictions.jsonl"
+    call("transcribe", model=tiny_nemo, dataset_manifest=str(manifest), output_filename=str(output), batch_size=3)
+    rows, expected = read_manifest(output, locate_audio=True), load_model(tiny_nemo).transcribe(str(manifest))
+    assert [row["pred_text"] for row in rows] == expected
+    assert [row["text"] for row in rows] == [row["text"] for row in read_manifest(manifest)]
+    assert os.listdir(output.parent) == [output.name]
+
+
+def test_transcribe_folder_and_file_print_the_transcripts(tiny_nemo, make_manifest, tmp_path, capsys):
+    make_manifest((0.5, 0.7))
+    call("transcribe", model=tiny_nemo, audio_dir=str(tmp_path))
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
+    assert len(printed) == len(list(tmp_path.rglob("*.flac")))
+    call("transcribe", model=tiny_nemo, audio=str(tmp_path / "manifest-0.flac"), keywords=["ada"], instruction="Say.")
+    assert f"{tmp_path / 'manifest-0.flac'}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "give one of audio=, audio_dir= or dataset_manifest=; got none"),
+        ({"audio": "a.wav", "audio_dir": "b"}, r"got \['audio', 'audio_dir'\]"),
+        ({"audio_dir": "empty"}, "audio_dir=empty holds no audio file"),
+        ({"dataset_manifest": "bad.jsonl"}, "bad.jsonl:2: audio_filepath: no such file: gone.wav"),
+        ({"dataset_manifest": "keyless.jsonl"}, "keyless.jsonl:1: audio_filepath: the line names no audio"),
+    ],
+)
+def test_transcribe_refuses(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "here.wav").touch()
+    (tmp_path / "bad.jsonl").write_text('{"audio_filepath": "here.wav"}\n{"audio_filepath": "gone.wav"}\n')
+    (tmp_path / "keyless.jsonl").write_text("{}\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        call("transcribe", model="unread.nemo", **arguments)
+
+
+def test_transcribe_of_a_bad_audio_leaves_no_output(tiny_nemo, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    output = tmp_path / "out.jsonl"
+    with pytest.raises(AudioError, match="bad.wav"):
+        call("transcribe", model=tiny_nemo, audio=str(tmp_path / "bad.wav"), output_filename=str(output))
+    with pytest.raises(FileNotFoundError, match="gone.wav does not exist"):
+        call("transcribe", model=tiny_nemo, audio=str(tmp_path / "gone.wav"), output_filename=str(output))
+    assert not output.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ evaluate
+
+
+def test_evaluate_reports_and_resumes(tiny_nemo, make_manifest, tmp_path, capsys):
+    manifest = make_manifest(rows=[{"lang": "en"}, {"lang": "fr"}, {"lang": "en"}, {"lang": "en"}])
+    output = tmp_path / "evaluation"
+    arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(output), batch_size=2)
+    call("evaluate", **arguments)
+    predictions = lines(output / "predictions.jsonl")
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert [p["index"] for p in predictions] == [0, 1, 2, 3]
+    assert metrics["utterances"] == 4 and metrics["audio_seconds"] == pytest.approx(3.8)
+    assert metrics["wer"] == sum(p["errors"] for p in predictions) / sum(p["words"] for p in predictions)
+    assert {k: v["utterances"] for k, v in metrics["languages"].items()} == {"en": 3, "fr": 1}
+    assert "WER %" in capsys.readouterr().out
+
+    # killed while the third line was being written
+    whole = (output / "predictions.jsonl").read_bytes().splitlines(keepends=True)
+    (output / "predictions.jsonl").write_bytes(whole[0] + whole[1] + whole[2][:20])
+    (output / "metrics.json").unlink()
+    call("evaluate", **arguments | {"batch_size": 1})
+    again = lines(output / "predictions.jsonl")
+    assert again[:2] == predictions[:2]
+    assert [p["pred_text"] for p in again] == [p["pred_text"] for p in predictions]
+    assert json.loads((output / "metrics.json").read_text())["words"] == metrics["words"]
+
+    with pytest.raises(ValueError, match="another evaluation.*generation was.*give another output_dir"):
+        call("evaluate", **arguments | {"max_new_tokens": 3})
+    manifest.write_text(manifest.read_text().replace("thank you", "thank them"))
+    with pytest.raises(ValueError, match="another evaluation.*manifest was"):
+        call("evaluate", **arguments)
+    (output / "run.json").unlink()
+    with pytest.raises(ValueError, match="exists without run.json"):
+        call("evaluate", **arguments)
+
+
+def test_evaluate_lists_the_defects_of_a_manifest(make_manifest, tmp_path):
+    manifest = make_manifest((0.5, 0.5), rows=[{"text": ""}, {"audio_filepath": "gone.flac"}])
+    with pytest.raises(ValueError, match=r"(?s)2 defects.*jsonl:1: text: .*jsonl:2: audio_filepath: .*--write-clean"):
+        call("evaluate", model="unread.nemo", manifest=str(manifest), output_dir=str(tmp_path / "out"))
+
+
+def test_evaluate_killed_on_the_command_line(tiny_nemo, make_manifest, tmp_path):
+    manifest, output = make_manifest((0.5,) * 60), tmp_path / "evaluation"
+    command = [sys.executable, str(ROOT / "examples/evaluate.py"), f"model={tiny_nemo}", f"manifest={manifest}"]
+    command += [f"output_dir={output}", "batch_size=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (output / "predictions.jsonl").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = (output / "predictions.jsonl").read_text()
+    assert 0 < len(before.splitlines()) < 60 and not (output / "metrics.json").exists()
+
+    finished = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert (output / "predictions.jsonl").read_text().startswith(before[: before.rfind("\n") + 1])
+    assert json.loads((output / "metrics.json").read_text())["utterances"] == 60
+    assert "WER %" in finished.stdout
+
+
+def test_evaluate_whisper_with_its_own_decoder(make_manifest, tmp_path):
+    manifest, output = make_manifest((0.6, 1.0)), tmp_path / "whisper"
+    call("evaluate", model="whisper:whisper-tiny.en", manifest=str(manifest), output_dir=str(output), max_new_tokens=5)
+    assert json.loads((output / "metrics.json").read_text())["utterances"] == 2
+
+
+# ---------------------------------------------------------------------------------------------------------------- chat
+
+
+@pytest.mark.parametrize("n_audios", [0, 1, 2])
+def test_chat_answers_one_prompt(n_audios, tiny_nemo, make_manifest, tmp_path, capsys):
+    make_manifest((0.5, 0.9))
+    files = [str(tmp_path / f"manifest-{i}.flac") for i in range(n_audios)]
+    call("chat", model=tiny_nemo, audio=files[0] if n_audios == 1 else files, prompt="What is said?")
+    assert capsys.readouterr().out.strip()
+
+
+def test_chat_keeps_the_conversation(tiny_nemo, monkeypatch, capsys):
+    typed = iter(["Hello.", "And then?", ""])
+    asked = []
+    generate = SALM.generate
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda prompt: next(typed))
+    monkeypatch.setattr(SALM, "generate", lambda self, c, *rest: asked.append(c[0]) or generate(self, c, *rest))
+    call("chat", model=tiny_nemo, max_new_tokens=3)
+    assert [turn.role for turn in asked[1].turns[:3]] == ["user", "assistant", "user"]
+    assert asked[1].turns[2].text == "And then?"
+
+
+def test_chat_refuses(tiny_nemo, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False)
+    with pytest.raises(ValueError, match="give prompt="):
+        call("chat", model=tiny_nemo)
+    with pytest.raises(FileNotFoundError, match="gone.wav does not exist"):
+        call("chat", model=tiny_nemo, audio=str(tmp_path / "gone.wav"), prompt="?")
+
+
+# -------------------------------------------------------------------------------------------------------------- export
+
+
+def saved(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Weights and config text inside a ``.nemo``."""
+    with tarfile.open(path) as archive:
+        members = {Path(member.name).name: member for member in archive.getmembers()}
+        weights = torch.load(archive.extractfile(members["model_weights.ckpt"]), weights_only=True)
+        return weights, archive.extractfile(members["model_config.yaml"]).read().decode()
+
+
+def test_export_rounds_what_was_trained_and_nothing_else(tiny_nemo, tmp_path, make_audio):
+    output = tmp_path / "small.nemo"
+    call("export", model=tiny_nemo, output=str(output))
+    before, _ = saved(tiny_nemo)
+    after, config = saved(output)
+    assert before.keys() == after.keys()
+    assert not any(name.startswith("perception.encoder.") for name in after)
+    assert all(torch.equal(after[name].float(), before[name].half().float()) for name in after)
+    assert output.stat().st_size < Path(tiny_nemo).stat().st_size / 2
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+    assert type(ASRModel.restore_from(str(output))) is SALM
+    assert "train_ds" not in config and "optim" not in config and "manifest.jsonl" not in config
+
+    original, restored = load_model(tiny_nemo), load_model(output)
+    assert {p.dtype for p in restored.parameters()} == {torch.float32}
+    for part in ("llm", "perception.encoder"):
+        assert restored.references[part].fingerprint == original.references[part].fingerprint
+    restored.save_to(tmp_path / "again.nemo")
+    assert state_digest(load_model(tmp_path / "again.nemo")) == state_digest(restored)
+    assert len(restored.transcribe([make_audio(0.7)], verbose=False)) == 1
+
+
+def test_export_save_full_holds_every_weight(tiny_nemo, tmp_path):
+    output = tmp_path / "full.nemo"
+    call("export", model=tiny_nemo, output=str(output), save_full=True)
+    weights, _ = saved(output)
+    assert any(name.startswith("perception.encoder.") for name in weights)
+    with pytest.raises(ValueError, match="export it with save_full=true"):
+        call("export", model=str(output), output=str(tmp_path / "split.nemo"))
+
+
+def test_export_refuses_values_beyond_half_precision(tiny_nemo, tmp_path):
+    model = load_model(tiny_nemo)
+    model.perception.projection.scale.data.fill_(1e6)
+    model.save_to(tmp_path / "large.nemo")
+    with pytest.raises(ValueError, match="projection.scale has values.*use dtype=bfloat16"):
+        call("export", model=str(tmp_path / "large.nemo"), output=str(tmp_path / "out.nemo"))
+    with pytest.raises(ValueError, match="dtype=int8: use float16"):
+        call("export", model=tiny_nemo, output=str(tmp_path / "out.nemo"), dtype="int8")
+    with pytest.raises(CheckpointError, match="must end in .nemo"):
+        call("export", model=tiny_nemo, output=str(tmp_path / "out.ckpt"))
+    assert not (tmp_path / "out.nemo").exists()
+
+
+# ------------------------------------------------------------------------------------------------------ split_manifest
+
+
+def split(monkeypatch, *arguments) -> int:
+    monkeypatch.setattr(sys, "argv", ["split_manifest.py", *map(str, arguments)])
+    return script("data/split_manifest").main()
+
+
+def test_split_manifest_puts_no_text_into_two_splits(make_manifest, tmp_path, monkeypatch):
+    texts = ["One!", "one", "two", "three", "Four", "four.", "five", "six"]
+    manifest = make_manifest((0.3,) * len(texts), rows=[{"text": text} for text in texts])
+    out = tmp_path / "splits"
+    assert split(monkeypatch, manifest, "--out", out, "--dev", 0.2, "--test", 0.2) == 0
+    splits = {name: read_manifest(out / f"{name}.jsonl", locate_audio=True) for name in ("train", "dev", "test")}
+    words = {name: {row["text"].strip("!.").lower() for row in rows} for name, rows in splits.items()}
+    assert sum(map(len, splits.values())) == len(texts) and sum(map(len, words.values())) == 6
+    assert all(words.values())
+
+
+def test_split_manifest_refuses(make_manifest, tmp_path, monkeypatch, capsys):
+    manifest = make_manifest((0.3, 0.3))
+    assert split(monkeypatch, manifest, "--out", tmp_path / "out") == 2
+    assert "2 distinct texts are too few" in capsys.readouterr().err
+    assert split(monkeypatch, tmp_path / "gone.jsonl", "--out", tmp_path / "out") == 2
+    assert "gone.jsonl" in capsys.readouterr().err
+    textless = make_manifest((0.3,), name="textless.jsonl", text=None)
+    assert split(monkeypatch, textless, "--out", tmp_path / "out") == 2
+    assert "has no 'text'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""CTC of audio embeddings against the LLM's token embeddings."""
+
+import math
+
+import pytest
+import torch
+
+from nemo_speechllm.modules.losses import EmbeddingCTC
+
+VOCABULARY, WIDTH = 12, 4
+
+
+@pytest.fixture
+def ctc() -> EmbeddingCTC:
+    """Blank and the tokens 3, 5, 9 have orthogonal embeddings: a frame's score is its cosine with one of them."""
+    ctc = EmbeddingCTC(VOCABULARY, WIDTH)
+    ctc.blank.data = torch.eye(4)[:1]
+    return ctc
+
+
+@pytest.fixture
+def table() -> torch.Tensor:
+    table = torch.randn(VOCABULARY, WIDTH)
+    table[[3, 5, 9]] = torch.eye(4)[1:] * 0.3  # their length must not matter
+    return table
+
+
+BLANK, THREE, FIVE, NINE = torch.eye(4)
+
+
+def frames(*rows: torch.Tensor) -> torch.Tensor:
+    return torch.stack(rows)[None]
+
+
+def test_loss_of_a_case_computed_by_hand(ctc, table):
+    """Two frames of equal scores for blank and the only seen token: 3 of the 4 paths give the token."""
+    ctc.scale.data = torch.tensor(1.0)
+    middle = BLANK + THREE
+    loss = ctc(frames(middle, middle), torch.tensor([2]), [torch.tensor([3])], table)
+    assert loss.item() == pytest.approx(-math.log(3 / 4), abs=1e-6)
+
+
+def test_loss_is_torch_s_on_the_cosines(ctc, table):
+    torch.manual_seed(0)
+    audio, lengths = torch.randn(2, 8, WIDTH) * 3, torch.tensor([8, 6])
+    targets = [torch.tensor([5, 3, 3]), torch.tensor([9, 5])]
+    loss = ctc(audio, lengths, targets, table)
+    classes = torch.stack([ctc.blank[0], table[3], table[5], table[9]])
+    cosines = torch.cosine_similarity(audio[:, :, None], classes[None, None], dim=-1)
+    expected = torch.nn.functional.ctc_loss(
+        (cosines * ctc.scale).log_softmax(-1).transpose(0, 1),
+        torch.tensor([2, 1, 1, 3, 2]),
+        lengths,
+        torch.tensor([3, 2]),
+        reduction="sum",
+    )
+    torch.testing.assert_close(loss, expected / 5)
+    assert ctc.seen.nonzero().flatten().tolist() == [3, 5, 9]
+
+
+def test_padding_frames_do_not_count(ctc, table):
+    audio, targets = torch.randn(1, 6, WIDTH), [torch.tensor([3, 5])]
+    padded = torch.cat([audio, torch.full((1, 9, WIDTH), 4.0)], dim=1)
+    lengths = torch.tensor([6])
+    assert torch.equal(ctc(audio, lengths, targets, table), ctc(padded, lengths, targets, table))
+
+
+@pytest.mark.parametrize("target", [[3, 5, 9], [3, 3]])
+def test_a_transcript_too_long_for_its_frames_adds_nothing(ctc, table, target):
+    """Two equal tokens in a row need a blank between them, so two frames do not hold them either."""
+    audio = torch.randn(1, 2, WIDTH, requires_grad=True)
+    loss = ctc(audio, torch.tensor([2]), [torch.tensor(target)], table)
+    loss.backward()
+    assert loss.item() == 0 and torch.isfinite(audio.grad).all() and not audio.grad.any()
+
+
+def test_only_audio_blank_and_scale_get_gradient(ctc, table):
+    table.requires_grad_()
+    audio = torch.randn(1, 5, WIDTH, requires_grad=True)
+    ctc(audio, torch.tensor([5]), [torch.tensor([3, 9])], table).backward()
+    assert audio.grad.any() and ctc.blank.grad.any() and ctc.scale.grad.any() and table.grad is None
+
+
+def test_greedy_collapses_repeats_and_drops_blanks(ctc, table):
+    ctc.seen[[3, 5, 9]] = True
+    audio = frames(BLANK, FIVE, FIVE, BLANK, FIVE, NINE, NINE, THREE, BLANK)
+    assert ctc.greedy(audio, torch.tensor([9]), table) == [[5, 5, 9, 3]]
+    assert ctc.greedy(audio, torch.tensor([3]), table) == [[5]]
+    assert ctc.greedy(audio, torch.tensor([1]), table) == [[]]
+
+
+def test_greedy_before_any_training_says_nothing(ctc, table):
+    assert ctc.greedy(torch.randn(2, 5, WIDTH), torch.tensor([5, 3]), table) == [[], []]
+
+
+def test_silence_and_empty_transcript(ctc, table):
+    loss = ctc(torch.zeros(1, 3, WIDTH), torch.tensor([3]), [torch.tensor([], dtype=torch.long)], table)
+    assert torch.isfinite(loss)

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Perception as a whole: frame rate, batch invariance, masking of states."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_speechllm.modules.perception import Perception
+
+
+@pytest.fixture
+def cfg(tiny_salm_config):
+    return tiny_salm_config.model.perception
+
+
+def build(cfg) -> Perception:
+    torch.manual_seed(0)
+    return Perception(cfg, torch.randn(200, 64) * 0.1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("adapter", [True, False])
+@pytest.mark.parametrize("trim", [True, False])
+def test_embeddings_do_not_depend_on_the_batch(cfg, make_audio, adapter, trim):
+    cfg.encoder.trim = trim
+    if not adapter:
+        cfg.adapter = None
+    perception = build(cfg).eval()
+    lengths = torch.tensor([4000, 16000, 11111])
+    audio = torch.stack([torch.from_numpy(make_audio(2.0, seed=i)) for i in range(3)])
+    for padded in (audio[:, :16000], audio):
+        embeddings, embedding_lengths = perception(padded, lengths)
+        assert embeddings.shape[2] == 64 and embedding_lengths.tolist() == [4, 13, 9]
+        for i, length in enumerate(lengths):
+            alone, _ = perception(audio[i : i + 1, :length], lengths[i : i + 1])
+            torch.testing.assert_close(
+                embeddings[i, : embedding_lengths[i]], alone[0, : embedding_lengths[i]], atol=1e-5, rtol=0
+            )
+
+
+@pytest.mark.parametrize("factor, seconds", [(1, 0.08), (4, 0.32)])
+def test_frame_shift_is_the_seconds_between_embeddings(cfg, make_audio, factor, seconds):
+    cfg.adapter.update({"subsampling_factor": factor, "subsampling_conv_channels": 16})
+    perception = build(cfg).eval()
+    assert perception.frame_shift == pytest.approx(seconds)
+    _, lengths = perception(torch.from_numpy(make_audio(8.0))[None], torch.tensor([128000]))
+    assert lengths.tolist() == [round(8.0 / seconds)]
+
+
+def test_states_are_masked_in_training_only(cfg, make_audio):
+    cfg.adapter = None
+    cfg.state_mask = OmegaConf.create({"freq_masks": 2, "freq_width": 27, "time_masks": 2, "time_width": 0.2})
+    perception = build(cfg)
+    batch = torch.from_numpy(make_audio(2.0))[None], torch.tensor([32000])
+    perception.eval()
+    plain = perception(*batch)[0]
+    assert torch.equal(plain, perception(*batch)[0])
+    perception.train()
+    assert not torch.allclose(plain, perception(*batch)[0])

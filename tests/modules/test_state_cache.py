@@ -1,0 +1,162 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The cache of encoder states: it skips the encoder, gives the same states and refuses what is not its own."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.state_cache import CACHE_RECORD, CachedEncoder, StateCacheError
+
+
+def whisper(folder: Path, **options) -> nn.Module:
+    cfg = {"type": "whisper", "pretrained": str(folder), **options}
+    return build_encoder(OmegaConf.create(cfg)).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def encoder(tiny_whisper_folder):
+    return whisper(tiny_whisper_folder)
+
+
+@pytest.fixture
+def batch(make_audio) -> tuple[Tensor, Tensor]:
+    lengths = torch.tensor([8000, 16000, 12345])
+    audio = torch.zeros(3, 16000)
+    for i, length in enumerate(lengths.tolist()):
+        audio[i, :length] = torch.from_numpy(make_audio(1.0, seed=i))[:length]
+    return audio, lengths
+
+
+@pytest.fixture
+def count_items(encoder) -> list[int]:
+    """How many items the encoder was given at each of its calls."""
+    calls: list[int] = []
+    encoder.register_forward_pre_hook(lambda module, args: calls.append(len(args[0])))
+    return calls
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.safetensors"))
+
+
+def test_second_pass_does_not_call_the_encoder(encoder, batch, count_items, tmp_path):
+    cached = CachedEncoder(encoder, tmp_path / "states")
+    first = cached(*batch)
+    second = CachedEncoder(encoder, tmp_path / "states")(*batch)
+    assert count_items == [3] and len(entries(tmp_path / "states")) == 3
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+
+
+def test_cached_states_are_the_encoder_s_within_float16(encoder, batch, tmp_path):
+    states, lengths = CachedEncoder(encoder, tmp_path)(*batch)
+    expected, expected_lengths = encoder(*batch)
+    assert torch.equal(lengths, expected_lengths) and states.dtype == torch.float32
+    torch.testing.assert_close(states, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_an_item_is_found_in_any_batch_and_padding(encoder, batch, count_items, tmp_path, make_audio):
+    audio, lengths = batch
+    cached = CachedEncoder(encoder, tmp_path)
+    cached(audio, lengths)
+    padded = torch.nn.functional.pad(audio[[2, 0]], (0, 5000), value=0.3)
+    cached(padded, lengths[[2, 0]])
+    assert count_items == [3]
+    new = torch.from_numpy(make_audio(1.0, seed=9))[None]
+    cached(torch.cat([audio, new]), torch.cat([lengths, torch.tensor([16000])]))
+    assert count_items == [3, 1]
+
+
+@pytest.mark.parametrize("change", ["weights", "trim"])
+def test_another_encoder_s_folder_is_refused(encoder, batch, tiny_whisper_folder, tmp_path, change):
+    CachedEncoder(encoder, tmp_path)(*batch)
+    other = whisper(tiny_whisper_folder, trim=change != "trim")
+    if change == "weights":
+        other.model.conv1.weight.add_(0.1)
+    with pytest.raises(StateCacheError, match=f"{tmp_path} was made by another encoder.*empty folder"):
+        CachedEncoder(other, tmp_path)(*batch)
+
+
+def test_a_truncated_entry_is_named(encoder, batch, tmp_path):
+    cached = CachedEncoder(encoder, tmp_path)
+    cached(*batch)
+    damaged = entries(tmp_path)[1]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(StateCacheError, match=f"{damaged} cannot be read .*delete the file"):
+        cached(*batch)
+
+
+def test_a_failed_write_leaves_nothing(encoder, batch, tmp_path, monkeypatch):
+    def fail(tensors, path):
+        Path(path).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("nemo_speechllm.modules.state_cache.save_file", fail)
+    with pytest.raises(OSError, match="no space left"):
+        CachedEncoder(encoder, tmp_path)(*batch)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [CACHE_RECORD]
+
+
+def write_states(whisper_folder: Path, cache: Path, audio: Tensor, lengths: Tensor) -> None:
+    torch.set_num_threads(1)
+    CachedEncoder(whisper(whisper_folder), cache)(audio, lengths)
+
+
+def test_several_processes_may_fill_one_folder(encoder, batch, tiny_whisper_folder, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=write_states, args=(tiny_whisper_folder, tmp_path / "states", *batch)) for _ in range(2)
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    assert len(entries(tmp_path / "states")) == 3 and not list(tmp_path.rglob(".partial-*"))
+    states, _ = CachedEncoder(encoder, tmp_path / "states")(*batch)
+    torch.testing.assert_close(states, encoder(*batch)[0], rtol=1e-3, atol=1e-3)
+
+
+# inside perception ------------------------------------------------------------------------------------------------------
+
+
+def perception(whisper_folder: Path, cache: Path | None, **options) -> Perception:
+    encoder = {"type": "whisper", "pretrained": str(whisper_folder)} | options
+    cfg = OmegaConf.create({"encoder": encoder, "stack": 4, "state_cache": cache and str(cache)})
+    torch.manual_seed(0)
+    return Perception(cfg, torch.randn(100, 64)).eval()
+
+
+def test_perception_with_a_cache_has_the_same_parameters_and_output(tiny_whisper_folder, batch, tmp_path):
+    plain, cached = perception(tiny_whisper_folder, None), perception(tiny_whisper_folder, tmp_path)
+    cached.encoder.requires_grad_(False)
+    assert plain.state_dict().keys() == cached.state_dict().keys()
+    torch.testing.assert_close(plain(*batch)[0], cached(*batch)[0], rtol=1e-2, atol=1e-2)
+
+
+def test_the_cache_is_refused_while_the_encoder_trains(tiny_whisper_folder, batch, tmp_path):
+    with pytest.raises(ValueError, match="state_cache needs a frozen encoder"):
+        perception(tiny_whisper_folder, tmp_path)(*batch)
+
+
+def test_the_cache_and_spec_augment_exclude_each_other(tiny_whisper_folder, tmp_path):
+    with pytest.raises(ValueError, match="use model.perception.state_mask"):
+        perception(tiny_whisper_folder, tmp_path, spec_augment={"freq_masks": 2, "time_masks": 2})

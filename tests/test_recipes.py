@@ -1,0 +1,47 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Every YAML of conf/ composes, names a class of this package and leaves open only what a user must give."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from nemo.utils.model_utils import import_class_by_path
+from omegaconf import OmegaConf
+
+from nemo_speechllm.models.speech_lm import SpeechLM
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+RECIPES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_composes_and_lacks_only_the_manifests(recipe):
+    with initialize_config_dir(str(CONF), version_base=None):
+        cfg = compose(recipe)
+    assert issubclass(import_class_by_path(cfg.model.target), SpeechLM)
+    assert OmegaConf.missing_keys(cfg) == {
+        "model.train_ds.manifest_filepath",
+        "model.validation_ds.manifest_filepath",
+    }
+    assert set(cfg) >= {"name", "model", "trainer", "exp_manager"}
+    OmegaConf.resolve(cfg)
+
+
+def test_derived_recipes_change_what_they_say():
+    with initialize_config_dir(str(CONF), version_base=None):
+        warmup, paper = compose("salm/whisper_smollm2_warmup"), compose("salm/fastconformer_llama")
+    assert (warmup.model.loss.lm_weight, warmup.name) == (0.0, "salm_whisper_smollm2_warmup")
+    assert (paper.model.perception.adapter.subsampling_factor, paper.model.optim.lr) == (8, 1e-4)
