@@ -14,6 +14,7 @@ COPY conf ./conf
 COPY examples ./examples
 COPY tests ./tests
 COPY CHANGELOG.md Dockerfile ./
+COPY docs ./docs
 COPY .ci ./.ci
 
 # The environment of the Makefile; it sees the image's own torch, so that is not downloaded a second time.

@@ -34,6 +34,7 @@ import nemo_speechllm  # noqa: F401  registers the package with NeMo
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
+    OmegaConf.resolve(cfg)
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))

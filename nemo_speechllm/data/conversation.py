@@ -77,7 +77,7 @@ class Audio:
             AudioError: the audio is unreadable, empty, or has several channels and none was selected.
         """
         if isinstance(self.source, Tensor):
-            samples = self.source.float()
+            samples = _as_float(self.source)
         else:
             samples = torch.from_numpy(np.ascontiguousarray(self._read_cut(), dtype=np.float32))
         if samples.ndim != 1 or samples.numel() == 0:
@@ -155,3 +155,10 @@ class Conversation:
         """The same conversation up to the point where the model is to speak."""
         turns = self.turns[:-1] if self.answer is not None else self.turns
         return Conversation(self.id, turns, self.metadata)
+
+
+def _as_float(samples: Tensor) -> Tensor:
+    """Integer samples (16-bit PCM, say) become floats between -1 and 1."""
+    if samples.is_floating_point():
+        return samples.float()
+    return samples.float() / (torch.iinfo(samples.dtype).max + 1)

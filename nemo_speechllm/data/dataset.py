@@ -217,6 +217,8 @@ def _merge_turns(turns: list[Turn]) -> list[Turn]:
     merged: list[Turn] = []
     for turn in turns:
         if merged and merged[-1].role == turn.role:
+            if isinstance(merged[-1].parts[-1], str) and isinstance(turn.parts[0], str):
+                merged[-1].parts.append(" ")
             merged[-1].parts.extend(turn.parts)
         else:
             merged.append(turn)

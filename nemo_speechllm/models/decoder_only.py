@@ -65,6 +65,15 @@ class DecoderOnlySpeechLM(SpeechLM):
         if self.cfg.get("lora"):
             add_lora(self.llm, self.cfg.lora)
 
+    def on_fit_start(self) -> None:
+        """Opens the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
+        super().on_fit_start()
+        self.perception.cache_states(self.cfg.perception.get("state_cache"))
+
+    def on_fit_end(self) -> None:
+        """Closes the cache of encoder states."""
+        self.perception.cache_states(None)
+
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
         weights = self.cfg.loss

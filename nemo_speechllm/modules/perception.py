@@ -29,7 +29,7 @@ class Perception(nn.Module):
     Args:
         cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (null: none), ``state_mask``
             (NeMo ``SpectrogramAugmentation`` over the encoder's states; the augmentation to use with cached states) and
-            ``state_cache`` (folder, or null).
+            ``state_cache`` (folder for training; see `cache_states`).
         token_embeddings: the LLM's embedding matrix (V, d_llm).
         from_config_only: build the encoder without loading its pretrained weights.
 
@@ -53,8 +53,7 @@ class Perception(nn.Module):
         self.frame_shift = (
             self.encoder.frame_shift * self.stacking.n * (self.adapter.subsampling if self.adapter else 1)
         )
-        # not a submodule: the encoder's parameter names must not depend on whether its states are cached
-        self._cache = [CachedEncoder(self.encoder, cfg.state_cache)] if cfg.get("state_cache") else []
+        self._cache: list[CachedEncoder] = []
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -75,22 +74,26 @@ class Perception(nn.Module):
             hidden, lengths = self.adapter(hidden, lengths)
         return self.projection(hidden), lengths
 
-    def encode(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, T, d_model) and lengths (B,), through the cache where it may be used.
+    def cache_states(self, folder: str | None) -> None:
+        """From now on takes the encoder's states from a folder where they are known; None: no longer.
 
         States computed while the encoder trains would be stale one step later, so then the cache is refused.
 
         Raises:
-            ValueError: a state cache is configured and the encoder is not frozen.
+            ValueError: the encoder is not frozen.
         """
-        if not self._cache:
-            return self.encoder(audio, audio_lengths)
-        if any(parameter.requires_grad for parameter in self.encoder.parameters()):
+        if folder and any(parameter.requires_grad for parameter in self.encoder.parameters()):
             raise ValueError(
                 "model.perception.state_cache needs a frozen encoder: add '^perception\\.encoder\\.' to "
                 "model.freeze_params, or set state_cache to null"
             )
-        return self._cache[0](audio, audio_lengths)
+        # in a list, not a submodule: the encoder's parameter names must not depend on whether its states are cached
+        self._cache = [CachedEncoder(self.encoder, folder)] if folder else []
+
+    def encode(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one."""
+        encoder = self._cache[0] if self._cache else self.encoder
+        return encoder(audio, audio_lengths)
 
 
 def _build_state_mask(cfg: DictConfig) -> nn.Module | None:

@@ -29,7 +29,7 @@ def audio_of(path) -> Audio:
 
 
 def test_samples_are_taken_as_they_are():
-    audio = Audio(torch.arange(4))
+    audio = Audio(torch.arange(4.0))
     assert audio.load().tolist() == [0.0, 1.0, 2.0, 3.0] and audio.load().dtype == torch.float32
     assert audio.duration == 4 / 16000
 
@@ -100,3 +100,8 @@ def test_audios_keep_their_order():
     first, second, third = (Audio(torch.ones(n)) for n in (1, 2, 3))
     turns = [Turn("user", [first, "?", second]), Turn("assistant", ["!"]), Turn("user", [third])]
     assert Conversation("x", turns).audios == [first, second, third]
+
+
+def test_integer_samples_are_scaled_to_one():
+    samples = torch.tensor([0, 16384, -32768], dtype=torch.int16)
+    assert Audio(samples).load().tolist() == [0.0, 0.5, -1.0]

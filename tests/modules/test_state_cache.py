@@ -146,15 +146,26 @@ def perception(whisper_folder: Path, cache: Path | None, **options) -> Perceptio
 
 
 def test_perception_with_a_cache_has_the_same_parameters_and_output(tiny_whisper_folder, batch, tmp_path):
-    plain, cached = perception(tiny_whisper_folder, None), perception(tiny_whisper_folder, tmp_path)
+    plain, cached = perception(tiny_whisper_folder, None), perception(tiny_whisper_folder, None)
     cached.encoder.requires_grad_(False)
+    cached.cache_states(str(tmp_path))
     assert plain.state_dict().keys() == cached.state_dict().keys()
     torch.testing.assert_close(plain(*batch)[0], cached(*batch)[0], rtol=1e-2, atol=1e-2)
+    assert len(entries(tmp_path)) == len(batch[0])
 
 
-def test_the_cache_is_refused_while_the_encoder_trains(tiny_whisper_folder, batch, tmp_path):
+def test_the_cache_can_be_closed(tiny_whisper_folder, batch, tmp_path):
+    model = perception(tiny_whisper_folder, tmp_path)
+    model.encoder.requires_grad_(False)
+    model.cache_states(str(tmp_path))
+    model.cache_states(None)
+    model(*batch)
+    assert not entries(tmp_path)
+
+
+def test_the_cache_is_refused_while_the_encoder_trains(tiny_whisper_folder, tmp_path):
     with pytest.raises(ValueError, match="state_cache needs a frozen encoder"):
-        perception(tiny_whisper_folder, tmp_path)(*batch)
+        perception(tiny_whisper_folder, tmp_path).cache_states(str(tmp_path))
 
 
 def test_the_cache_and_spec_augment_exclude_each_other(tiny_whisper_folder, tmp_path):
