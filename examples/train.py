@@ -21,24 +21,31 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 run that was killed continues when the same command is given again.
 """
 
+from pathlib import Path
+
 import lightning.pytorch as pl
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from nemo.utils.exp_manager import exp_manager
 from nemo.utils.model_utils import import_class_by_path
 from nemo.utils.trainer_utils import resolve_trainer_cfg
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-import nemo_speechllm  # noqa: F401  registers the package with NeMo
+from nemo_speechllm.models.resume import claim_run_folder
 
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     OmegaConf.resolve(cfg)
+    with open_dict(cfg):
+        for key in [key for key in cfg if str(key).startswith("init_from") and cfg[key] is None]:
+            cfg.pop(key)  # NeMo counts a null entry as one
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
-    exp_manager(trainer, cfg.get("exp_manager"))
+    folder = exp_manager(trainer, cfg.get("exp_manager"))
+    if folder is not None:
+        claim_run_folder(Path(folder) / "checkpoints", cfg.model)
     model = import_class_by_path(cfg.model.target)(cfg.model, trainer)
     model.maybe_init_from_pretrained_checkpoint(cfg)
     trainer.fit(model)

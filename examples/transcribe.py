@@ -25,6 +25,7 @@ that must survive a kill, use evaluate.py.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
@@ -49,6 +50,7 @@ class TranscribeArguments:
     keywords: list[str] | None = None  # words that may occur
     max_new_tokens: int | None = None
     beam_size: int | None = None
+    channel_selector: Any = None  # of files with several channels: a number or average
 
 
 def input_rows(cfg: TranscribeArguments) -> list[dict]:
@@ -69,7 +71,15 @@ def input_rows(cfg: TranscribeArguments) -> list[dict]:
 @hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
 def main(cfg: TranscribeArguments) -> None:
     rows = input_rows(cfg)
-    options = ("batch_size", "num_workers", "instruction", "keywords", "max_new_tokens", "beam_size")
+    options = (
+        "batch_size",
+        "num_workers",
+        "instruction",
+        "keywords",
+        "max_new_tokens",
+        "beam_size",
+        "channel_selector",
+    )
     texts = load_model(cfg.model).transcribe(rows, **OmegaConf.to_container(OmegaConf.masked_copy(cfg, options)))
     predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
     if cfg.output_filename is None:

@@ -22,7 +22,6 @@ What has to be converted is kept in a cache: ``$NEMO_SPEECHLLM_CACHE``, by defau
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import logging
@@ -138,26 +137,6 @@ def resolve(reference: str | Path, cache_dir: Path | None = None) -> Path:
     if name.count("/") == 1:
         return _from_hub(name)
     raise AssetError(f"{name!r} is no known model. {_ways()}")
-
-
-def fingerprint(folder: str | Path) -> str:
-    """SHA-256 of a model's weights, by which a checkpoint recognises the frozen model it was trained with.
-
-    It covers name, type, shape and bytes of every tensor in the folder's ``*.safetensors`` files, and neither their
-    split into shards nor the config files, whose text changes with the version of transformers. A folder without
-    safetensors is judged by the bytes of its ``pytorch_model*.bin``.
-
-    Returns:
-        64 hexadecimal digits. Remembered within the process for as long as the files' sizes and times stay.
-
-    Raises:
-        AssetError: the folder holds no weights, or a safetensors file is damaged.
-    """
-    folder = Path(folder)
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise AssetError(f"{folder}: no *.safetensors or pytorch_model*.bin here; give the folder of a saved model")
-    return _fingerprint(tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
 
 
 def _ways() -> str:
@@ -316,8 +295,11 @@ def _is_finished(folder: Path, provenance: dict) -> bool:
     marker = folder / _MARKER
     if not marker.is_file():
         return False
-    found = json.loads(marker.read_text(encoding="utf-8"))
-    sizes = found.pop("files")
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+        sizes = dict(found.pop("files"))
+    except (ValueError, KeyError, TypeError, AttributeError):  # edited by hand or damaged: build the folder again
+        return False
     return found == provenance and all(
         (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
     )
@@ -333,67 +315,16 @@ def _replace_folder(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-# ---------------------------------------------------------------------------------------------------------- digests
-
-
-@functools.lru_cache(maxsize=64)
-def _fingerprint(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    total = sum(size for _, size, _ in files)
-    # Small models take no time; the bar is for the others.
-    with tqdm(total=total, unit="B", unit_scale=True, desc="fingerprint", delay=2, leave=False) as bar:
-        for description, file, start, size in sorted(_pieces([file for file, _, _ in files])):
-            digest.update(description.encode())
-            _update(digest, file, start, size, bar)
-    return digest.hexdigest()
-
-
-def _pieces(files: list[Path]) -> list[tuple[str, Path, int, int]]:
-    """(description, file, first byte, bytes) of every tensor of safetensors files, or of every other file as a whole."""
-    pieces = []
-    for file in files:
-        if file.suffix == ".safetensors":
-            pieces += _tensors(file)
-        else:
-            pieces.append((file.name, file, 0, file.stat().st_size))
-    return pieces
-
-
-def _tensors(file: Path) -> list[tuple[str, Path, int, int]]:
-    with open(file, "rb") as stream:
-        header_size = int.from_bytes(stream.read(8), "little")
-        header = stream.read(header_size)
-    try:
-        tensors = json.loads(header)
-    except ValueError as error:
-        raise AssetError(f"{file}: not a complete safetensors file ({error}); fetch the model again") from error
-    tensors.pop("__metadata__", None)
-    data = 8 + header_size
-    return [
-        (f"{name}\n{tensor['dtype']}\n{tensor['shape']}\n", file, data + start, end - start)
-        for name, tensor in tensors.items()
-        for start, end in [tensor["data_offsets"]]
-    ]
-
-
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    size = path.stat().st_size
-    with tqdm(total=size, unit="B", unit_scale=True, desc=path.name, delay=2, leave=False) as bar:
-        _update(digest, path, 0, size, bar)
-    return digest.hexdigest()
-
-
-def _update(digest: "hashlib._Hash", file: Path, start: int, size: int, bar: tqdm) -> None:
-    with open(file, "rb") as stream:
-        stream.seek(start)
-        while size > 0:
-            block = stream.read(min(size, 1 << 22))
-            if not block:
-                raise AssetError(f"{file}: ends {size} bytes too early; fetch the model again")
+    with (
+        open(path, "rb") as stream,
+        tqdm(total=path.stat().st_size, unit="B", unit_scale=True, desc=path.name, delay=2, leave=False) as bar,
+    ):
+        while block := stream.read(1 << 22):
             digest.update(block)
             bar.update(len(block))
-            size -= len(block)
+    return digest.hexdigest()
 
 
 def main() -> None:

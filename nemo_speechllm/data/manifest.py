@@ -14,6 +14,7 @@
 
 """NeMo manifests (one JSON object a line): reading, writing and checking."""
 
+import codecs
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import soundfile
 from tqdm import tqdm
 
@@ -55,7 +57,7 @@ class _Audio:
 
 
 def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
-    """Read a manifest. Nothing is added to the rows and paths stay as written; blank lines are ignored.
+    """Read a manifest. Nothing is added to the rows and paths stay as written.
 
     Args:
         path: the manifest.
@@ -63,7 +65,7 @@ def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
 
     Raises:
         FileNotFoundError: there is no such file, or no such audio file.
-        ValueError: a line is not a JSON object in UTF-8, or has no audio; the message names file, line and remedy.
+        ValueError: a line is blank (NeMo's readers stop there), is not a JSON object in UTF-8, or has no audio; the message names file, line and remedy.
     """
     rows = []
     for number, row in _parse_lines(path):
@@ -125,7 +127,7 @@ def check_manifest(
             issues.append(row)
             continue
         audio_file = audio_path(row, path) if _has_path(row) else None
-        defects = list(_row_defects(row))
+        defects = list(row_defects(row))
         if audio_file:
             defects += _audio_defects(row, audios[audio_file], sample_rate, tolerance)
             defects += _duplicate_defects(row, audio_file, number, seen)
@@ -165,14 +167,20 @@ def _existing_audio(row: dict, manifest: str | Path, number: int) -> Path:
 def _parse_lines(path: str | Path) -> Iterator[tuple[int, dict | ManifestIssue]]:
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield number, _parse_line(line, path, number)
+            yield number, _parse_line(line, path, number)
 
 
 def _parse_line(line: bytes, path: str | Path, number: int) -> dict | ManifestIssue:
     remedy = (
         'write one JSON object a line, in UTF-8, like {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
     )
+    if not line.strip():
+        return ManifestIssue(str(path), number, "(line)", "blank line", "NeMo cannot read a blank line", "remove it")
+    if line.startswith(codecs.BOM_UTF8):
+        problem = "the line begins with a byte order mark, which NeMo cannot read"
+        return ManifestIssue(
+            str(path), number, "(line)", "invalid JSON", problem, "save the file as UTF-8 without BOM"
+        )
     try:
         row = json.loads(line.decode("utf-8"))
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
@@ -199,8 +207,11 @@ def _decode(path: Path) -> _Audio:
         )
     try:
         with soundfile.SoundFile(path) as audio:
-            decoded = sum(len(block) for block in audio.blocks(_DECODE_BLOCK, dtype="int16"))
-            expected, rate = audio.frames, audio.samplerate
+            decoded, finite = 0, True
+            for block in audio.blocks(_DECODE_BLOCK, dtype="float32"):
+                decoded += len(block)
+                finite = finite and bool(np.isfinite(block).all())
+            expected, rate, channels = audio.frames, audio.samplerate, audio.channels
     except (soundfile.SoundFileError, OSError) as error:
         return _Audio(
             defect=("unreadable audio", f"{path} cannot be decoded ({error})", "convert it again to WAV or FLAC")
@@ -210,11 +221,16 @@ def _decode(path: Path) -> _Audio:
         return _Audio(defect=("unreadable audio", problem, "copy or convert the file again"))
     if not decoded:
         return _Audio(defect=("zero length", f"{path} has no samples", "remove the line"))
+    if not finite:
+        return _Audio(defect=("unreadable audio", f"{path} holds NaN or infinite samples", "convert it again"))
+    if channels > 1:
+        remedy = "mix it down, e.g. `ffmpeg -i IN -ac 1 OUT`, or choose one with channel_selector in the data section"
+        return _Audio(defect=("several channels", f"{path} has {channels} channels", remedy))
     return _Audio(decoded / rate, rate)
 
 
-def _row_defects(row: dict) -> Iterator[tuple[str, str, str, str]]:
-    """Defects (key, kind, problem, remedy) to be seen without the audio."""
+def row_defects(row: dict) -> Iterator[tuple[str, str, str, str]]:
+    """Defects (key, kind, problem, remedy) of a row that are to be seen without its audio."""
     for key in ("audio_filepath", "duration"):
         if key not in row:
             yield key, "missing key", "the key is missing", f"add {key!r} to the line"
@@ -231,6 +247,11 @@ def _row_defects(row: dict) -> Iterator[tuple[str, str, str, str]]:
     for key in _STRINGS:
         if key in row and not isinstance(row[key], str):
             yield key, "wrong type", f"expected a string, got {row[key]!r}", "write it in quotes, or leave the key out"
+    keywords = row.get("keywords", "")
+    if not isinstance(keywords, str) and not (
+        isinstance(keywords, list) and all(isinstance(word, str) for word in keywords)
+    ):
+        yield "keywords", "wrong type", f"expected a list of strings, got {keywords!r}", 'write ["one", "two"]'
     if _is_number(row.get("duration")) and not row["duration"] > 0:
         yield (
             "duration",

@@ -109,10 +109,21 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: keys are missing or unexpected; they are named.
         """
+        own = nn.Module.state_dict(self)
+        reshaped = [
+            f"{name} (saved {tuple(tensor.shape)}, here {tuple(own[name].shape)})"
+            for name, tensor in state_dict.items()
+            if name in own and own[name].shape != tensor.shape
+        ]
+        if reshaped:
+            raise CheckpointError(
+                f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r and "
+                "perception.adapter.d_model must be those it was trained with"
+            )
         result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
         missing = set(result.missing_keys)
         for prefix in self.references:
-            keys = {n for n in nn.Module.state_dict(self) if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
+            keys = {n for n in own if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
             if not keys & set(state_dict):
                 missing -= keys
         if strict and (missing or result.unexpected_keys):
@@ -193,7 +204,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found.
         """
-        restore_path = Path(restore_path)
+        restore_path = Path(restore_path).expanduser()
         if not restore_path.is_file():
             raise CheckpointError(f"checkpoint {restore_path} does not exist")
         try:

@@ -19,12 +19,12 @@ from pathlib import Path
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from nemo_speechllm.models.checkpoint import CheckpointError
-from nemo_speechllm.models.speech_lm import CHECKPOINT_FOLDER, SpeechLM
+from nemo_speechllm.models.speech_lm import SpeechLM
 
 
 def shipped_models() -> dict[str, Path]:
     """Name → file of every checkpoint that comes with the package, of any class."""
-    return {path.stem: path for path in sorted(CHECKPOINT_FOLDER.glob("*.nemo"))}
+    return {info.pretrained_model_name: Path(info.location) for info in SpeechLM.list_available_models()}
 
 
 def load_model(reference: str | Path) -> SpeechLM:

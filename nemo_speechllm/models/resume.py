@@ -14,12 +14,21 @@
 
 """A killed run goes on with the losses it would have had: same data order, same random numbers."""
 
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, IterableDataset
+
+from nemo_speechllm.metrics.report import write_json
+
+RUN_RECORD = "run.json"
 
 
 class ResumableTrainingMixin(ModelPT):
@@ -85,3 +94,48 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
         if next(sampler, None) is None:
             break
     sampler._just_restored_state = True  # Lhotse's sign that the next iter() is to go on from here
+
+
+def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
+    """Writes which recipe and data a run folder belongs to, or refuses one that belongs to others.
+
+    NeMo resumes whatever it finds in the folder: without this, training on corrected data under the same name would
+    quietly go on with, or just return, the model of the old data.
+
+    Args:
+        folder: of the run's checkpoints (NeMo moves files beside it away when a run is resumed).
+        cfg: the recipe's ``model`` section, resolved.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe or of manifests whose content has changed since; the message
+            names what differs.
+    """
+    record = dict(_leaves(OmegaConf.to_container(cfg), "model"))
+    manifests = {str(value) for name, value in record.items() if "manifest_filepath" in name}
+    record |= {f"content of {path}": _digest(Path(path)) for path in sorted(manifests) if Path(path).is_file()}
+    path = folder / RUN_RECORD
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, record)
+        return
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
+    if differing:
+        raise ValueError(
+            f"{folder} holds a run that differs in {differing[:5]}; it cannot be continued with other settings or data. "
+            "Give the new run a name of its own (name=...), another exp_manager.exp_dir, or remove the folder"
+        )
+
+
+def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Nested settings as pairs of dotted name and value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if items is None:
+        yield name, value
+    else:
+        for key, inner in items:
+            yield from _leaves(inner, f"{name}.{key}")
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

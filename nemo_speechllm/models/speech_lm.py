@@ -316,7 +316,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     @classmethod
     def list_available_models(cls) -> list[PretrainedModelInfo]:
-        """The checkpoints that come with the package and are of this class; load one with `from_pretrained`."""
+        """The checkpoints that come with the package and are of this class (`SpeechLM`: of any); see `from_pretrained`."""
+        pattern = "*.nemo" if cls is SpeechLM else f"{cls.__name__.lower()}_*.nemo"
         return [
             PretrainedModelInfo(
                 pretrained_model_name=path.stem,
@@ -324,7 +325,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
                 location=str(path),
                 class_=cls,
             )
-            for path in sorted(CHECKPOINT_FOLDER.glob(f"{cls.__name__.lower()}_*.nemo"))
+            for path in sorted(CHECKPOINT_FOLDER.glob(pattern))
         ]
 
     @classmethod

@@ -70,6 +70,29 @@ def test_several_channels_ask_for_one(tmp_path, make_audio):
     assert torch.equal(Audio(audio.source.with_channels(1)).load(), torch.from_numpy(stereo[:, 1].copy()))
 
 
+@pytest.mark.parametrize("selector, weights", [("average", [0.5, 0.5]), (0, [1.0, 0.0]), (1, [0.0, 1.0])])
+def test_a_part_of_one_channel_of_a_file(tmp_path, make_audio, selector, weights):
+    stereo = np.stack([make_audio(1.0), make_audio(1.0, seed=1)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, 16000, subtype="FLOAT")
+    audio = Audio.from_file(tmp_path / "stereo.wav", offset=0.25, duration=0.5, channel_selector=selector)
+    np.testing.assert_allclose(audio.load().numpy(), stereo[4000:12000] @ np.array(weights), atol=1e-6)
+    assert audio.duration == 0.5 and audio.name == str(tmp_path / "stereo.wav")
+
+
+def test_a_file_is_whole_without_an_offset(tmp_path, make_audio):
+    soundfile.write(tmp_path / "a.wav", make_audio(1.0), 16000)
+    assert Audio.from_file(tmp_path / "a.wav", duration=0.5, channel_selector=0).duration == 1.0
+    assert Audio.from_file(tmp_path / "a.wav", offset=0.25).duration == 0.75
+
+
+def test_a_file_that_is_none_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.wav does not exist"):
+        Audio.from_file(tmp_path / "none.wav")
+    (tmp_path / "text.wav").write_text("this is no audio")
+    with pytest.raises(AudioError, match="text.wav: the audio cannot be read"):
+        Audio.from_file(tmp_path / "text.wav")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_samples_must_be_finite(tmp_path, make_audio, bad):
     samples = make_audio(0.1)

@@ -24,6 +24,7 @@ import pytest
 import soundfile
 import torch
 from lhotse import CutSet, MonoCut, Recording, SupervisionSegment
+from nemo.collections.common.data.lhotse.nemo_adapters import LazyNeMoIterator
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
@@ -294,6 +295,15 @@ def test_multimodal_conversations(load, dialogue_file):
     assert talk.turns[2].text == "And 0?" and talk.answer == "Yes, of course."
 
 
+def test_texts_of_one_speaker_in_turn_are_joined_by_a_space(load, tmp_path):
+    said = [("User", "Once."), ("User", "Twice."), ("Assistant", "Yes,"), ("Assistant", "twice.")]
+    turns = [{"from": role, "type": "text", "value": value} for role, value in said]
+    (tmp_path / "talk.jsonl").write_text(json.dumps({"id": "talk", "conversations": turns}) + "\n")
+    source = {"type": "multimodal_conversation", "manifest_filepath": str(tmp_path / "talk.jsonl")}
+    (talk,) = conversations(load(input_cfg=[source], batch_size=1))
+    assert [(turn.role, turn.text) for turn in talk.turns] == [("user", "Once. Twice."), ("assistant", "Yes, twice.")]
+
+
 def test_sources_are_mixed_by_input_cfg_with_their_tags(load, make_manifest):
     first, second = make_manifest([0.5, 0.5], "a.jsonl", lang="en"), make_manifest([0.5], "b.jsonl", lang="en")
     sources = [
@@ -438,5 +448,58 @@ def test_broken_line_is_named_by_file_and_number(load, make_manifest):
 
 def test_line_without_duration_is_named(load, make_manifest):
     manifest = make_manifest([0.5], duration=None)
-    with pytest.raises(ValueError, match=rf"{manifest}: a line lacks \['duration'\]"):
+    with pytest.raises(ValueError, match=rf"{manifest}:1: duration: the key is missing"):
         load(manifest_filepath=str(manifest), batch_size=1)
+
+
+def test_blank_line_which_nemo_cannot_read_is_named(load, make_manifest):
+    manifest = make_manifest([0.5])
+    manifest.write_text(manifest.read_text() + "\n")
+    with pytest.raises(ValueError):
+        list(LazyNeMoIterator(str(manifest)))
+    with pytest.raises(ValueError, match=f"{manifest}:2: .*blank line"):
+        load(manifest_filepath=str(manifest), batch_size=1)
+
+
+@pytest.fixture
+def damaged_manifest(make_manifest, tmp_path) -> Path:
+    """Four lines; the audio of the second is missing, that of the third is no audio."""
+    manifest = make_manifest([0.5, 0.6, 0.7, 0.8])
+    (tmp_path / "manifest-1.flac").unlink()
+    (tmp_path / "manifest-2.flac").write_text("this is no audio")
+    return manifest
+
+
+def test_missing_audio_is_named_by_manifest_and_line(load, damaged_manifest):
+    with pytest.raises(FileNotFoundError, match=f"{damaged_manifest}:2: audio file manifest-1.flac does not exist"):
+        load(manifest_filepath=str(damaged_manifest), batch_size=1)
+
+
+@pytest.mark.parametrize("how", ["path", "input_cfg", "YAML file"])
+def test_lines_with_bad_audio_are_skipped_and_named(load, damaged_manifest, tmp_path, nemo_log, how):
+    before = damaged_manifest.read_bytes()
+    section = {"manifest_filepath": str(damaged_manifest)}
+    if how != "path":
+        section = {"input_cfg": [section | {"type": "nemo"}]}
+    if how == "YAML file":
+        OmegaConf.save(OmegaConf.create(section["input_cfg"]), tmp_path / "sources.yaml")
+        section = {"input_cfg": str(tmp_path / "sources.yaml")}
+    batches = load(skip_bad_audio=True, batch_size=4, **section)
+    assert f"{damaged_manifest}: skipped 2 of 4 lines" in nemo_log.text
+    assert f"{damaged_manifest}:2: audio file manifest-1.flac does not exist" in nemo_log.text
+    assert f"{damaged_manifest}:3: {tmp_path}/manifest-2.flac: the audio cannot be read" in nemo_log.text
+    assert sorted(c.audios[0].duration for c in conversations(batches)) == [0.5, 0.8]
+    assert damaged_manifest.read_bytes() == before
+
+
+def test_skipping_every_line_is_an_error(load, make_manifest, tmp_path):
+    manifest = make_manifest([0.5])
+    (tmp_path / "manifest-0.flac").unlink()
+    with pytest.raises(ValueError, match=f"{manifest}: not one audio file"):
+        load(skip_bad_audio=True, manifest_filepath=str(manifest), batch_size=1)
+
+
+def test_lines_that_nemo_passes_over_need_no_audio(load, make_manifest, tmp_path):
+    manifest = make_manifest([0.5, 0.6], rows=[{}, {"_skipme": True}])
+    (tmp_path / "manifest-1.flac").unlink()
+    assert len(conversations(load(manifest_filepath=str(manifest), batch_size=2))) == 1

@@ -69,11 +69,12 @@ def test_a_failed_write_keeps_the_old_manifest(tmp_path):
         (b'{"text": "a"', "invalid JSON"),
         (b'{"text": "\xff"}', "invalid JSON"),
         (b"[1, 2]", "expected an object, got a JSON list"),
+        (b" ", "NeMo cannot read a blank line"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path, line, message):
     path = tmp_path / "m.jsonl"
-    path.write_bytes(b'{"text": "fine"}\n\n' + line + b"\n")
+    path.write_bytes(b'{"text": "fine"}\n{"text": "so is this"}\n' + line + b"\n")
     with pytest.raises(ValueError) as error:
         read_manifest(path)
     assert str(error.value).startswith(f"{path}:3: (line): {message}")
@@ -196,3 +197,26 @@ def test_written_lines_are_plain_utf8(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [row(text="è")])
     assert json.loads((tmp_path / "m.jsonl").read_text("utf-8"))["text"] == "è"
     assert "è" in (tmp_path / "m.jsonl").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "samples, kind",
+    [
+        (np.zeros((1600, 2), np.float32), "several channels"),
+        (np.full(1600, np.nan, np.float32), "unreadable audio"),
+    ],
+)
+def test_audio_that_training_would_refuse_is_an_issue(tmp_path, samples, kind):
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(json.dumps({"audio_filepath": "a.wav", "duration": 0.1, "text": "hello"}) + "\n")
+    assert [issue.kind for issue in check_manifest(manifest)[1]] == [kind]
+
+
+def test_keywords_must_be_strings_and_a_byte_order_mark_is_named(tmp_path):
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "a", "keywords": [1]}\n', "utf-8-sig")
+    with pytest.raises(ValueError, match=r"m.jsonl:1: .*byte order mark.* without BOM"):
+        read_manifest(manifest)
+    manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "a", "keywords": [1]}\n')
+    assert "keywords" in {issue.key for issue in check_manifest(manifest)[1]}

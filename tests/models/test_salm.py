@@ -29,6 +29,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, speech_lm
+from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77, 0.5, 3.1, 1.2)
@@ -291,6 +292,7 @@ class TestShippedCheckpoints:
 
     def test_list_and_load(self, shipped, salm, make_audio):
         assert [info.pretrained_model_name for info in SALM.list_available_models()] == ["salm_x"]
+        assert list(shipped_models()) == ["desta2_y", "salm_x"], "those of the base class are all there are"
         restored = SALM.from_pretrained("salm_x")
         samples = make_audio(1.0)
         assert restored.transcribe(samples, verbose=False) == salm.transcribe(samples, verbose=False)

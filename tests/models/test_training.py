@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_speechllm.models import SALM
-from nemo_speechllm.models.resume import skip_batches
+from nemo_speechllm.models.resume import claim_run_folder, skip_batches
 
 ROOT = Path(__file__).parents[2]
 
@@ -211,8 +211,24 @@ class TestScript:
             [losses[step] for step in range(6, 12)], rel=1e-6
         )
         assert list((tmp_path / "killed").rglob("*.nemo"))
+        other = self.run([*command("killed"), "model.optim.lr=1e-2"])
+        assert other.returncode != 0 and "model.optim.lr" in other.stderr
 
     def test_a_missing_manifest_is_named(self, command):
         result = self.run([*command("missing"), "model.train_ds.manifest_filepath=/nowhere/train.jsonl"])
         assert result.returncode != 0
         assert "/nowhere/train.jsonl" in result.stderr
+
+
+def test_a_run_folder_belongs_to_one_recipe_and_one_state_of_its_data(tmp_path):
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text("{}\n")
+    cfg = OmegaConf.create({"train_ds": {"manifest_filepath": str(manifest)}, "optim": {"lr": 1e-3}})
+    claim_run_folder(tmp_path / "run", cfg)
+    claim_run_folder(tmp_path / "run", cfg)  # resumed
+    changed = OmegaConf.merge(cfg, {"optim": {"lr": 1e-4}})
+    with pytest.raises(ValueError, match=r"differs in \['model.optim.lr'\].*name="):
+        claim_run_folder(tmp_path / "run", changed)
+    manifest.write_text('{"text": "corrected"}\n')
+    with pytest.raises(ValueError, match="content of"):
+        claim_run_folder(tmp_path / "run", cfg)
