@@ -107,7 +107,7 @@ class ReferencedCheckpointMixin(ModelPT):
         """Strict, except that a part may be missing as a whole where it was loaded from its reference.
 
         Raises:
-            CheckpointError: keys are missing or unexpected; they are named.
+            CheckpointError: keys are missing or unexpected, or have another shape; they are named.
         """
         own = nn.Module.state_dict(self)
         reshaped = [
@@ -131,6 +131,7 @@ class ReferencedCheckpointMixin(ModelPT):
                 f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
                 f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained with"
             )
+        result.missing_keys[:] = sorted(missing)
         if missing or result.unexpected_keys:
             logging.warning(
                 f"loaded what fits this {type(self).__name__}; missing {_abridged(sorted(missing))}, "
