@@ -101,7 +101,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo", help="where everything is written")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "prompts", help="where the prompts are prepared")
     parser.add_argument("--packages-dir", type=Path, help="folder of .deb files, for machines without apt-get")
-    parser.add_argument("--steps", type=int, default=200, help="of fine-tuning")
+    parser.add_argument("--steps", type=int, default=250, help="of fine-tuning")
     return parser.parse_args()
 
 
