@@ -97,7 +97,10 @@ class ConversationBuilder:
         return Conversation(cut.id, [question, Turn("assistant", [answer])], metadata)
 
     def question(self, audio: Audio, metadata: dict[str, Any], name: str) -> Turn:
-        """The user's turn for one audio: the audio, then keywords if there are any, then the instruction."""
+        """The user's turn for one audio: the audio, then keywords if there are any, then the instruction.
+
+        Where the instruction is the recipe's, its task is noted in ``metadata``.
+        """
         keywords = metadata.get("keywords")
         context = ""
         if keywords:
@@ -116,6 +119,7 @@ class ConversationBuilder:
                 f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} (model.prompt.instructions)"
                 ", or give the line an `instruction`"
             )
+        metadata["task"] = task
         text = self.instructions[task]
         for slot, value in (("{lang}", lang), ("{target_lang}", target_lang)):
             if slot in text and not value:

@@ -32,6 +32,7 @@ from torch.utils.data import DataLoader
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
@@ -211,10 +212,19 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         try:
             for start in range(0, len(conversations), batch_size):
                 batch = collate(conversations[start : start + batch_size]).to(self.device)
-                answers += self.generate_batch(batch, **self._generation_options(max_new_tokens, beam_size))
+                answers += self._answer(batch, **self._generation_options(max_new_tokens, beam_size))
         finally:
             self.train(was_training)
         return answers
+
+    def _answer(self, batch: ConversationBatch, **options) -> list[Answer]:
+        """`generate_batch`, with recordings too long to transcribe at once cut at pauses."""
+        max_seconds = self.cfg.generation.get("max_audio_seconds")
+        if max_seconds is None:
+            return self.generate_batch(batch, **options)
+        pieces, counts = split_long_audio(batch, max_seconds)
+        answers = iter(self.generate_batch(pieces, **options))
+        return [_joined([next(answers) for _ in range(count)]) for count in counts]
 
     def _generation_options(self, max_new_tokens: int | None = None, beam_size: int | None = None) -> dict[str, int]:
         return {
@@ -300,7 +310,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
         options = self._generation_options(getattr(trcfg, "max_new_tokens", None), getattr(trcfg, "beam_size", None))
-        return self.generate_batch(batch, **options)
+        return self._answer(batch, **options)
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:
@@ -344,3 +354,9 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         raise FileNotFoundError(
             f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
         )
+
+
+def _joined(answers: list[Answer]) -> Answer:
+    """The answers to consecutive pieces of one recording as one."""
+    text = " ".join(answer.text for answer in answers if answer.text)
+    return Answer(text, [i for answer in answers for i in answer.ids], any(answer.truncated for answer in answers))

@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.data.segmentation import split_at_pauses
 from nemo_speechllm.models import SALM, speech_lm
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.modules.segments import IGNORE_INDEX
@@ -311,3 +312,14 @@ class TestShippedCheckpoints:
 def _equal(one: SALM, other: SALM) -> bool:
     states = one.state_dict(), other.state_dict()
     return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
+
+
+def test_a_long_recording_is_transcribed_in_pieces(salm, make_audio):
+    salm.cfg.generation.max_audio_seconds = 2.0
+    samples = torch.from_numpy(make_audio(5.0))
+    pieces = split_at_pauses(samples, 2.0)
+    assert len(pieces) > 2
+    alone = salm.transcribe([piece.numpy() for piece in pieces], verbose=False)
+    assert salm.transcribe(samples.numpy(), verbose=False) == [" ".join(text for text in alone if text)]
+    asked = salm.transcribe(samples.numpy(), instruction="What is it about?", return_hypotheses=True, verbose=False)
+    assert len(asked[0].y_sequence) <= salm.cfg.generation.max_new_tokens
