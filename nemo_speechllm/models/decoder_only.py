@@ -34,7 +34,8 @@ class DecoderOnlySpeechLM(SpeechLM):
     """perception → LLM.
 
     A variant says what stands in the prompt, what trains (``freeze_params``, ``lora``) and which losses are taken
-    (``loss.lm_weight``, ``loss.ctc_weight``). With ``lm_weight`` 0 the LLM is not run at all: the adapter alone is taught by
+    (``loss.lm_weight``, ``loss.ctc_weight``). With ``ctc_compression`` the LLM reads one embedding for each token that CTC
+    hears instead of one for each frame. With ``lm_weight`` 0 the LLM is not run at all: the adapter alone is taught by
     CTC against the LLM's token embeddings, and answers are CTC's best path.
     """
 
@@ -46,6 +47,11 @@ class DecoderOnlySpeechLM(SpeechLM):
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         self.ctc = EmbeddingCTC(*embeddings.shape) if self.cfg.loss.ctc_weight > 0 else None
+        if self.cfg.get("ctc_compression") and self.ctc is None:
+            raise ValueError(
+                "model.ctc_compression lets the LLM read what CTC hears, but model.loss.ctc_weight is 0: there is no CTC; "
+                "give it a weight, or set model.ctc_compression to false"
+            )
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -80,7 +86,8 @@ class DecoderOnlySpeechLM(SpeechLM):
         embeddings, lengths = self._perceive(batch)
         losses = {}
         if weights.lm_weight > 0:
-            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, embeddings, lengths, with_answers=True))
+            heard = self._compress(embeddings, lengths)
+            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, *heard, with_answers=True))
         if weights.ctc_weight > 0:
             losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
         total = sum(weights[name.replace("_loss", "_weight")] * value for name, value in losses.items())
@@ -92,6 +99,12 @@ class DecoderOnlySpeechLM(SpeechLM):
             width = self.llm.get_input_embeddings().weight.shape[1]
             return torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
         return self.perception(batch.audio, batch.audio_lengths)
+
+    def _compress(self, embeddings: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the LLM reads of the audios: all their embeddings, or with ``ctc_compression`` one for each heard token."""
+        if not self.cfg.get("ctc_compression") or len(embeddings) == 0:
+            return embeddings, lengths
+        return self.ctc.compress(embeddings, lengths, self.llm.get_input_embeddings().weight)
 
     def _llm_inputs(
         self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool
@@ -139,7 +152,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Answers of the LLM, or of CTC's best path where the recipe gives the LLM no weight."""
         embeddings, lengths = self._perceive(batch)
         if self.cfg.loss.lm_weight > 0:
-            inputs = self._llm_inputs(batch, embeddings, lengths, with_answers=False)
+            inputs = self._llm_inputs(batch, *self._compress(embeddings, lengths), with_answers=False)
             ids, truncated = generate_ids(
                 self.llm,
                 inputs,

@@ -76,3 +76,21 @@ class EmbeddingCTC(nn.Module):
             path = path[:length].unique_consecutive()
             decoded.append(tokens[path[path > 0] - 1].tolist())
         return decoded
+
+    def compress(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """One embedding per heard token: the mean over each run of frames that the best path reads as the same token.
+
+        Blank frames are left out, so the LLM reads about as many vectors as the answer has tokens, in their order (the CTC
+        compressor of 2307.03917, section 3.1, with blank removal and averaging).
+
+        (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,). Where nothing was heard a length is 0.
+        """
+        log_probs, _ = self.log_probs(audio_embeddings.detach(), token_embeddings)
+        heard = []
+        for embeddings, path, length in zip(audio_embeddings, log_probs.argmax(-1), lengths.tolist()):
+            labels, run = path[:length].unique_consecutive(return_inverse=True)
+            membership = nn.functional.one_hot(run, len(labels))[:, labels > 0].to(embeddings.dtype)
+            heard.append((membership / membership.sum(0)).T @ embeddings[:length])
+        return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(
+            lengths
+        )

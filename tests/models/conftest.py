@@ -50,6 +50,7 @@ def talkative(model: SALM) -> SALM:
             if ".lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
         model.perception.projection.scale.fill_(2.0)
+        model.ctc.seen[:40] = True  # CTC hears only tokens that it met in training
     return model
 
 

@@ -46,8 +46,15 @@ def collate(model, conversations) -> ConversationBatch:
     return ConversationDataset(model.builder).collate(conversations)
 
 
+def test_compression_needs_ctc(make_salm):
+    with pytest.raises(ValueError, match="model.loss.ctc_weight is 0"):
+        make_salm(ctc_compression=True, loss={"ctc_weight": 0.0})
+
+
 class TestGenerate:
-    def test_alone_in_a_batch_and_over_padded_are_token_identical(self, salm, make_audio):
+    @pytest.mark.parametrize("ctc_compression", [False, True])
+    def test_alone_in_a_batch_and_over_padded_are_token_identical(self, salm, make_audio, ctc_compression):
+        salm.cfg.ctc_compression = ctc_compression
         conversations = [
             asked(make_audio(seconds, seed=i), instruction="Transcribe." * (1 + i % 3))
             for i, seconds in enumerate(DURATIONS)
@@ -106,6 +113,7 @@ class TestLoss:
             freeze_params=["^perception\\.encoder\\."],
             lora=None,
             loss={"ctc_weight": 0.0},
+            ctc_compression=False,
             generation={"max_new_tokens": 24},
         )
         assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id == model.prompt.end_token_id
@@ -124,7 +132,8 @@ class TestLoss:
 
     def test_lm_loss_is_hugging_faces_on_the_answer_and_its_end(self, salm, make_audio):
         batch = collate(salm, [asked(make_audio(0.7), "thank you"), asked(make_audio(1.5), "press one for support")])
-        inputs = salm._llm_inputs(batch, *salm.perception(batch.audio, batch.audio_lengths), with_answers=True)
+        heard = salm._compress(*salm.perception(batch.audio, batch.audio_lengths))
+        inputs = salm._llm_inputs(batch, *heard, with_answers=True)
         learned = [row[row != IGNORE_INDEX] for row in inputs.labels]
         assert [salm.tokenizer.decode(ids) for ids in learned] == [
             "thank you<|im_end|>",

@@ -110,3 +110,36 @@ def test_greedy_before_any_training_says_nothing(ctc, table):
 def test_silence_and_empty_transcript(ctc, table):
     loss = ctc(torch.zeros(1, 3, WIDTH), torch.tensor([3]), [torch.tensor([], dtype=torch.long)], table)
     assert torch.isfinite(loss)
+
+
+def test_compress_averages_runs_and_drops_blanks(ctc, table):
+    ctc.seen[[3, 5, 9]] = True
+    loud_five = FIVE * 3 + NINE
+    audio = frames(BLANK, FIVE, loud_five, BLANK, FIVE, NINE, THREE, BLANK)
+    heard, lengths = ctc.compress(audio, torch.tensor([8]), table)
+    assert lengths.tolist() == [4]
+    torch.testing.assert_close(heard[0], torch.stack([(FIVE + loud_five) / 2, FIVE, NINE, THREE]))
+
+
+def test_compress_reads_what_greedy_reads_whatever_the_padding(ctc, table):
+    torch.manual_seed(1)
+    ctc.seen[[3, 5, 9]] = True
+    audio, lengths = torch.randn(3, 20, WIDTH), torch.tensor([20, 13, 1])
+    heard, heard_lengths = ctc.compress(audio, lengths, table)
+    assert heard_lengths.tolist() == [len(ids) for ids in ctc.greedy(audio, lengths, table)]
+    padded = torch.cat([audio, torch.randn(3, 9, WIDTH)], dim=1)
+    again, again_lengths = ctc.compress(padded, lengths, table)
+    assert torch.equal(again, heard) and torch.equal(again_lengths, heard_lengths)
+
+
+def test_compress_of_silence_is_empty(ctc, table):
+    ctc.seen[[3, 5, 9]] = True
+    heard, lengths = ctc.compress(frames(BLANK, BLANK), torch.tensor([2]), table)
+    assert heard.shape == (1, 0, WIDTH) and lengths.tolist() == [0]
+
+
+def test_gradient_reaches_each_heard_frame(ctc, table):
+    ctc.seen[[3, 5, 9]] = True
+    audio = frames(BLANK, FIVE, FIVE, BLANK, NINE).requires_grad_()
+    ctc.compress(audio, torch.tensor([5]), table)[0].sum().backward()
+    assert audio.grad.any(-1).tolist() == [[False, True, True, False, True]]
