@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
@@ -28,6 +29,7 @@ from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
+from nemo_speechllm.segments import Segment
 
 
 class DecoderOnlySpeechLM(SpeechLM):
@@ -62,7 +64,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         self.llm = load_llm(folder or own_folder, cfg.get("dtype", "float32"), with_weights)
         if with_weights:
             self.add_reference("llm", cfg)
-        if self.cfg.get("lora"):
+        if self.cfg.get("lora") and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
 
     def on_fit_start(self) -> None:
@@ -76,22 +78,37 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
-        weights = self.cfg.loss
-        embeddings, lengths = self._perceive(batch)
-        losses = {}
+        return self._weighted_sum(self._losses(batch, *self._perceive(batch)))
+
+    def _losses(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
             losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, embeddings, lengths, with_answers=True))
         if weights.ctc_weight > 0:
             losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
-        total = sum(weights[name.replace("_loss", "_weight")] * value for name, value in losses.items())
+        return losses
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses by name, and ``loss``: their sum with the recipe's weights."""
+        total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
         return {"loss": total, **losses}
 
-    def _perceive(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios."""
+    def _perceive(
+        self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios.
+
+        Args:
+            states: what the encoder makes of them, and lengths, where that is known already.
+        """
         if len(batch.audio) == 0:  # text alone
             width = self.llm.get_input_embeddings().weight.shape[1]
             return torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
-        return self.perception(batch.audio, batch.audio_lengths)
+        return self.perception.adapt(*(states or self.perception.encode(batch.audio, batch.audio_lengths)))
+
+    def prompt_segments(self, conversation: Conversation) -> list[Segment]:
+        """What the LLM reads of a conversation."""
+        return self.prompt.segments(conversation)
 
     def _llm_inputs(
         self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool
@@ -100,7 +117,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
         audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
         per_conversation = [[next(audios) for _ in conversation.audios] for conversation in conversations]
-        prompts = [self.prompt.segments(conversation) for conversation in conversations]
+        prompts = [self.prompt_segments(conversation) for conversation in conversations]
         return join_segments(prompts, per_conversation, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
@@ -119,37 +136,52 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
         """CTC of those audios whose transcript is known: a manifest line's ``text``, which for translation is not the answer."""
-        index, picked, transcripts = 0, [], []
-        for conversation in batch.conversations:
-            transcript = conversation.metadata.get("text")
-            if transcript and len(conversation.audios) == 1:
-                picked.append(index)
-                transcripts.append(
-                    self.tokenizer(transcript, add_special_tokens=False, return_tensors="pt").input_ids[0]
-                )
-            index += len(conversation.audios)
-        if not picked:
+        transcripts = self._transcripts(batch)
+        if not transcripts:
             return embeddings.sum() * 0.0
-        targets = [transcript.to(embeddings.device) for transcript in transcripts]
+        picked = list(transcripts)
+        ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in transcripts.values()]
+        targets = [torch.tensor(row, device=embeddings.device) for row in ids]
         table = self.llm.get_input_embeddings().weight
         return self.ctc(embeddings[picked], lengths[picked], targets, table)
 
+    def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
+        """What is said in those of the batch's audios where it is known, by the audio's place."""
+        index, transcripts = 0, {}
+        for conversation in batch.conversations:
+            text = conversation.metadata.get("text")
+            if text and len(conversation.audios) == 1:
+                transcripts[index] = text
+            index += len(conversation.audios)
+        return transcripts
+
     @torch.inference_mode()
-    def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
-        """Answers of the LLM, or of CTC's best path where the recipe gives the LLM no weight."""
-        embeddings, lengths = self._perceive(batch)
-        if self.cfg.loss.lm_weight > 0:
-            inputs = self._llm_inputs(batch, embeddings, lengths, with_answers=False)
-            ids, truncated = generate_ids(
-                self.llm,
-                inputs,
-                self.prompt.end_token_id,
-                max_new_tokens=max_new_tokens,
-                beam_size=beam_size,
-                repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
-            )
-        else:
-            ids = self.ctc.greedy(embeddings, lengths, self.llm.get_input_embeddings().weight)
-            truncated = torch.zeros(len(ids), dtype=torch.bool)
+    def generate_batch(
+        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    ) -> list[Answer]:
+        """Answers of the LLM, or of CTC's best path where that is asked for or the recipe gives the LLM no weight."""
+        if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
+            return self._ctc_answers(batch)
+        inputs = self._llm_inputs(batch, *self._perceive(batch), with_answers=False)
+        ids, truncated = generate_ids(
+            self.llm,
+            inputs,
+            self.prompt.end_token_id,
+            max_new_tokens=max_new_tokens,
+            beam_size=beam_size,
+            repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
+        )
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]
+
+    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
+        """Best path of CTC against the LLM's token embeddings; a conversation's audios one after the other."""
+        if self.ctc is None:
+            raise ValueError(
+                f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
+                "use decoder=llm"
+            )
+        paths = iter(self.ctc.greedy(*self._perceive(batch), self.llm.get_input_embeddings().weight))
+        ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]
