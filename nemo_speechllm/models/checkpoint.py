@@ -61,6 +61,13 @@ class ReferencedCheckpointMixin(ModelPT):
             self._references = {}
         return self._references
 
+    @property
+    def pretrained_parts(self) -> set[str]:
+        """Parameter-name prefixes of all pretrained parts, whether this checkpoint refers to them or holds them."""
+        if not hasattr(self, "_pretrained_parts"):
+            self._pretrained_parts = set()
+        return self._pretrained_parts
+
     def restores_weights_of(self, section: DictConfig) -> bool:
         """Whether a ``.nemo`` being restored holds this part's weights, so that its reference need not be found."""
         return _is_nemo_file_being_restored() and section.get("by_reference") is False
@@ -71,6 +78,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
         """
+        self.pretrained_parts.add(prefix)
         if section.get("pretrained") is None or self.restores_weights_of(section):
             return
         found = weight_fingerprint(self.get_submodule(prefix))

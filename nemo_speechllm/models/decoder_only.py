@@ -161,6 +161,9 @@ class DecoderOnlySpeechLM(SpeechLM):
     ) -> list[Answer]:
         """Answers of the LLM, or of CTC's best path where that is asked for or the recipe gives the LLM no weight."""
         if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
+            silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
+            if silent:
+                raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
             return self._ctc_answers(batch)
         inputs = self._llm_inputs(batch, *self._perceive(batch), with_answers=False)
         ids, truncated = generate_ids(

@@ -126,7 +126,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def train(self, mode: bool = True) -> "SpeechLM":
         """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
         super().train(mode)
-        for prefix in self.references:
+        for prefix in self.pretrained_parts:
             part = self.get_submodule(prefix)
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
