@@ -55,6 +55,7 @@ class EvaluateArguments:
     batch_size: int = 8
     max_new_tokens: int | None = None  # None: the recipe's
     beam_size: int | None = None
+    decoder: str | None = None  # llm, or ctc: the model's CTC head
     normalizer: str = "english"  # english, basic (any language) or none
 
 
@@ -78,7 +79,7 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dic
         "normalizer": cfg.normalizer,
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)
-        | {key: cfg[key] for key in ("max_new_tokens", "beam_size") if cfg[key] is not None},
+        | {key: cfg[key] for key in ("max_new_tokens", "beam_size", "decoder") if cfg[key] is not None},
     }
 
 
@@ -120,7 +121,7 @@ def main(cfg: EvaluateArguments) -> None:
             batch = todo[start : start + cfg.batch_size]
             started = time.perf_counter()
             conversations = [question(row, cfg.manifest, model.builder) for _, row in batch]
-            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
+            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
             log.append([prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)])
             progress.update(len(batch))

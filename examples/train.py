@@ -24,6 +24,7 @@ run that was killed continues when the same command is given again.
 from pathlib import Path
 
 import lightning.pytorch as pl
+from nemo.core.classes import ModelPT
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from nemo.utils.exp_manager import exp_manager
@@ -32,6 +33,17 @@ from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_speechllm.models.resume import claim_run_folder
+
+
+def model_class(target: str) -> type[ModelPT]:
+    """The class a recipe names: one of this package's models, or one of NeMo's own.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if not target.startswith(("nemo_speechllm.", "nemo.")):
+        raise ValueError(f"model.target is {target!r}; a recipe trains classes of nemo_speechllm or of nemo")
+    return import_class_by_path(target)
 
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
@@ -46,7 +58,7 @@ def main(cfg: DictConfig) -> None:
     folder = exp_manager(trainer, cfg.get("exp_manager"))
     if folder is not None:
         claim_run_folder(Path(folder) / "checkpoints", cfg.model)
-    model = import_class_by_path(cfg.model.target)(cfg.model, trainer)
+    model = model_class(cfg.model.target)(cfg.model, trainer)
     model.maybe_init_from_pretrained_checkpoint(cfg)
     trainer.fit(model)
 

@@ -50,6 +50,7 @@ class TranscribeArguments:
     keywords: list[str] | None = None  # words that may occur
     max_new_tokens: int | None = None
     beam_size: int | None = None
+    decoder: str | None = None  # llm, or ctc: the model's CTC head; None: the recipe's
     channel_selector: Any = None  # of files with several channels: a number or average
 
 
@@ -78,6 +79,7 @@ def main(cfg: TranscribeArguments) -> None:
         "keywords",
         "max_new_tokens",
         "beam_size",
+        "decoder",
         "channel_selector",
     )
     texts = load_model(cfg.model).transcribe(rows, **OmegaConf.to_container(OmegaConf.masked_copy(cfg, options)))

@@ -19,10 +19,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TextSegment:
-    """Token ids; ``loss`` says whether the model is trained to produce them."""
+    """Token ids; ``loss`` says whether the model is trained to produce them.
+
+    Attributes:
+        read: what the model reads in their stead, as many ids (masked text); None: the ids themselves.
+    """
 
     ids: list[int]
     loss: bool = False
+    read: list[int] | None = None
 
 
 @dataclass(frozen=True)

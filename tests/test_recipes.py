@@ -12,30 +12,33 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Every YAML of conf/ composes, names a class of this package and leaves open only what a user must give."""
+"""Every YAML of conf/ composes, names a model class and leaves open only what a user must give."""
 
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from nemo.core.classes import ModelPT
 from nemo.utils.model_utils import import_class_by_path
 from omegaconf import OmegaConf
 
-from nemo_speechllm.models.speech_lm import SpeechLM
-
 CONF = Path(__file__).resolve().parents[1] / "conf"
+# what a recipe takes from the one before it
+EARLIER_STAGE = {
+    "ctc_prompted_llm/stage1_ctc": {"model.tokenizer.dir"},
+    "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
+    "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
+}
 RECIPES = sorted(str(path.relative_to(CONF).with_suffix("")) for path in CONF.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_composes_and_lacks_only_the_manifests(recipe):
+def test_recipe_composes_and_lacks_only_the_manifests_and_the_earlier_stage(recipe):
     with initialize_config_dir(str(CONF), version_base=None):
         cfg = compose(recipe)
-    assert issubclass(import_class_by_path(cfg.model.target), SpeechLM)
-    assert OmegaConf.missing_keys(cfg) == {
-        "model.train_ds.manifest_filepath",
-        "model.validation_ds.manifest_filepath",
-    }
+    assert issubclass(import_class_by_path(cfg.model.target), ModelPT)
+    manifests = {"model.train_ds.manifest_filepath", "model.validation_ds.manifest_filepath"}
+    assert OmegaConf.missing_keys(cfg) == manifests | EARLIER_STAGE.get(recipe, set())
     assert set(cfg) >= {"name", "model", "trainer", "exp_manager"}
     OmegaConf.resolve(cfg)
 
@@ -43,5 +46,8 @@ def test_recipe_composes_and_lacks_only_the_manifests(recipe):
 def test_derived_recipes_change_what_they_say():
     with initialize_config_dir(str(CONF), version_base=None):
         warmup, paper = compose("salm/whisper_smollm2_warmup"), compose("salm/fastconformer_llama")
+        llama = compose("ctc_prompted_llm/llama7b").model
     assert (warmup.model.loss.lm_weight, warmup.name) == (0.0, "salm_whisper_smollm2_warmup")
     assert (paper.model.perception.adapter.subsampling_factor, paper.model.optim.lr) == (8, 1e-4)
+    assert (llama.perception.stack, llama.lora.r, llama.perception.encoder.embed) == (3, 8, True)
+    assert not any("encoder" in pattern for pattern in llama.freeze_params)

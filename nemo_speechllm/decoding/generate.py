@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
+from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.modules.segments import LLMInputs
 
 
@@ -29,6 +30,7 @@ def generate_ids(
     max_new_tokens: int = 128,
     beam_size: int = 1,
     repetition_penalty: float = 1.0,
+    joint: JointCTCScores | None = None,
 ) -> tuple[list[list[int]], Tensor]:
     """Greedy (``beam_size`` 1) or beam search.
 
@@ -37,6 +39,7 @@ def generate_ids(
         inputs: left-padded embeddings and their mask; labels are not read.
         end_token_id: ends an answer.
         max_new_tokens: an answer that reaches it without an end token is cut there and reported.
+        joint: CTC's say in each next token; None: the LLM decides alone.
 
     Returns:
         ids of each answer without its end token, and a bool tensor (B,) that is true where the answer was cut.
@@ -49,7 +52,12 @@ def generate_ids(
         eos_token_id=end_token_id,
         pad_token_id=end_token_id,
     )
-    ids = llm.generate(inputs_embeds=inputs.embeddings, attention_mask=inputs.attention_mask, generation_config=config)
+    ids = llm.generate(
+        inputs_embeds=inputs.embeddings,
+        attention_mask=inputs.attention_mask,
+        generation_config=config,
+        logits_processor=[joint] if joint else [],
+    )
     ended = ids == end_token_id
     answers = []
     for row, row_ended in zip(ids, ended):

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+from nemo_speechllm.models.ctc_prompted import CTCPromptedLLM
 from nemo_speechllm.models.loading import load_model
 from nemo_speechllm.models.salm import SALM
 
-__all__ = ["SALM", "load_model"]
+__all__ = ["SALM", "CTCPromptedLLM", "load_model"]

@@ -15,7 +15,7 @@
 """What a checkpoint of a speech LM holds: what was trained, and references to what was not.
 
 A frozen LLM or encoder is saved as a reference (its name or path, and a fingerprint of its weights) as long as its weights
-are those of the reference. Lightning ``.ckpt`` files and ``.nemo`` files follow the same rule.
+are those of the reference and its section does not say ``embed: true``. Lightning ``.ckpt`` files and ``.nemo`` files follow the same rule.
 """
 
 import os
@@ -61,6 +61,13 @@ class ReferencedCheckpointMixin(ModelPT):
             self._references = {}
         return self._references
 
+    @property
+    def pretrained_parts(self) -> set[str]:
+        """Parameter-name prefixes of all pretrained parts, whether this checkpoint refers to them or holds them."""
+        if not hasattr(self, "_pretrained_parts"):
+            self._pretrained_parts = set()
+        return self._pretrained_parts
+
     def restores_weights_of(self, section: DictConfig) -> bool:
         """Whether a ``.nemo`` being restored holds this part's weights, so that its reference need not be found."""
         return _is_nemo_file_being_restored() and section.get("by_reference") is False
@@ -71,6 +78,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
         """
+        self.pretrained_parts.add(prefix)
         if section.get("pretrained") is None or self.restores_weights_of(section):
             return
         found = weight_fingerprint(self.get_submodule(prefix))
@@ -85,7 +93,7 @@ class ReferencedCheckpointMixin(ModelPT):
         self.references[prefix] = section
 
     def _is_saved_by_reference(self, prefix: str, section: DictConfig) -> bool:
-        if self.cfg.get("save_full", False):
+        if self.cfg.get("save_full", False) or section.get("embed", False):
             return False
         part = self.get_submodule(prefix)
         frozen = all(not p.requires_grad for name, p in part.named_parameters() if not is_adapter_key(name))
@@ -168,6 +176,16 @@ class ReferencedCheckpointMixin(ModelPT):
                 shutil.copyfile(source, folder / name)
                 self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
         return folder
+
+    @staticmethod
+    def is_nemo_file_being_restored() -> bool:
+        """False for a Lightning ``.ckpt``, which has no artifacts."""
+        return _is_nemo_file_being_restored()
+
+    @staticmethod
+    def read_artifact(reference: str) -> bytes:
+        """Content of a file inside the ``.nemo`` that is being restored; ``reference`` is what its config calls it."""
+        return (Path(AppState().nemo_file_folder) / reference.removeprefix("nemo:")).read_bytes()
 
     def save_to(self, save_path: str | Path) -> None:
         """Writes a ``.nemo``. A killed or failing save leaves nothing under the final name.

@@ -20,14 +20,17 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
+from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.models.speech_lm import Answer, SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
+from nemo_speechllm.segments import Segment
 
 
 class DecoderOnlySpeechLM(SpeechLM):
@@ -47,11 +50,15 @@ class DecoderOnlySpeechLM(SpeechLM):
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         self.ctc = EmbeddingCTC(*embeddings.shape) if self.cfg.loss.ctc_weight > 0 else None
-        if self.cfg.get("ctc_compression") and self.ctc is None:
-            raise ValueError(
-                "model.ctc_compression lets the LLM read what CTC hears, but model.loss.ctc_weight is 0: there is no CTC; "
-                "give it a weight, or set model.ctc_compression to false"
-            )
+        for key, wanted in (
+            ("ctc_compression", self.cfg.get("ctc_compression")),
+            ("generation.ctc_weight", self.cfg.generation.get("ctc_weight", 0) > 0),
+        ):
+            if wanted and self.ctc is None:
+                raise ValueError(
+                    f"model.{key} needs CTC, but model.loss.ctc_weight is 0: there is none; give it a weight, or set "
+                    f"model.{key} to {'false' if key == 'ctc_compression' else 0}"
+                )
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -68,7 +75,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         self.llm = load_llm(folder or own_folder, cfg.get("dtype", "float32"), with_weights)
         if with_weights:
             self.add_reference("llm", cfg)
-        if self.cfg.get("lora"):
+        if self.cfg.get("lora") and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
 
     def on_fit_start(self) -> None:
@@ -82,23 +89,38 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
-        weights = self.cfg.loss
-        embeddings, lengths = self._perceive(batch)
-        losses = {}
+        return self._weighted_sum(self._losses(batch, *self._perceive(batch)))
+
+    def _losses(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
             heard = self._compress(embeddings, lengths)
             losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, *heard, with_answers=True))
         if weights.ctc_weight > 0:
             losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
-        total = sum(weights[name.replace("_loss", "_weight")] * value for name, value in losses.items())
+        return losses
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses by name, and ``loss``: their sum with the recipe's weights."""
+        total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
         return {"loss": total, **losses}
 
-    def _perceive(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios."""
+    def _perceive(
+        self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios.
+
+        Args:
+            states: what the encoder makes of them, and lengths, where that is known already.
+        """
         if len(batch.audio) == 0:  # text alone
             width = self.llm.get_input_embeddings().weight.shape[1]
             return torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
-        return self.perception(batch.audio, batch.audio_lengths)
+        return self.perception.adapt(*(states or self.perception.encode(batch.audio, batch.audio_lengths)))
+
+    def prompt_segments(self, conversation: Conversation) -> list[Segment]:
+        """What the LLM reads of a conversation."""
+        return self.prompt.segments(conversation)
 
     def _compress(self, embeddings: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What the LLM reads of the audios: all their embeddings, or with ``ctc_compression`` one for each heard token."""
@@ -113,7 +135,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
         audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
         per_conversation = [[next(audios) for _ in conversation.audios] for conversation in conversations]
-        prompts = [self.prompt.segments(conversation) for conversation in conversations]
+        prompts = [self.prompt_segments(conversation) for conversation in conversations]
         return join_segments(prompts, per_conversation, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
@@ -132,37 +154,72 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
         """CTC of those audios whose transcript is known: a manifest line's ``text``, which for translation is not the answer."""
-        index, picked, transcripts = 0, [], []
-        for conversation in batch.conversations:
-            transcript = conversation.metadata.get("text")
-            if transcript and len(conversation.audios) == 1:
-                picked.append(index)
-                transcripts.append(
-                    self.tokenizer(transcript, add_special_tokens=False, return_tensors="pt").input_ids[0]
-                )
-            index += len(conversation.audios)
-        if not picked:
+        transcripts = self._transcripts(batch)
+        if not transcripts:
             return embeddings.sum() * 0.0
-        targets = [transcript.to(embeddings.device) for transcript in transcripts]
+        picked = list(transcripts)
+        ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in transcripts.values()]
+        targets = [torch.tensor(row, device=embeddings.device) for row in ids]
         table = self.llm.get_input_embeddings().weight
         return self.ctc(embeddings[picked], lengths[picked], targets, table)
 
+    def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
+        """What is said in those of the batch's audios where it is known, by the audio's place."""
+        index, transcripts = 0, {}
+        for conversation in batch.conversations:
+            text = conversation.metadata.get("text")
+            if text and len(conversation.audios) == 1:
+                transcripts[index] = text
+            index += len(conversation.audios)
+        return transcripts
+
     @torch.inference_mode()
-    def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
-        """Answers of the LLM, or of CTC's best path where the recipe gives the LLM no weight."""
+    def generate_batch(
+        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    ) -> list[Answer]:
+        """Answers of the LLM, or of CTC's best path where that is asked for or the recipe gives the LLM no weight."""
+        if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
+            silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
+            if silent:
+                raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
+            return self._ctc_answers(batch)
         embeddings, lengths = self._perceive(batch)
-        if self.cfg.loss.lm_weight > 0:
-            inputs = self._llm_inputs(batch, *self._compress(embeddings, lengths), with_answers=False)
-            ids, truncated = generate_ids(
-                self.llm,
-                inputs,
-                self.prompt.end_token_id,
-                max_new_tokens=max_new_tokens,
-                beam_size=beam_size,
-                repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
-            )
-        else:
-            ids = self.ctc.greedy(embeddings, lengths, self.llm.get_input_embeddings().weight)
-            truncated = torch.zeros(len(ids), dtype=torch.bool)
+        inputs = self._llm_inputs(batch, *self._compress(embeddings, lengths), with_answers=False)
+        ids, truncated = generate_ids(
+            self.llm,
+            inputs,
+            self.prompt.end_token_id,
+            max_new_tokens=max_new_tokens,
+            beam_size=beam_size,
+            repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
+            joint=self._joint_scores(batch, embeddings, lengths, beam_size),
+        )
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]
+
+    def _joint_scores(
+        self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, beam_size: int
+    ) -> JointCTCScores | None:
+        """CTC's say in the answers that are transcripts: those of one audio with the recipe's own instruction for it."""
+        weight = self.cfg.generation.get("ctc_weight", 0)
+        if weight == 0 or len(embeddings) == 0:
+            return None
+        log_probs, tokens = self.ctc.log_probs(embeddings, self.llm.get_input_embeddings().weight)
+        audios = iter([item[:length] for item, length in zip(log_probs, lengths.tolist())])
+        scored = []
+        for conversation in batch.conversations:
+            own = [next(audios) for _ in conversation.audios]
+            scored.append(own[0] if len(own) == 1 and conversation.metadata.get("task") == "asr" else None)
+        return JointCTCScores(scored, tokens, self.prompt.end_token_id, weight, beam_size)
+
+    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
+        """Best path of CTC against the LLM's token embeddings; a conversation's audios one after the other."""
+        if self.ctc is None:
+            raise ValueError(
+                f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
+                "use decoder=llm"
+            )
+        paths = iter(self.ctc.greedy(*self._perceive(batch), self.llm.get_input_embeddings().weight))
+        ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]

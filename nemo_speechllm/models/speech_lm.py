@@ -38,6 +38,7 @@ from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.llm import freeze_by_pattern
 
+DECODERS = ("llm", "ctc")
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
 
@@ -49,12 +50,14 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
         keywords: words that may occur, put before the instruction.
         max_new_tokens, beam_size: of generation; None: the recipe's.
+        decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
     """
 
     instruction: str | None = None
     keywords: list[str] | None = None
     max_new_tokens: int | None = None
     beam_size: int | None = None
+    decoder: str | None = None
 
 
 @dataclass
@@ -108,13 +111,22 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         """Losses of a batch with answers: ``loss``, what is optimised, and its parts by name."""
 
     @abstractmethod
-    def generate_batch(self, batch: ConversationBatch, max_new_tokens: int, beam_size: int) -> list[Answer]:
-        """Answers to the conversations of a batch; their own answers, if any, are not read."""
+    def generate_batch(
+        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    ) -> list[Answer]:
+        """Answers to the conversations of a batch; their own answers, if any, are not read.
+
+        Args:
+            decoder: ``llm`` or ``ctc``; None: what the model was trained for.
+
+        Raises:
+            ValueError: ``decoder`` is ``ctc`` and the model has no CTC head.
+        """
 
     def train(self, mode: bool = True) -> "SpeechLM":
         """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
         super().train(mode)
-        for prefix in self.references:
+        for prefix in self.pretrained_parts:
             part = self.get_submodule(prefix)
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
@@ -197,13 +209,17 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         batch_size: int = 8,
         max_new_tokens: int | None = None,
         beam_size: int | None = None,
+        decoder: str | None = None,
     ) -> list[Answer]:
         """Answers conversations, in order; what an item is answered does not depend on its batch.
 
         Args:
             conversations: text and audio; a closing assistant turn is not read.
             batch_size: how many are answered together.
-            max_new_tokens, beam_size: None takes the recipe's.
+            max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
+
+        Raises:
+            ValueError: an unknown ``decoder``, or ``ctc`` of a model that has no CTC head.
         """
         was_training = self.training
         self.eval()
@@ -212,7 +228,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         try:
             for start in range(0, len(conversations), batch_size):
                 batch = collate(conversations[start : start + batch_size]).to(self.device)
-                answers += self._answer(batch, **self._generation_options(max_new_tokens, beam_size))
+                answers += self._answer(batch, **self._generation_options(max_new_tokens, beam_size, decoder))
         finally:
             self.train(was_training)
         return answers
@@ -226,8 +242,14 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         answers = iter(self.generate_batch(pieces, **options))
         return [_joined([next(answers) for _ in range(count)]) for count in counts]
 
-    def _generation_options(self, max_new_tokens: int | None = None, beam_size: int | None = None) -> dict[str, int]:
+    def _generation_options(
+        self, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
+    ) -> dict[str, Any]:
+        decoder = decoder or self.cfg.generation.get("decoder")
+        if decoder not in (None, *DECODERS):
+            raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
         return {
+            "decoder": decoder,
             "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
             "beam_size": beam_size or self.cfg.generation.beam_size,
         }
@@ -246,7 +268,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         override_config: TranscribeConfig | None = None,
         **options,
     ) -> list[str] | list[Hypothesis]:
-        """NeMo's ``transcribe`` with NeMo's arguments, and ``instruction``, ``keywords``, ``max_new_tokens``, ``beam_size``.
+        """NeMo's ``transcribe`` with NeMo's arguments, and ``instruction``, ``keywords``, ``max_new_tokens``, ``beam_size``,
+        ``decoder``.
 
         Args:
             audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, or the path of a manifest.
@@ -309,8 +332,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         return Conversation(audio.name, [self.builder.question(audio, metadata, audio.name)], metadata)
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
-        options = self._generation_options(getattr(trcfg, "max_new_tokens", None), getattr(trcfg, "beam_size", None))
-        return self._answer(batch, **options)
+        names = ("max_new_tokens", "beam_size", "decoder")
+        return self._answer(batch, **self._generation_options(*(getattr(trcfg, name, None) for name in names)))
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:

@@ -64,6 +64,7 @@ class WhisperBaseline(nn.Module):
         batch_size: int = 8,
         max_new_tokens: int | None = None,
         beam_size: int | None = None,
+        decoder: str | None = None,
     ) -> list[Answer]:
         """Transcripts in order. The language is the metadata's ``lang``; without one Whisper detects it.
 
@@ -73,10 +74,13 @@ class WhisperBaseline(nn.Module):
             conversations: of one audio each.
             batch_size: how many are decoded together, at most; those of different languages are not.
             max_new_tokens, beam_size: None takes Whisper's 224 and greedy search.
+            decoder: None; Whisper has its own and no other.
 
         Raises:
-            ValueError: a conversation has no audio or several, or a language is unknown to Whisper.
+            ValueError: a ``decoder`` was asked for, a conversation has no audio or several, or a language is unknown to Whisper.
         """
+        if decoder is not None:
+            raise ValueError(f"decoder={decoder}: Whisper has its own decoder and no other; leave it unset")
         options = {
             "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
             "num_beams": beam_size or self.cfg.generation.beam_size,

@@ -218,26 +218,35 @@ def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Mod
 
 
 def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> NeMoEncoder:
-    from nemo.collections.asr.models import ASRModel
     from nemo.core.classes import Serialization
 
     if cfg.get("pretrained") is None or (from_config_only and cfg.get("config") is not None):
         preprocessor = Serialization.from_config_dict(cfg.config.preprocessor)
         return NeMoEncoder(preprocessor, Serialization.from_config_dict(cfg.config.encoder), spec_augment)
-    if Path(cfg.pretrained).is_file():
-        with _nested_restore():
-            asr_model = ASRModel.restore_from(cfg.pretrained, map_location="cpu")
-    elif str(cfg.pretrained).endswith(".nemo"):
-        raise assets.AssetError(
-            f"encoder checkpoint {cfg.pretrained} does not exist; set model.perception.encoder.pretrained to a .nemo "
-            "file or to a NeMo pretrained name"
-        )
-    else:
-        with _nested_restore():
-            asr_model = ASRModel.from_pretrained(cfg.pretrained, map_location="cpu")
+    asr_model = load_asr_model(cfg.pretrained)
     with open_dict(cfg):
         cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
     return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
+
+
+def load_asr_model(pretrained: str) -> nn.Module:
+    """A NeMo ASR model on the CPU, from a ``.nemo`` file or by a NeMo pretrained name; also inside another model's restore.
+
+    Raises:
+        nemo_speechllm.assets.AssetError: there is no such file.
+    """
+    from nemo.collections.asr.models import ASRModel
+
+    if Path(pretrained).is_file():
+        with _nested_restore():
+            return ASRModel.restore_from(pretrained, map_location="cpu")
+    if str(pretrained).endswith(".nemo"):
+        raise assets.AssetError(
+            f"encoder checkpoint {pretrained} does not exist; set model.perception.encoder.pretrained to a .nemo "
+            "file or to a NeMo pretrained name"
+        )
+    with _nested_restore():
+        return ASRModel.from_pretrained(pretrained, map_location="cpu")
 
 
 @contextmanager

@@ -64,7 +64,10 @@ class Perception(nn.Module):
         Returns:
             embeddings (B, T', d_llm), one every ``frame_shift`` seconds, and their true lengths (B,).
         """
-        states, lengths = self.encode(audio, audio_lengths)
+        return self.adapt(*self.encode(audio, audio_lengths))
+
+    def adapt(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (B, T, d_model), lengths (B,) → what `forward` returns."""
         if self.state_mask is not None and self.training:
             # NeMo's augmentation passes no gradient on, which an encoder that trains would miss
             kept = self.state_mask(input_spec=torch.ones_like(states).transpose(1, 2), length=lengths)

@@ -14,12 +14,14 @@
 
 """A prompt is a list of segments, text ids or audio embeddings; one function joins them for the LLM."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nemo_speechllm.segments import AudioSegment, Segment
+from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
 
 IGNORE_INDEX = -100
 
@@ -73,8 +75,33 @@ def _join_one(segments: list[Segment], audios: list[Tensor], embed_tokens: nn.Mo
             target = torch.full((len(embedded),), IGNORE_INDEX, device=device)
         else:
             ids = torch.tensor(segment.ids, dtype=torch.long, device=device)
-            embedded = embed_tokens(ids)
+            embedded = embed_tokens(ids if segment.read is None else torch.tensor(segment.read, device=device))
             target = ids if segment.loss else torch.full_like(ids, IGNORE_INDEX)
         embeddings.append(embedded)
         labels.append(target)
     return torch.cat(embeddings), torch.cat(labels)
+
+
+def mask_text(segments: list[Segment], fraction: float, mask_id: int, name: tuple) -> list[Segment]:
+    """Lets the model read a mask in place of some of the answer's tokens (2307.11795, text-token masking).
+
+    What it is trained to produce stays as it is: it must find a masked token in the audio. End tokens are not masked.
+
+    Args:
+        segments: of one prompt.
+        fraction: chance of each token to be masked.
+        mask_id: token id that is read in its place.
+        name: what the draw depends on, and nothing else: seed, epoch and id of the sample.
+    """
+    random = np.random.default_rng(list(hashlib.sha256(repr(name).encode()).digest()))
+    return [
+        replace(segment, read=_masked(segment.ids, random, fraction, mask_id))
+        if isinstance(segment, TextSegment) and segment.loss
+        else segment
+        for segment in segments
+    ]
+
+
+def _masked(ids: list[int], random: np.random.Generator, fraction: float, mask_id: int) -> list[int]:
+    masked = random.random(len(ids) - 1) < fraction
+    return [mask_id if hide else token for token, hide in zip(ids, masked)] + ids[-1:]

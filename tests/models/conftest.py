@@ -12,17 +12,30 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A whole tiny SALM, and a tiny FastConformer to use as its encoder."""
+"""A whole tiny SALM, a tiny FastConformer to use as its encoder, and both stages of a tiny CTC-prompted LLM."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from nemo.collections.asr.models import EncDecCTCModel
+from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
+from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.models import SALM
+from nemo_speechllm.models import SALM, CTCPromptedLLM
+
+ROOT = Path(__file__).parents[2]
+SENTENCES = (
+    "Press one for support.",
+    "Please hold the line.",
+    "Thank you.",
+    "Your call is important to us.",
+    "Нажмите решетку.",
+    "Merci de patienter.",
+)
+TINY_ENCODER = {"n_layers": 1, "d_model": 32, "n_heads": 4, "subsampling_conv_channels": 8, "ff_expansion_factor": 2}
 
 
 @pytest.fixture
@@ -93,5 +106,60 @@ def make_fastconformer(tmp_path_factory: pytest.TempPathFactory) -> Callable[...
         path = tmp_path_factory.mktemp("fastconformer") / "tiny.nemo"
         EncDecCTCModel(OmegaConf.create(config)).save_to(str(path))
         return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ctc_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A case-folding SentencePiece tokenizer of a few sentences, as ``examples/data/train_tokenizer.py`` writes it."""
+    folder = tmp_path_factory.mktemp("ctc_tokenizer")
+    (folder / "text.txt").write_text("\n".join(SENTENCES * 5) + "\n", encoding="utf-8")
+    create_spt_model(str(folder / "text.txt"), 48, -1, do_lower_case=True, output_dir=str(folder / "out"))
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def stage1_nemo(tmp_path_factory: pytest.TempPathFactory, ctc_tokenizer_folder: Path) -> Path:
+    """A ``.nemo`` of the recipe ``stage1_ctc`` at tiny size with random weights; its head says something."""
+    recipe = OmegaConf.load(ROOT / "conf/ctc_prompted_llm/stage1_ctc.yaml")
+    tiny = {"tokenizer": {"dir": str(ctc_tokenizer_folder)}, "encoder": TINY_ENCODER}
+    recipe.model = OmegaConf.merge(recipe.model, tiny, {"train_ds": None, "validation_ds": None, "optim": None})
+    OmegaConf.resolve(recipe)
+    torch.manual_seed(0)
+    model = EncDecCTCModelBPE(recipe.model).eval()
+    with torch.no_grad():  # states of random weights are much alike: without this all frames would say the same
+        features = model.preprocessor(input_signal=torch.randn(1, 32000), length=torch.tensor([32000]))
+        states = model.encoder(audio_signal=features[0], length=features[1])[0]
+        layer = model.decoder.decoder_layers[0]
+        layer.weight.mul_(20.0)
+        layer.bias.copy_(-(layer.weight[..., 0] @ states.mean((0, 2))))
+    path = tmp_path_factory.mktemp("stage1") / "stage1.nemo"
+    model.save_to(str(path))
+    return path
+
+
+@pytest.fixture
+def ctc_prompted_config(tiny_llm_folder: Path, stage1_nemo: Path, tmp_path: Path) -> DictConfig:
+    """The model section of ``conf/ctc_prompted_llm/stage2_llm.yaml`` at tiny size, without data; stage 1's file is the test's."""
+    cfg = OmegaConf.load(ROOT / "conf/ctc_prompted_llm/stage2_llm.yaml").model
+    stage1 = shutil.copy(stage1_nemo, tmp_path / "stage1.nemo")
+    tiny = {
+        "llm": {"pretrained": str(tiny_llm_folder)},
+        "perception": {"encoder": {"pretrained": str(stage1)}},
+        "generation": {"max_new_tokens": 8},
+        "train_ds": None,
+        "validation_ds": None,
+    }
+    return OmegaConf.merge(cfg, tiny)
+
+
+@pytest.fixture
+def make_ctc_prompted(ctc_prompted_config: DictConfig) -> Callable[..., CTCPromptedLLM]:
+    """``make_ctc_prompted(**changes)`` → a CTCPromptedLLM in eval mode whose answers depend on the audio."""
+
+    def make(**changes) -> CTCPromptedLLM:
+        torch.manual_seed(0)
+        return talkative(CTCPromptedLLM(OmegaConf.merge(ctc_prompted_config, changes)).eval())
 
     return make

@@ -17,7 +17,7 @@
 import torch
 from torch import nn
 
-from nemo_speechllm.modules.segments import IGNORE_INDEX, join_segments
+from nemo_speechllm.modules.segments import IGNORE_INDEX, join_segments, mask_text
 from nemo_speechllm.segments import AudioSegment, TextSegment
 
 END = 2  # ends an answer, and is the padding token of many LLMs
@@ -63,3 +63,37 @@ def test_gradient_reaches_the_audio_and_its_precision_becomes_the_llm_s():
     assert inputs.embeddings.dtype == torch.bfloat16
     inputs.embeddings.sum().backward()
     assert (audio.grad == 1).all()
+
+
+PROMPT = [TextSegment([7] * 50), AudioSegment(0), TextSegment([*range(3, 10)] * 60 + [END], loss=True)]
+
+
+def test_masking_replaces_a_fraction_of_what_is_read_and_no_label():
+    question, audio, answer = mask_text(PROMPT, 0.25, 1, (0, 0, "a"))
+    assert (question, audio) == tuple(PROMPT[:2])
+    assert answer.ids == PROMPT[2].ids and answer.loss
+    masked = [read != label for read, label in zip(answer.read, answer.ids)]
+    assert len(answer.read) == len(answer.ids) and not masked[-1]  # the end token stays
+    assert {read for read, hidden in zip(answer.read, masked) if hidden} == {1}
+    assert 0.15 < sum(masked) / 420 < 0.35
+
+    embed = nn.Embedding(10, 4)
+    inputs = join_segments([[question, answer]], [[]], embed)
+    assert inputs.labels[0, 50:].tolist() == answer.ids
+    assert torch.equal(inputs.embeddings[0, 50:], embed(torch.tensor(answer.read)))
+
+
+def test_masking_depends_on_its_name_alone():
+    def read(seed: int, epoch: int, sample: str) -> list[int]:
+        return mask_text(PROMPT, 0.5, 1, (seed, epoch, sample))[2].read
+
+    first = read(0, 0, "a")
+    torch.manual_seed(5)
+    assert read(0, 0, "a") == first
+    assert len({tuple(ids) for ids in (first, read(1, 0, "a"), read(0, 1, "a"), read(0, 0, "b"))}) == 4
+
+
+def test_masking_at_its_ends():
+    assert mask_text(PROMPT, 0.0, 1, ())[2].read == PROMPT[2].ids
+    assert mask_text(PROMPT, 1.0, 1, ())[2].read == [1] * 420 + [END]
+    assert mask_text([TextSegment([END], loss=True)], 1.0, 1, ())[0].read == [END]

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Joint decoding of an LLM and CTC: the LLM proposes, CTC says how well the audio holds it (1609.06773, section 3.2).
+
+Alone, a small LLM paraphrases, repeats and skips; a hypothesis that does so has no CTC path.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor
+
+
+@dataclass
+class Prefix:
+    """Log-probabilities of all CTC paths that read as a prefix, after 0…T frames (T + 1,).
+
+    Attributes:
+        token, blank: those paths that end in the prefix's last token, and in a blank.
+        score: the log-probability that the audio's text begins with the prefix.
+    """
+
+    token: np.ndarray
+    blank: np.ndarray
+    score: float
+
+    @property
+    def whole(self) -> float:
+        """The log-probability that the prefix is the whole text."""
+        return float(np.logaddexp(self.token[-1], self.blank[-1]))
+
+
+class CTCPrefixScores:
+    """CTC's distribution of the next token after any prefix, for one audio.
+
+    Args:
+        log_probs: CTC's log-probabilities (T, 1 + N), blank first.
+    """
+
+    def __init__(self, log_probs: np.ndarray):
+        self.log_probs = log_probs.astype(np.float64)
+        self._probs = np.exp(self.log_probs[:, 1:])
+        never = np.full(len(log_probs) + 1, -np.inf)
+        blank = np.concatenate([[0.0], self.log_probs[:, 0].cumsum()])
+        self._prefixes = {(): Prefix(never, blank, 0.0)}
+
+    def next(self, prefix: tuple[int, ...]) -> tuple[np.ndarray, float]:
+        """Log-probabilities of each class 0…N−1 as the next token after a prefix of classes, (N,), and of the text's end."""
+        found = self._prefix(prefix)
+        scores = self._extended(np.logaddexp(found.token, found.blank))
+        if prefix:  # the same token again needs a blank between
+            scores[prefix[-1]] = self._extended(found.blank, prefix[-1])
+        if found.score == -np.inf:  # what has no path at all has no continuation
+            return np.full_like(scores, -np.inf), -np.inf
+        return scores - found.score, found.whole - found.score
+
+    def _extended(self, before: np.ndarray, token: int | slice = slice(None)) -> np.ndarray:
+        """log Σ_t exp(before[t]) · p(token at frame t + 1), for one class or for all."""
+        largest = before[:-1].max(initial=-np.inf)
+        if largest == -np.inf:
+            return np.full(self._probs[:1, token].shape[1:], -np.inf)
+        with np.errstate(divide="ignore"):
+            return largest + np.log(np.exp(before[:-1] - largest) @ self._probs[:, token])
+
+    def _prefix(self, prefix: tuple[int, ...]) -> Prefix:
+        if prefix not in self._prefixes:
+            self._prefixes[prefix] = self._extend(self._prefix(prefix[:-1]), prefix)
+        return self._prefixes[prefix]
+
+    def _extend(self, shorter: Prefix, prefix: tuple[int, ...]) -> Prefix:
+        label = prefix[-1]
+        repeats = len(prefix) > 1 and prefix[-2] == label
+        before = shorter.blank if repeats else np.logaddexp(shorter.token, shorter.blank)
+        token, blank = np.full_like(before, -np.inf), np.full_like(before, -np.inf)
+        for t, frame in enumerate(self.log_probs, 1):
+            token[t] = np.logaddexp(token[t - 1], before[t - 1]) + frame[1 + label]
+            blank[t] = np.logaddexp(token[t - 1], blank[t - 1]) + frame[0]
+        return Prefix(token, blank, float(self._extended(before, label)))
+
+
+class JointCTCScores(LogitsProcessor):
+    """(1 − weight) · log p_LLM + weight · log p_CTC of each next token, for Hugging Face's ``generate``.
+
+    A token that CTC does not know has no path: it cannot be chosen for an audio that CTC scores.
+
+    Args:
+        audios: CTC's log-probabilities (T, 1 + N) of each item of the batch, blank first; None: the LLM decides alone.
+        tokens: the LLM's ids of the N classes, ascending.
+        end_token_id: of the LLM.
+        weight: of CTC, 0 to 1.
+        beam_size: hypotheses an item.
+    """
+
+    def __init__(
+        self, audios: list[Tensor | None], tokens: Tensor, end_token_id: int, weight: float, beam_size: int = 1
+    ):
+        self.scorers = [None if a is None else CTCPrefixScores(a.float().cpu().numpy()) for a in audios]
+        self.tokens = tokens
+        self.end_token_id = end_token_id
+        self.weight = weight
+        self.beam_size = beam_size
+        self._class_of = {token: index for index, token in enumerate(tokens.tolist())}
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Generated ids (B · beam_size, L), scores (B · beam_size, V) → joint scores."""
+        scores = scores.log_softmax(-1)
+        for row, ids in enumerate(input_ids.tolist()):
+            scorer = self.scorers[row // self.beam_size]
+            if scorer is not None and self.end_token_id not in ids:
+                scores[row] = self._joint(scorer, ids, scores[row])
+        return scores
+
+    def _joint(self, scorer: CTCPrefixScores, ids: list[int], llm: Tensor) -> Tensor:
+        heard, end = scorer.next(tuple(self._class_of[token] for token in ids))
+        ctc = torch.full_like(llm, -torch.inf)
+        ctc[self.tokens] = torch.from_numpy(heard).to(llm)
+        ctc[self.end_token_id] = end
+        return (1 - self.weight) * llm + self.weight * ctc

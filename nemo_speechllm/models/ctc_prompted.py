@@ -1,0 +1,118 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Prompting Large Language Models with Speech Recognition Abilities (2307.11795)."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from omegaconf import open_dict
+from torch import Tensor
+
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.modules.ctc_head import CTCHead, check_has_ctc_head
+from nemo_speechllm.modules.encoders import load_asr_model
+from nemo_speechllm.modules.segments import mask_text
+from nemo_speechllm.segments import Segment
+
+TOKENIZER_NAME = "ctc_tokenizer.model"
+
+
+class CTCPromptedLLM(DecoderOnlySpeechLM):
+    """Conformer trained with CTC → n frames stacked → linear → LLM, whose prompt is the audio and nothing else (section 3).
+
+    The CTC head that the encoder was trained with stays: it may go on training (``loss.encoder_ctc_weight``) and it answers
+    where ``decoder`` is ``ctc``. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
+
+    Raises:
+        ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no token to
+            mask with.
+    """
+
+    def build_modules(self) -> None:
+        """What every decoder-only model has, and the CTC head."""
+        super().build_modules()
+        self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._pretrained_head()
+        mask = self.cfg.get("text_mask")
+        self._mask_id = self._find_mask_token(mask.get("token")) if mask and mask.fraction > 0 else None
+
+    def _pretrained_head(self) -> CTCHead:
+        """The head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
+        reference = self.cfg.perception.encoder.pretrained
+        asr_model = check_has_ctc_head(load_asr_model(reference), reference)
+        head = self._head_with_tokenizer(asr_model.tokenizer.tokenizer.serialized_model_proto())
+        head.decoder.load_state_dict(asr_model.decoder.state_dict())
+        return head
+
+    def _restored_head(self) -> CTCHead:
+        return self._head_with_tokenizer(self.read_artifact(self.cfg.ctc_head.tokenizer))
+
+    def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
+        self._head_folder = TemporaryDirectory(prefix="nemo_speechllm_")  # a later save must find the file
+        path = Path(self._head_folder.name) / TOKENIZER_NAME
+        path.write_bytes(tokenizer)
+        with open_dict(self.cfg):
+            self.cfg.ctc_head = {}
+        self.register_artifact("ctc_head.tokenizer", str(path))
+        return CTCHead(self.perception.encoder.d_model, path)
+
+    def _find_mask_token(self, token: str | None) -> int:
+        """Id of the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""
+        found = self.tokenizer.unk_token_id if token is None else self.tokenizer.get_vocab().get(token)
+        if found in (None, self.prompt.end_token_id):
+            raise ValueError(
+                f"model.text_mask.token is {token}, and the tokenizer of {self.tokenizer.name_or_path} has no such token "
+                "beside the one that ends an answer; name one of its special tokens "
+                f"({', '.join(self.tokenizer.all_special_tokens)})"
+            )
+        return found
+
+    def prompt_segments(self, conversation: Conversation) -> list[Segment]:
+        """The chat template's segments, while training with some of the answer's tokens masked."""
+        segments = super().prompt_segments(conversation)
+        if self._mask_id is None or not self.training:
+            return segments
+        mask = self.cfg.text_mask
+        name = (mask.get("seed", 0), self.current_epoch, conversation.id)
+        return mask_text(segments, mask.fraction, self._mask_id, name)
+
+    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
+        """The decoder-only losses + encoder_ctc_weight · CTC of the encoder's states."""
+        if self.cfg.loss.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == 0:
+            return super().loss(batch)
+        states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
+        losses = self._losses(batch, *self._perceive(batch, (states, lengths)))
+        losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
+        return self._weighted_sum(losses)
+
+    def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
+        transcripts = self._transcripts(batch)
+        if not transcripts:
+            return states.sum() * 0.0
+        picked = list(transcripts)
+        return self.ctc_head.loss(states[picked], lengths[picked], list(transcripts.values()))
+
+    @torch.inference_mode()
+    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
+        """Greedy CTC of the encoder's states; a conversation's audios one after the other."""
+        transcripts = iter(self.ctc_head.greedy(*self.perception.encode(batch.audio, batch.audio_lengths)))
+        answers = []
+        for conversation in batch.conversations:
+            read = [next(transcripts) for _ in conversation.audios]
+            ids = [token for transcript in read for token in transcript.ids]
+            answers.append(Answer(" ".join(item.text for item in read if item.text).strip(), ids, truncated=False))
+        return answers

@@ -1,0 +1,276 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""CTC-prompted LLM: stage 1's encoder and head inside stage 2, stacking, masking, both decoders, a checkpoint of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from nemo.collections.asr.models import EncDecCTCModelBPE
+from omegaconf import OmegaConf
+
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.models import SALM, CTCPromptedLLM
+from nemo_speechllm.modules.segments import IGNORE_INDEX
+
+DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
+
+RESTORE = """
+import sys, soundfile
+from nemo_speechllm.models import load_model
+model = load_model(sys.argv[1])
+samples = [soundfile.read(path, dtype="float32")[0] for path in sys.argv[2:]]
+for decoder in ("llm", "ctc"):
+    print("ANSWERS", model.transcribe(samples, decoder=decoder, verbose=False))
+"""
+
+
+def asked(samples, answer=None, name="test") -> Conversation:
+    turns = [Turn("user", [Audio(torch.as_tensor(samples)), ""])]
+    turns += [Turn("assistant", [answer])] if answer is not None else []
+    return Conversation(name, turns, {"text": answer, "lang": "en"})
+
+
+def collate(model, conversations) -> ConversationBatch:
+    return ConversationDataset(model.builder).collate(conversations)
+
+
+@pytest.fixture
+def samples(make_audio) -> list:
+    return [make_audio(seconds, seed=i) for i, seconds in enumerate(DURATIONS)]
+
+
+class TestPrompt:
+    def test_it_is_the_audio_the_answer_and_its_end(self, make_ctc_prompted, make_audio):
+        model = make_ctc_prompted()
+        batch = collate(model, [asked(make_audio(1.0), "thank you")])
+        (turn,) = [model.builder.question(Audio(torch.zeros(9)), {}, "x")]
+        assert turn.text == ""
+        embeddings, lengths = model.perception(batch.audio, batch.audio_lengths)
+        inputs = model._llm_inputs(batch, embeddings, lengths, with_answers=True)
+        learned = inputs.labels[0] != IGNORE_INDEX
+        assert model.tokenizer.decode(inputs.labels[0][learned]) == "thank you" + model.tokenizer.eos_token
+        assert learned.tolist() == [False] * int(lengths[0]) + [True] * int(learned.sum())
+        assert torch.equal(inputs.embeddings[0, : lengths[0]], embeddings[0, : lengths[0]])
+
+    def test_a_language_may_follow_the_audio(self, make_ctc_prompted, make_audio):
+        model = make_ctc_prompted(prompt={"instructions": {"asr": "{lang}: "}})
+        turn = model.builder.question(Audio(torch.as_tensor(make_audio(0.5))), {"lang": "fr"}, "x")
+        segments = model.prompt.segments(Conversation("x", [turn], {}))
+        assert model.tokenizer.decode(segments[1].ids) == "fr: "
+
+    @pytest.mark.parametrize("stack, seconds", [(1, 0.08), (3, 0.24), (12, 0.96)])
+    def test_stacking_gives_the_paper_s_strides(self, make_ctc_prompted, make_audio, stack, seconds):
+        model = make_ctc_prompted(perception={"stack": stack})
+        assert model.perception.frame_shift == pytest.approx(seconds)
+        audio = torch.as_tensor(make_audio(2.0))[None]
+        _, lengths = model.perception(audio, torch.tensor([32000]))
+        assert lengths.item() == -(-25 // stack)
+
+
+class TestTraining:
+    def test_without_rank_no_parameter_of_the_llm_trains(self, make_ctc_prompted):
+        for lora in (None, {"r": 0}):
+            model = make_ctc_prompted(lora=lora)
+            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+            assert trained and all(name.startswith("perception.projection.") for name in trained)
+            assert not any(".lora_" in name for name, _ in model.named_parameters())
+
+    @pytest.mark.parametrize("rank", [8, 32])
+    def test_lora_is_on_the_attention_alone(self, make_ctc_prompted, rank):
+        model = make_ctc_prompted(lora={"r": rank})
+        adapted = {
+            name.split(".lora_")[0].rsplit(".", 1)[1] for name, _ in model.named_parameters() if "lora_" in name
+        }
+        assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+    def test_losses_are_those_the_recipe_weighs(self, make_ctc_prompted, samples):
+        weights = {"lm_weight": 1.0, "ctc_weight": 0.25, "encoder_ctc_weight": 0.5}
+        model = make_ctc_prompted(loss=weights, freeze_params=["^llm\\.(?!.*lora_)"], perception={"state_mask": None})
+        batch = collate(model, [asked(audio, "Thank you.") for audio in samples[2:]])
+        losses = model.loss(batch)
+        parts = {name.replace("_weight", "_loss"): weight for name, weight in weights.items()}
+        assert set(losses) == {"loss", *parts}
+        torch.testing.assert_close(losses["loss"], sum(weight * losses[name] for name, weight in parts.items()))
+        losses["encoder_ctc_loss"].backward()
+        trained = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+        assert any(n.startswith("perception.encoder.") for n in trained) and any(
+            n.startswith("ctc_head.") for n in trained
+        )
+        assert not any(name.startswith(("llm.", "perception.projection.")) for name in trained)
+
+    def test_encoder_loss_is_that_of_stage_1(self, make_ctc_prompted, ctc_prompted_config, samples):
+        model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
+        texts = ["Thank you.", "Press one.", "Merci."]
+        batch = collate(model, [asked(audio, text) for audio, text in zip(samples[2:], texts)])
+        stage1 = EncDecCTCModelBPE.restore_from(ctc_prompted_config.perception.encoder.pretrained).eval()
+        ids = [torch.tensor(stage1.tokenizer.text_to_ids(text)) for text in texts]
+        log_probs, lengths, _ = stage1(input_signal=batch.audio, input_signal_length=batch.audio_lengths)
+        expected = stage1.loss(
+            log_probs=log_probs,
+            targets=torch.nn.utils.rnn.pad_sequence(ids, batch_first=True),
+            input_lengths=lengths,
+            target_lengths=torch.tensor([len(row) for row in ids]),
+        )
+        torch.testing.assert_close(model.loss(batch)["encoder_ctc_loss"], expected)
+
+    def test_text_alone_has_no_encoder_loss(self, make_ctc_prompted):
+        model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
+        turns = [Turn("user", ["Hello."]), Turn("assistant", ["Hi."])]
+        assert "encoder_ctc_loss" not in model.loss(collate(model, [Conversation("text", turns)]))
+
+    def test_cached_states_give_the_same_losses_and_transcripts(self, make_ctc_prompted, samples, tmp_path):
+        model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
+        batch = collate(model, [asked(audio, "Thank you.") for audio in samples[2:]])
+        losses, read = model.loss(batch), model.generate_batch(batch, 4, 1, "ctc")
+        model.perception.cache_states(str(tmp_path / "states"))
+        for _ in range(2):  # stored, then read
+            cached = model.loss(batch)
+            assert cached["encoder_ctc_loss"].item() == pytest.approx(losses["encoder_ctc_loss"].item(), rel=1e-2)
+            assert [answer.text for answer in model.generate_batch(batch, 4, 1, "ctc")] == [a.text for a in read]
+        assert len(list((tmp_path / "states").rglob("*.safetensors"))) == 3
+
+
+class TestTextMask:
+    @staticmethod
+    def inputs(model, name="a"):
+        conversation = asked(torch.zeros(16000), "please hold the line for one moment", name)
+        batch = collate(model, [conversation])
+        return model._llm_inputs(batch, *model.perception(batch.audio, batch.audio_lengths), with_answers=True)
+
+    def test_only_training_reads_masks_and_labels_stay(self, make_ctc_prompted):
+        model = make_ctc_prompted(text_mask={"fraction": 0.5, "seed": 3})
+        plain = self.inputs(model)
+        model.train()
+        masked = self.inputs(model)
+        assert torch.equal(plain.labels, masked.labels)
+        answer = (plain.labels != IGNORE_INDEX)[0]
+        differs = (plain.embeddings != masked.embeddings).any(-1)[0]
+        unknown = model.llm.get_input_embeddings().weight[model.tokenizer.unk_token_id]
+        assert differs[answer].any() and not differs[answer].all()
+        assert (masked.embeddings[0, differs & answer] == unknown).all()
+
+    def test_the_draw_depends_on_seed_epoch_and_sample_only(self, make_ctc_prompted, monkeypatch):
+        def masked(seed: int, epoch: int, name: str) -> torch.Tensor:
+            model = make_ctc_prompted(text_mask={"fraction": 0.5, "seed": seed}, perception={"state_mask": None})
+            monkeypatch.setattr(CTCPromptedLLM, "current_epoch", epoch)
+            return self.inputs(model.train(), name).embeddings[0, -9:]
+
+        first = masked(0, 0, "a")
+        assert torch.equal(masked(0, 0, "a"), first)
+        assert not any(torch.equal(masked(*other), first) for other in ((1, 0, "a"), (0, 1, "a"), (0, 0, "b")))
+
+    def test_a_mask_token_that_does_not_exist_is_an_error(self, make_ctc_prompted):
+        with pytest.raises(ValueError, match="text_mask.token is <mask>"):
+            make_ctc_prompted(text_mask={"fraction": 0.5, "token": "<mask>"})
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("decoder", ["llm", "ctc"])
+    def test_alone_in_a_batch_and_over_padded_are_identical(self, make_ctc_prompted, samples, decoder):
+        model = make_ctc_prompted(perception={"stack": 3})
+        conversations = [asked(audio) for audio in samples]
+        options = {"max_new_tokens": 8, "decoder": decoder}
+        alone = [answer.ids for answer in model.generate(conversations, batch_size=1, **options)]
+        together = [answer.ids for answer in model.generate(conversations, batch_size=8, **options)]
+        batch = collate(model, conversations)
+        audio = torch.nn.functional.pad(batch.audio, (0, 40000))
+        padded = ConversationBatch(conversations, audio, batch.audio_lengths)
+        assert len({tuple(ids) for ids in alone}) > 3
+        assert together == alone
+        assert [answer.ids for answer in model.generate_batch(padded, 8, 1, decoder)] == alone
+
+    def test_ctc_is_what_nemo_s_own_model_transcribes(self, make_ctc_prompted, ctc_prompted_config, samples):
+        stage1 = EncDecCTCModelBPE.restore_from(ctc_prompted_config.perception.encoder.pretrained).eval()
+        expected = [hypothesis.text.strip() for hypothesis in stage1.transcribe(samples, batch_size=1, verbose=False)]
+        model = make_ctc_prompted()
+        assert model.transcribe(samples, decoder="ctc", verbose=False) == expected
+        read = model.transcribe(samples, decoder="ctc", return_hypotheses=True, verbose=False)
+        assert [model.ctc_head.tokenizer.ids_to_text(item.y_sequence.tolist()).strip() for item in read] == expected
+        assert any(expected)
+
+    def test_the_recipe_chooses_the_decoder(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted(generation={"decoder": "ctc"})
+        by_recipe = model.transcribe(samples, verbose=False)
+        assert by_recipe == model.transcribe(samples, decoder="ctc", verbose=False)
+        assert by_recipe != model.transcribe(samples, decoder="llm", verbose=False)
+
+    def test_what_cannot_be_decoded_is_refused(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted()
+        with pytest.raises(ValueError, match="decoder is 'rnnt'; known are"):
+            model.transcribe(samples, decoder="rnnt", verbose=False)
+        with pytest.raises(ValueError, match="have none.*greeting"):
+            model.generate([Conversation("greeting", [Turn("user", ["Hello."])])], decoder="ctc")
+
+
+def test_decoder_ctc_of_a_model_without_a_head_is_an_error(make_salm, samples):
+    model = make_salm(loss={"ctc_weight": 0.0})
+    with pytest.raises(ValueError, match="SALM was trained without CTC.*use decoder=llm"):
+        model.transcribe(samples[0], decoder="ctc", verbose=False)
+
+
+def test_decoder_ctc_of_a_salm_reads_the_llm_s_tokens(make_salm, samples):
+    model: SALM = make_salm(loss={"ctc_weight": 1.0})
+    model.loss(collate(model, [asked(audio, "thank you") for audio in samples]))  # tokens are met in training
+    batch = collate(model, [asked(audio) for audio in samples])
+    table = model.llm.get_input_embeddings().weight
+    ids = model.ctc.greedy(*model.perception(batch.audio, batch.audio_lengths), table)
+    assert [answer.ids for answer in model.generate_batch(batch, 8, 1, "ctc")] == ids
+    assert any(ids)
+
+
+class TestCheckpoint:
+    def test_restores_bit_equal_elsewhere_without_stage_1(
+        self, make_ctc_prompted, ctc_prompted_config, samples, make_manifest
+    ):
+        model = make_ctc_prompted()
+        stage1 = Path(ctc_prompted_config.perception.encoder.pretrained)
+        manifest = make_manifest(DURATIONS[:2])
+        audio = [str(path) for path in sorted(manifest.parent.glob("*.flac"))]
+        expected = [model.transcribe(audio, decoder=decoder, verbose=False) for decoder in ("llm", "ctc")]
+        path = stage1.with_name("stage2.nemo")
+        model.save_to(path)
+        stage1.unlink()
+
+        done = subprocess.run([sys.executable, "-c", RESTORE, path, *audio], capture_output=True, text=True)
+        assert [line for line in done.stdout.splitlines() if line.startswith("ANSWERS")] == [
+            f"ANSWERS {answers}" for answers in expected
+        ], done.stderr
+
+        once = CTCPromptedLLM.restore_from(path)
+        once.save_to(path.with_name("again.nemo"))
+        path.unlink()
+        twice = CTCPromptedLLM.restore_from(path.with_name("again.nemo"))
+        for other in (once, twice):
+            whole = torch.nn.Module.state_dict(model), torch.nn.Module.state_dict(other)
+            assert whole[0].keys() == whole[1].keys()
+            assert all(torch.equal(value, whole[1][name]) for name, value in whole[0].items())
+        assert not twice.train().perception.encoder.training  # frozen, whether it was embedded or referred to
+
+    def test_by_reference_only_the_encoder_is_left_out(self, make_ctc_prompted):
+        model = make_ctc_prompted(perception={"encoder": {"embed": False}})
+        names = set(model.state_dict())
+        assert not any(name.startswith("perception.encoder.") for name in names)
+        assert "ctc_head.decoder.decoder_layers.0.weight" in names
+
+    def test_an_encoder_of_another_kind_is_an_error(self, make_ctc_prompted, make_fastconformer, ctc_prompted_config):
+        with pytest.raises(ValueError, match="holds a EncDecCTCModel, not an EncDecCTCModelBPE.*stage1_ctc"):
+            CTCPromptedLLM(
+                OmegaConf.merge(
+                    ctc_prompted_config, {"perception": {"encoder": {"pretrained": str(make_fastconformer())}}}
+                )
+            )
