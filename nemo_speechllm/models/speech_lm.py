@@ -159,7 +159,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         size = len(batch.conversations)
         counts["loss"] += float(self.loss(batch)["loss"]) * size
         counts["items"] += size
-        answers = [answer.text for answer in self.generate_batch(batch, **self._generation_options())]
+        answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
         references = [conversation.answer for conversation in batch.conversations]
         normalize = self.cfg.get("normalizer", "english")
         counts["words"] += count_errors(answers, references, "word", normalize)
@@ -204,15 +204,19 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
             conversations: text and audio; a closing assistant turn is not read.
             batch_size: how many are answered together.
             max_new_tokens, beam_size: None takes the recipe's.
+
+        Raises:
+            ValueError: ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
         was_training = self.training
         self.eval()
         collate = ConversationDataset(self.builder).collate
+        options = generation_options(self.cfg.generation, max_new_tokens, beam_size)
         answers = []
         try:
             for start in range(0, len(conversations), batch_size):
                 batch = collate(conversations[start : start + batch_size]).to(self.device)
-                answers += self._answer(batch, **self._generation_options(max_new_tokens, beam_size))
+                answers += self._answer(batch, **options)
         finally:
             self.train(was_training)
         return answers
@@ -225,12 +229,6 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         pieces, counts = split_long_audio(batch, max_seconds)
         answers = iter(self.generate_batch(pieces, **options))
         return [_joined([next(answers) for _ in range(count)]) for count in counts]
-
-    def _generation_options(self, max_new_tokens: int | None = None, beam_size: int | None = None) -> dict[str, int]:
-        return {
-            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
-            "beam_size": beam_size or self.cfg.generation.beam_size,
-        }
 
     def transcribe(
         self,
@@ -253,7 +251,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
             return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids) instead of strings.
 
         Raises:
-            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for.
+            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for, or
+                ``max_new_tokens`` or ``beam_size`` is less than 1.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
         """
         if override_config is None:
@@ -309,8 +308,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         return Conversation(audio.name, [self.builder.question(audio, metadata, audio.name)], metadata)
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
-        options = self._generation_options(getattr(trcfg, "max_new_tokens", None), getattr(trcfg, "beam_size", None))
-        return self._answer(batch, **options)
+        asked = getattr(trcfg, "max_new_tokens", None), getattr(trcfg, "beam_size", None)
+        return self._answer(batch, **generation_options(self.cfg.generation, *asked))
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:
@@ -354,6 +353,22 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         raise FileNotFoundError(
             f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
         )
+
+
+def generation_options(
+    recipe: DictConfig, max_new_tokens: int | None = None, beam_size: int | None = None
+) -> dict[str, int]:
+    """``max_new_tokens`` and ``beam_size``, where they are None from the recipe's ``model.generation`` section.
+
+    Raises:
+        ValueError: one of them is less than 1.
+    """
+    asked = {"max_new_tokens": max_new_tokens, "beam_size": beam_size}
+    options = {name: recipe[name] if value is None else value for name, value in asked.items()}
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1 (leave it unset for the recipe's)")
+    return options
 
 
 def _joined(answers: list[Answer]) -> Answer:

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.speech_lm import Answer, generation_options
 
 WINDOW_SECONDS = 30
 
@@ -75,12 +75,11 @@ class WhisperBaseline(nn.Module):
             max_new_tokens, beam_size: None takes Whisper's 224 and greedy search.
 
         Raises:
-            ValueError: a conversation has no audio or several, or a language is unknown to Whisper.
+            ValueError: a conversation has no audio or several, a language is unknown to Whisper, or ``max_new_tokens`` or
+                ``beam_size`` is less than 1.
         """
-        options = {
-            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
-            "num_beams": beam_size or self.cfg.generation.beam_size,
-        }
+        options = generation_options(self.cfg.generation, max_new_tokens, beam_size)
+        options["num_beams"] = options.pop("beam_size")
         answers: dict[int, Answer] = {}
         for (language, is_long), indices in self._groups(conversations).items():
             step = 1 if is_long else batch_size
