@@ -25,7 +25,7 @@ from lightning.pytorch import Trainer
 from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes.common import PretrainedModelInfo
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -87,6 +87,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        if isinstance(cfg, dict):  # as a Lightning checkpoint holds it
+            cfg = OmegaConf.create(cfg)
         # the dataloaders need the tokenizer, which is not there before ModelPT.__init__ has run
         for section in ("train_ds", "validation_ds", "test_ds"):
             if cfg.get(section):
