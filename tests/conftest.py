@@ -140,7 +140,7 @@ def make_fastconformer(tmp_path_factory: pytest.TempPathFactory, fastconformer_c
 
     def make(seed: int = 0) -> Path:
         torch.manual_seed(seed)
-        path = folder / f"tiny-{seed}.nemo"
+        path = tmp_path_factory.mktemp("fastconformer") / "tiny.nemo"
         EncDecCTCModelBPE(OmegaConf.create(config)).save_to(str(path))
         return path
 
