@@ -40,7 +40,7 @@ from nemo_speechllm.metrics.error_rate import count_errors
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, format_table, write_json
 from nemo_speechllm.models import load_model
-from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.models.speech_lm import Answer, SpeechLM, generation_options
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.fingerprint import state_digest
 
@@ -56,12 +56,13 @@ class EvaluateArguments:
     max_new_tokens: int | None = None  # None: the recipe's
     beam_size: int | None = None
     decoder: str | None = None  # llm, or ctc: the model's CTC head
+    channel_selector: Any = None  # of files with several channels: a number or average
     normalizer: str = "english"  # english, basic (any language) or none
 
 
-def checked_rows(manifest: str) -> list[dict]:
+def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
     """The rows of a manifest without a defect."""
-    rows, issues = check_manifest(manifest)
+    rows, issues = check_manifest(manifest, channel_selector=channel_selector)
     if issues:
         listed = "\n".join(map(str, issues[:20]))
         raise ValueError(
@@ -76,16 +77,18 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dic
     return {
         "model": state_digest(model),
         "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "channel_selector": cfg.channel_selector,
         "normalizer": cfg.normalizer,
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)
-        | {key: cfg[key] for key in ("max_new_tokens", "beam_size", "decoder") if cfg[key] is not None},
+        | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size, cfg.decoder),
     }
 
 
-def question(row: dict, manifest: str, builder: ConversationBuilder) -> Conversation:
+def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder) -> Conversation:
     """What the model is asked about a manifest row."""
-    audio = Audio.from_file(audio_path(row, manifest), row.get("offset"), row["duration"])
+    path = audio_path(row, cfg.manifest)
+    audio = Audio.from_file(path, row.get("offset"), row["duration"], cfg.channel_selector)
     return Conversation(audio.name, [builder.question(audio, row, audio.name)], row)
 
 
@@ -109,7 +112,7 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
 
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
-    rows = checked_rows(cfg.manifest)
+    rows = checked_rows(cfg.manifest, cfg.channel_selector)
     is_baseline = cfg.model.startswith(WHISPER)
     model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
@@ -120,7 +123,7 @@ def main(cfg: EvaluateArguments) -> None:
         for start in range(0, len(todo), cfg.batch_size):
             batch = todo[start : start + cfg.batch_size]
             started = time.perf_counter()
-            conversations = [question(row, cfg.manifest, model.builder) for _, row in batch]
+            conversations = [question(row, cfg, model.builder) for _, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
             log.append([prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)])

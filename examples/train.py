@@ -32,7 +32,7 @@ from nemo.utils.model_utils import import_class_by_path
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_speechllm.models.resume import claim_run_folder
+from nemo_speechllm.models.resume import claim_run_folder, find_resume_point
 
 
 def model_class(target: str) -> type[ModelPT]:
@@ -55,6 +55,8 @@ def main(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
+    if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
+        find_resume_point(trainer, cfg.exp_manager)
     folder = exp_manager(trainer, cfg.get("exp_manager"))
     if folder is not None:
         claim_run_folder(Path(folder) / "checkpoints", cfg.model)

@@ -21,8 +21,11 @@
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with ``pred_text``;
 without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all; for a long manifest
 that must survive a kill, use evaluate.py.
+
+Files of ``audio_dir`` that cannot be read are named and left out; the exit status is then 1, the other transcripts are there.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
+from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.models import load_model
 
@@ -69,9 +73,20 @@ def input_rows(cfg: TranscribeArguments) -> list[dict]:
     return [{"audio_filepath": str(path)} for path in files]
 
 
-@hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
-def main(cfg: TranscribeArguments) -> None:
-    rows = input_rows(cfg)
+def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]:
+    """The rows whose audio can be read; each of the others is named in a warning."""
+    kept = []
+    for row in rows:
+        try:
+            Audio.from_file(row["audio_filepath"], channel_selector=channel_selector).load()
+            kept.append(row)
+        except (AudioError, FileNotFoundError) as error:
+            logging.warning(f"left out: {error}")
+    return kept
+
+
+def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
+    """Prints or writes the rows' transcripts."""
     options = (
         "batch_size",
         "num_workers",
@@ -91,6 +106,16 @@ def main(cfg: TranscribeArguments) -> None:
     here = Path("manifest")  # the rows' paths hold in the current folder
     write_manifest(cfg.output_filename, (relocate(row, here, cfg.output_filename) for row in predictions))
     logging.info(f"{len(predictions)} transcripts written to {cfg.output_filename}")
+
+
+@hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
+def main(cfg: TranscribeArguments) -> None:
+    given = input_rows(cfg)
+    rows = given if cfg.audio_dir is None else readable(given, cfg.channel_selector)
+    if rows:
+        transcribe(rows, cfg)
+    if len(rows) < len(given):
+        sys.exit(f"{len(given) - len(rows)} of {len(given)} files could not be read; the warnings above name them")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import soundfile
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -84,6 +85,66 @@ def tiny_whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     WhisperModel(WhisperConfig(d_model=64, vocab_size=128, **sizes, **tokens)).save_pretrained(folder)
     WhisperFeatureExtractor().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fastconformer_config() -> dict:
+    """Preprocessor and encoder of a 2-layer FastConformer of width 32, 80 ms per state."""
+    modules = "nemo.collections.asr.modules"
+    return {
+        "preprocessor": {
+            "_target_": f"{modules}.AudioToMelSpectrogramPreprocessor",
+            "sample_rate": SAMPLE_RATE,
+            "features": 80,
+            "normalize": "per_feature",
+            "dither": 1.0e-5,
+            "pad_to": 16,
+        },
+        "encoder": {
+            "_target_": f"{modules}.ConformerEncoder",
+            "feat_in": 80,
+            "n_layers": 2,
+            "d_model": 32,
+            "n_heads": 4,
+            "subsampling": "dw_striding",
+            "subsampling_factor": 8,
+            "subsampling_conv_channels": 16,
+            "conv_kernel_size": 9,
+            "ff_expansion_factor": 2,
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def make_fastconformer(tmp_path_factory: pytest.TempPathFactory, fastconformer_config: dict) -> Callable[..., Path]:
+    """``make_fastconformer(seed=0)`` → a ``.nemo`` of a tiny FastConformer-CTC with a SentencePiece tokenizer of its own."""
+    from nemo.collections.asr.models import EncDecCTCModelBPE
+
+    folder = tmp_path_factory.mktemp("fastconformer")
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(TEXTS * 20),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=32,
+        model_type="bpe",
+        minloglevel=2,
+    )
+    pieces = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
+    (folder / "vocab.txt").write_text("\n".join(pieces.id_to_piece(i) for i in range(len(pieces))))
+    decoder = {
+        "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+        "feat_in": 32,
+        "num_classes": -1,
+        "vocabulary": [],
+    }
+    config = fastconformer_config | {"tokenizer": {"dir": str(folder), "type": "bpe"}, "decoder": decoder}
+
+    def make(seed: int = 0) -> Path:
+        torch.manual_seed(seed)
+        path = tmp_path_factory.mktemp("fastconformer") / "tiny.nemo"
+        EncDecCTCModelBPE(OmegaConf.create(config)).save_to(str(path))
+        return path
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -49,10 +49,11 @@ class ManifestIssue:
 
 @dataclass(frozen=True)
 class _Audio:
-    """What decoding a file gave: its length and rate, or a defect as (kind, problem, remedy)."""
+    """What decoding a file gave: its length, rate and channels, or a defect as (kind, problem, remedy)."""
 
     duration: float = 0.0
     sample_rate: int = 0
+    channels: int = 1
     defect: tuple[str, str, str] | None = None
 
 
@@ -96,6 +97,7 @@ def check_manifest(
     sample_rate: int | None = None,
     min_duration: float | None = None,
     max_duration: float | None = None,
+    channel_selector: int | str | None = None,
     tolerance: float = 0.05,
     workers: int = 1,
 ) -> tuple[list[dict], list[ManifestIssue]]:
@@ -106,6 +108,7 @@ def check_manifest(
         sample_rate: expected rate in Hz; None accepts any (the dataloader resamples without a word).
         min_duration: shortest duration accepted, in seconds.
         max_duration: longest duration accepted, in seconds.
+        channel_selector: what will be read of files with several channels; None: they are an issue.
         tolerance: seconds by which a duration may differ from the audio's.
         workers: threads that decode (decoding runs outside Python's lock).
 
@@ -129,7 +132,7 @@ def check_manifest(
         audio_file = audio_path(row, path) if _has_path(row) else None
         defects = list(row_defects(row))
         if audio_file:
-            defects += _audio_defects(row, audios[audio_file], sample_rate, tolerance)
+            defects += _audio_defects(row, audios[audio_file], sample_rate, channel_selector, tolerance)
             defects += _duplicate_defects(row, audio_file, number, seen)
         defects += _duration_limit_defects(row, min_duration, max_duration)
         issues += [ManifestIssue(str(path), number, *defect) for defect in defects]
@@ -223,10 +226,7 @@ def _decode(path: Path) -> _Audio:
         return _Audio(defect=("zero length", f"{path} has no samples", "remove the line"))
     if not finite:
         return _Audio(defect=("unreadable audio", f"{path} holds NaN or infinite samples", "convert it again"))
-    if channels > 1:
-        remedy = "mix it down, e.g. `ffmpeg -i IN -ac 1 OUT`, or choose one with channel_selector in the data section"
-        return _Audio(defect=("several channels", f"{path} has {channels} channels", remedy))
-    return _Audio(decoded / rate, rate)
+    return _Audio(decoded / rate, rate, channels)
 
 
 def row_defects(row: dict) -> Iterator[tuple[str, str, str, str]]:
@@ -276,12 +276,15 @@ def _answers(row: dict) -> list[str]:
 
 
 def _audio_defects(
-    row: dict, audio: _Audio, sample_rate: int | None, tolerance: float
+    row: dict, audio: _Audio, sample_rate: int | None, channel_selector: int | str | None, tolerance: float
 ) -> Iterator[tuple[str, str, str, str]]:
     """Defects (key, kind, problem, remedy) of a row's audio, or of what the row says about it."""
     if audio.defect:
         yield "audio_filepath", *audio.defect
         return
+    if audio.channels > 1 and channel_selector is None:
+        remedy = "mix it down, e.g. `ffmpeg -i IN -ac 1 OUT`, or choose one with channel_selector where it is read"
+        yield "audio_filepath", "several channels", f"the audio has {audio.channels} channels", remedy
     if sample_rate and audio.sample_rate != sample_rate:
         problem = f"sampled at {audio.sample_rate} Hz, expected {sample_rate} Hz"
         yield "audio_filepath", "wrong rate", problem, f"resample the file, e.g. `ffmpeg -i IN -ar {sample_rate} OUT`"

@@ -87,6 +87,14 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Closes the cache of encoder states."""
         self.perception.cache_states(None)
 
+    def on_train_batch_end(self, *args) -> None:
+        """A token that CTC met on any rank counts as met on all; DDP would spread rank zero's alone."""
+        super().on_train_batch_end(*args)
+        if self.ctc is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+            seen = self.ctc.seen.to(torch.uint8)
+            torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
+            self.ctc.seen.copy_(seen)
+
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
         return self._weighted_sum(self._losses(batch, *self._perceive(batch)))
@@ -148,9 +156,9 @@ class DecoderOnlySpeechLM(SpeechLM):
             logits_to_keep=inputs.labels.shape[1] - first + 1,
             use_cache=False,
         ).logits
-        return nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(), inputs.labels[:, first:].flatten(), ignore_index=IGNORE_INDEX
-        )
+        # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step
+        labels = nn.functional.pad(inputs.labels[:, first:], (0, 1), value=IGNORE_INDEX)
+        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
         """CTC of those audios whose transcript is known: a manifest line's ``text``, which for translation is not the answer."""

@@ -16,14 +16,20 @@
 
 import hashlib
 import json
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.utilities.seed import _collect_rng_states, _set_rng_states
+import numpy as np
+import torch
+from lhotse.dataset.sampling.base import CutSampler
+from lightning.pytorch import Trainer
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
-from omegaconf import DictConfig, OmegaConf
+from nemo.utils.callbacks import NeMoModelCheckpoint
+from nemo.utils.exp_manager import get_log_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader, IterableDataset
 
 from nemo_speechllm.metrics.report import write_json
@@ -34,6 +40,9 @@ RUN_RECORD = "run.json"
 class ResumableTrainingMixin(ModelPT):
     """Adds to a Lightning checkpoint what Lightning leaves out: the place in the data and the state of the random numbers.
 
+    All that is added is tensors and plain values, as is the config: ``torch.load`` reads the file with its safe default, and
+    so does NeMo's ``init_from_ptl_ckpt``.
+
     Lightning restores weights, optimizer and counters, but starts the data from the beginning. Lhotse's own sampler state
     cannot be used: it does not exist for the constraints NeMo batches by, and it counts batches that were only prefetched.
     """
@@ -41,7 +50,9 @@ class ResumableTrainingMixin(ModelPT):
     _resumed_rng_states: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["rng_states"] = _collect_rng_states()
+        checkpoint["rng_states"] = random_states()
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(self.hparams)
+        checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_TYPE, None)
         if "loops" in checkpoint:
             # Lightning counts the last step only after validation, where checkpoints are written: losses logged after a
             # resume would stand one step too early
@@ -55,7 +66,7 @@ class ResumableTrainingMixin(ModelPT):
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> int | None:
         # not earlier: what happens between the start of a process and its first step draws random numbers too
         if self._resumed_rng_states is not None:
-            _set_rng_states(self._resumed_rng_states)
+            set_random_states(self._resumed_rng_states)
             self._resumed_rng_states = None
         return super().on_train_batch_start(batch, batch_idx, unused)
 
@@ -71,6 +82,25 @@ class ResumableTrainingMixin(ModelPT):
                 fit_loop.epoch_loop.batch_progress.current.processed,
             )
         return dataloader
+
+
+def random_states() -> dict[str, Any]:
+    """Where the generators of Python, NumPy and PyTorch stand, as tensors and plain values."""
+    algorithm, keys, *position = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (algorithm, keys.tolist(), *position),
+        "torch": torch.get_rng_state(),
+        "torch.cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_states(states: dict[str, Any]) -> None:
+    """Puts the generators where `random_states` found them."""
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
+    torch.set_rng_state(states["torch"])
+    torch.cuda.set_rng_state_all(states["torch.cuda"])
 
 
 def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
@@ -93,7 +123,32 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
     for _ in range(batches):
         if next(sampler, None) is None:
             break
-    sampler._just_restored_state = True  # Lhotse's sign that the next iter() is to go on from here
+    # a restored sampler's next iter() goes on from where it stands; the subclasses' methods refuse the constraints NeMo sets
+    CutSampler.load_state_dict(sampler, CutSampler.state_dict(sampler))
+
+
+def find_resume_point(trainer: Trainer, manager: DictConfig) -> None:
+    """Makes NeMo's ``exp_manager`` resume from a whole checkpoint, whenever the run was killed.
+
+    It looks for one ``*-last.ckpt``. A kill while checkpoints are written may leave an unfinished one or two of them, and it
+    refuses to start; or none yet beside the one of the same step that is written before it, and it starts from scratch.
+
+    Args:
+        trainer: of the run.
+        manager: the recipe's ``exp_manager`` section; gets ``resume_from_checkpoint``, which is read where there is no last one.
+    """
+    keys = ("exp_dir", "name", "version", "explicit_log_dir")
+    folder, *_ = get_log_dir(trainer, **{key: manager.get(key) for key in keys}, resume_if_exists=True)
+    checkpoints = sorted((Path(folder) / "checkpoints").glob("*.ckpt"), key=lambda path: path.stat().st_mtime)
+    unfinished = [path for path in checkpoints if NeMoModelCheckpoint.is_checkpoint_unfinished(path)]
+    whole = [path for path in checkpoints if path not in unfinished]
+    outdated = [path for path in whole if path.match("*-last.ckpt")][:-1]
+    for path in (*unfinished, *outdated):
+        logging.warning(f"{path} is left from a kill while checkpoints were written; it is removed")
+        path.unlink(missing_ok=True)  # another rank may have been here
+    if whole and manager.get("resume_from_checkpoint") is None:
+        with open_dict(manager):
+            manager.resume_from_checkpoint = str(whole[-1])
 
 
 def claim_run_folder(folder: Path, cfg: DictConfig) -> None:

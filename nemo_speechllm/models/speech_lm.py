@@ -25,7 +25,7 @@ from lightning.pytorch import Trainer
 from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes.common import PretrainedModelInfo
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -90,6 +90,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        if isinstance(cfg, dict):  # as a Lightning checkpoint holds it
+            cfg = OmegaConf.create(cfg)
         # the dataloaders need the tokenizer, which is not there before ModelPT.__init__ has run
         for section in ("train_ds", "validation_ds", "test_ds"):
             if cfg.get(section):
@@ -171,7 +173,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         size = len(batch.conversations)
         counts["loss"] += float(self.loss(batch)["loss"]) * size
         counts["items"] += size
-        answers = [answer.text for answer in self.generate_batch(batch, **self._generation_options())]
+        answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
         references = [conversation.answer for conversation in batch.conversations]
         normalize = self.cfg.get("normalizer", "english")
         counts["words"] += count_errors(answers, references, "word", normalize)
@@ -219,16 +221,18 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
             max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
 
         Raises:
-            ValueError: an unknown ``decoder``, or ``ctc`` of a model that has no CTC head.
+            ValueError: ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or ``ctc`` of a model that
+                has no CTC head.
         """
         was_training = self.training
         self.eval()
         collate = ConversationDataset(self.builder).collate
+        options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
         answers = []
         try:
             for start in range(0, len(conversations), batch_size):
                 batch = collate(conversations[start : start + batch_size]).to(self.device)
-                answers += self._answer(batch, **self._generation_options(max_new_tokens, beam_size, decoder))
+                answers += self._answer(batch, **options)
         finally:
             self.train(was_training)
         return answers
@@ -241,18 +245,6 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         pieces, counts = split_long_audio(batch, max_seconds)
         answers = iter(self.generate_batch(pieces, **options))
         return [_joined([next(answers) for _ in range(count)]) for count in counts]
-
-    def _generation_options(
-        self, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
-    ) -> dict[str, Any]:
-        decoder = decoder or self.cfg.generation.get("decoder")
-        if decoder not in (None, *DECODERS):
-            raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
-        return {
-            "decoder": decoder,
-            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
-            "beam_size": beam_size or self.cfg.generation.beam_size,
-        }
 
     def transcribe(
         self,
@@ -276,7 +268,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
             return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids) instead of strings.
 
         Raises:
-            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for.
+            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for, or
+                ``max_new_tokens`` or ``beam_size`` is less than 1.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
         """
         if override_config is None:
@@ -333,7 +326,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")
-        return self._answer(batch, **self._generation_options(*(getattr(trcfg, name, None) for name in names)))
+        asked = (getattr(trcfg, name, None) for name in names)
+        return self._answer(batch, **generation_options(self.cfg.generation, *asked))
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:
@@ -377,6 +371,27 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         raise FileNotFoundError(
             f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
         )
+
+
+def generation_options(
+    recipe: DictConfig, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
+) -> dict[str, Any]:
+    """``max_new_tokens``, ``beam_size`` and ``decoder``, where they are None from the recipe's ``model.generation`` section.
+
+    Raises:
+        ValueError: a number is less than 1, or the decoder is unknown.
+    """
+    numbers = {
+        "max_new_tokens": recipe.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        "beam_size": recipe.beam_size if beam_size is None else beam_size,
+    }
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1 (leave it unset for the recipe's)")
+    decoder = decoder or recipe.get("decoder")
+    if decoder not in (None, *DECODERS):
+        raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
+    return {**numbers, "decoder": decoder}
 
 
 def _joined(answers: list[Answer]) -> Answer:

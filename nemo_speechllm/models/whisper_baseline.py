@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.speech_lm import Answer, generation_options
 
 WINDOW_SECONDS = 30
 
@@ -77,14 +77,13 @@ class WhisperBaseline(nn.Module):
             decoder: None; Whisper has its own and no other.
 
         Raises:
-            ValueError: a ``decoder`` was asked for, a conversation has no audio or several, or a language is unknown to Whisper.
+            ValueError: a ``decoder`` was asked for, a conversation has no audio or several, a language is unknown to Whisper,
+                or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
         if decoder is not None:
             raise ValueError(f"decoder={decoder}: Whisper has its own decoder and no other; leave it unset")
-        options = {
-            "max_new_tokens": max_new_tokens or self.cfg.generation.max_new_tokens,
-            "num_beams": beam_size or self.cfg.generation.beam_size,
-        }
+        numbers = generation_options(self.cfg.generation, max_new_tokens, beam_size)
+        options = {"max_new_tokens": numbers["max_new_tokens"], "num_beams": numbers["beam_size"]}
         answers: dict[int, Answer] = {}
         for (language, is_long), indices in self._groups(conversations).items():
             step = 1 if is_long else batch_size

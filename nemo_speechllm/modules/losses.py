@@ -64,8 +64,8 @@ class EmbeddingCTC(nn.Module):
         """(B, T, d_llm) → log-probabilities (B, T, 1 + N) over blank and the N seen tokens, and those tokens' ids (N,)."""
         tokens = self.seen.nonzero().squeeze(1)
         rows = torch.cat([self.blank, token_embeddings.detach()[tokens].float()])
-        scores = nn.functional.normalize(audio_embeddings.float(), dim=-1) @ nn.functional.normalize(rows, dim=-1).T
-        return (scores * self.scale).log_softmax(-1), tokens
+        frames = nn.functional.normalize(audio_embeddings.float(), dim=-1) * self.scale
+        return (frames @ nn.functional.normalize(rows, dim=-1).T).log_softmax(-1), tokens
 
     def greedy(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> list[list[int]]:
         """Best path with repeats and blanks removed, as token ids of the LLM, one list per item."""

@@ -213,6 +213,12 @@ def test_audio_that_training_would_refuse_is_an_issue(tmp_path, samples, kind):
     assert [issue.kind for issue in check_manifest(manifest)[1]] == [kind]
 
 
+def test_several_channels_are_no_issue_where_one_is_selected(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros((1600, 2), np.float32), 16000)
+    write_manifest(tmp_path / "m.jsonl", [row(audio_filepath="a.wav", duration=0.1)])
+    assert not check_manifest(tmp_path / "m.jsonl", channel_selector=1)[1]
+
+
 def test_keywords_must_be_strings_and_a_byte_order_mark_is_named(tmp_path):
     manifest = tmp_path / "m.jsonl"
     manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "a", "keywords": [1]}\n', "utf-8-sig")

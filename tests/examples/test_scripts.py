@@ -25,7 +25,9 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from nemo.collections.asr.models import ASRModel
 from omegaconf import DictConfig, OmegaConf
@@ -136,6 +138,23 @@ def test_transcribe_of_a_bad_audio_leaves_no_output(tiny_nemo, tmp_path):
     assert not output.exists()
 
 
+def test_transcribe_folder_leaves_out_what_cannot_be_read(tiny_nemo, make_manifest, tmp_path):
+    make_manifest((0.5, 0.7), "m.jsonl")
+    folder, output = tmp_path / "mixed", tmp_path / "out.jsonl"
+    folder.mkdir()
+    (folder / "bad.wav").write_text("no audio")
+    with pytest.raises(SystemExit, match="1 of 1 files could not be read"):
+        call("transcribe", model=tiny_nemo, audio_dir=str(folder), output_filename=str(output))
+    assert not output.exists()
+    for name in ("m-0.flac", "m-1.flac"):
+        (tmp_path / name).rename(folder / name)
+    with pytest.raises(SystemExit, match="1 of 3 files could not be read"):
+        call("transcribe", model=tiny_nemo, audio_dir=str(folder), output_filename=str(output))
+    rows = read_manifest(output, locate_audio=True)
+    assert [Path(row["audio_filepath"]).name for row in rows] == ["m-0.flac", "m-1.flac"]
+    assert [row["pred_text"] for row in rows] == load_model(tiny_nemo).transcribe([r["audio_filepath"] for r in rows])
+
+
 # ------------------------------------------------------------------------------------------------------------ evaluate
 
 
@@ -176,6 +195,23 @@ def test_evaluate_lists_the_defects_of_a_manifest(make_manifest, tmp_path):
     manifest = make_manifest((0.5, 0.5), rows=[{"text": ""}, {"audio_filepath": "gone.flac"}])
     with pytest.raises(ValueError, match=r"(?s)2 defects.*jsonl:1: text: .*jsonl:2: audio_filepath: .*--write-clean"):
         call("evaluate", model="unread.nemo", manifest=str(manifest), output_dir=str(tmp_path / "out"))
+
+
+def test_evaluate_reads_the_selected_channel(tiny_nemo, make_manifest, make_audio, tmp_path):
+    manifest = make_manifest((0.7,), rows=[{"audio_filepath": "two.wav"}])
+    samples = make_audio(0.7), make_audio(0.7, seed=1)
+    soundfile.write(tmp_path / "two.wav", np.stack(samples, axis=1), 16000, subtype="FLOAT")
+    arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="has 2 channels"):
+        call("evaluate", **arguments)
+    call("evaluate", **arguments, channel_selector=1)
+    (prediction,) = lines(tmp_path / "out" / "predictions.jsonl")
+    assert [prediction["pred_text"]] == load_model(tiny_nemo).transcribe([samples[1]])
+    with pytest.raises(ValueError, match="another evaluation.*channel_selector was"):
+        call("evaluate", **arguments, channel_selector=0)
+    with pytest.raises(ValueError, match="max_new_tokens is 0"):
+        call("evaluate", **arguments | {"output_dir": str(tmp_path / "new")}, channel_selector=1, max_new_tokens=0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_evaluate_killed_on_the_command_line(tiny_nemo, make_manifest, tmp_path):

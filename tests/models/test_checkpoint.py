@@ -122,13 +122,17 @@ class TestByReference:
         changed = SALM.restore_from(tmp_path / "m.nemo", return_config=True, override={"llm": {"dtype": "bfloat16"}})
         assert changed.llm.dtype == "bfloat16"
 
-    def test_lightning_checkpoint(self, salm, tmp_path, samples):
+    def test_lightning_checkpoint(self, salm, make_salm, tmp_path, samples):
         trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
         trainer.strategy.connect(salm)
         trainer.save_checkpoint(tmp_path / "m.ckpt")
-        assert not frozen_names(torch.load(tmp_path / "m.ckpt", weights_only=False)["state_dict"])
+        assert not frozen_names(torch.load(tmp_path / "m.ckpt", weights_only=True)["state_dict"])
         restored = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
         assert answers(restored, samples) == answers(salm, samples)
+        fresh = make_salm()
+        assert answers(fresh, samples) != answers(salm, samples)
+        fresh.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_ptl_ckpt": str(tmp_path / "m.ckpt")}))
+        assert answers(fresh, samples) == answers(salm, samples)
 
 
 class TestEmbedded:

@@ -106,6 +106,14 @@ class TestGenerate:
         answers = salm.generate([asked(make_audio(s)) for s in (0.5, 0.9)], max_new_tokens=4, beam_size=3)
         assert len(answers) == 2
 
+    @pytest.mark.parametrize("option", [{"max_new_tokens": 0}, {"max_new_tokens": -1}, {"beam_size": 0}])
+    def test_a_limit_below_one_is_refused_by_name(self, salm, make_audio, option):
+        ((name, value),) = option.items()
+        with pytest.raises(ValueError, match=f"{name} is {value}; it must be at least 1"):
+            salm.generate([asked(make_audio(0.3))], **option)
+        with pytest.raises(ValueError, match=f"{name} is {value}; it must be at least 1"):
+            salm.transcribe(make_audio(0.3), verbose=False, **option)
+
 
 class TestLoss:
     def test_end_token_is_learned_where_pad_is_eos(self, make_salm, make_audio):

@@ -16,17 +16,19 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.asr.models import ASRModel
+from nemo.utils.exp_manager import exp_manager
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_speechllm.models import SALM
-from nemo_speechllm.models.resume import claim_run_folder, skip_batches
+from nemo_speechllm.models.resume import claim_run_folder, find_resume_point, skip_batches
 
 ROOT = Path(__file__).parents[2]
 
@@ -204,6 +206,8 @@ class TestScript:
         killed = self.run([str(tmp_path / "kill.py"), *command("killed")])
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         assert not list((tmp_path / "killed").rglob("*.nemo"))
+        for checkpoint in (tmp_path / "killed").rglob("*.ckpt"):
+            torch.load(checkpoint, weights_only=True)
         resumed = self.run(command("killed"))
         assert resumed.returncode == 0, resumed.stderr
         again = self.logged(tmp_path / "killed", "train_loss")
@@ -218,6 +222,50 @@ class TestScript:
         result = self.run([*command("missing"), "model.train_ds.manifest_filepath=/nowhere/train.jsonl"])
         assert result.returncode != 0
         assert "/nowhere/train.jsonl" in result.stderr
+
+
+class TestResumePoint:
+    """What a kill at each moment of writing the checkpoints leaves behind, and what NeMo then resumes from."""
+
+    @pytest.fixture
+    def resumed_from(self, tmp_path) -> Callable[..., str | None]:
+        """``resumed_from(*names)`` → name of the checkpoint taken, of a folder that holds ``names``, oldest first."""
+
+        def resume(*names: str) -> str | None:
+            folder = tmp_path / "run" / "checkpoints"
+            folder.mkdir(parents=True)
+            for age, name in enumerate(names):
+                (folder / name).touch()
+                os.utime(folder / name, (age, age))
+            cfg = OmegaConf.create({"exp_dir": str(tmp_path), "name": "run", "resume_if_exists": True})
+            cfg.update({"resume_ignore_no_checkpoint": True, "create_tensorboard_logger": False})
+            trainer = make_trainer()
+            find_resume_point(trainer, cfg)
+            exp_manager(trainer, cfg)
+            return trainer.ckpt_path and Path(trainer.ckpt_path).name
+
+        return resume
+
+    def test_nothing_was_written(self, resumed_from):
+        assert resumed_from() is None
+
+    def test_the_first_checkpoint_was_being_written(self, resumed_from):
+        assert resumed_from("wer=9.ckpt", "wer=9-unfinished") is None
+
+    @pytest.mark.parametrize("partial", [(), ("wer=9-last.ckpt",)])
+    def test_the_first_last_checkpoint_was_being_written(self, resumed_from, partial):
+        assert resumed_from("wer=9.ckpt", "wer=9-last-unfinished", *partial) == "wer=9.ckpt"
+
+    def test_a_later_checkpoint_was_being_written(self, resumed_from):
+        first = ("wer=9.ckpt", "wer=9-last.ckpt")
+        assert resumed_from(*first, "wer=8-unfinished", "wer=8.ckpt") == "wer=9-last.ckpt"
+
+    def test_a_later_last_checkpoint_was_being_written(self, resumed_from):
+        names = ("wer=9-last.ckpt", "wer=8.ckpt", "wer=8-last-unfinished", "wer=8-last.ckpt")
+        assert resumed_from(*names) == "wer=9-last.ckpt"
+
+    def test_the_outdated_last_checkpoint_was_not_yet_removed(self, resumed_from):
+        assert resumed_from("wer=9-last.ckpt", "wer=8.ckpt", "wer=8-last.ckpt") == "wer=8-last.ckpt"
 
 
 def test_a_run_folder_belongs_to_one_recipe_and_one_state_of_its_data(tmp_path):

@@ -62,5 +62,7 @@ def test_refuses(whisper, ask):
         whisper.generate([ask(0.5, n_audios=2)])
     with pytest.raises(ValueError, match="xx"):
         whisper.generate([ask(0.5, "xx")])
+    with pytest.raises(ValueError, match="beam_size is 0"):
+        whisper.generate([ask(0.5)], beam_size=0)
     with pytest.raises(AssetError, match="no known model"):
         WhisperBaseline("whisper-bass")

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sentencepiece
 import torch
 from nemo.collections.asr.models import EncDecCTCModelBPE
 from omegaconf import DictConfig, OmegaConf
@@ -117,83 +116,23 @@ def test_whisper_rebuilds_from_the_config_that_was_filled_in(tiny_whisper_folder
 
 # NeMo ------------------------------------------------------------------------------------------------------------------
 
-FASTCONFORMER = OmegaConf.create(
-    {
-        "preprocessor": {
-            "_target_": "nemo.collections.asr.modules.AudioToMelSpectrogramPreprocessor",
-            "sample_rate": 16000,
-            "features": 80,
-            "normalize": "per_feature",
-            "window_size": 0.025,
-            "window_stride": 0.01,
-            "n_fft": 512,
-            "dither": 1.0e-5,
-            "pad_to": 16,
-        },
-        "encoder": {
-            "_target_": "nemo.collections.asr.modules.ConformerEncoder",
-            "feat_in": 80,
-            "n_layers": 2,
-            "d_model": 32,
-            "n_heads": 4,
-            "subsampling": "dw_striding",
-            "subsampling_factor": 8,
-            "subsampling_conv_channels": 16,
-            "causal_downsampling": False,
-            "self_attention_model": "rel_pos",
-            "conv_kernel_size": 9,
-            "conv_norm_type": "batch_norm",
-            "dropout": 0.1,
-        },
-    }
-)
-
-
-@pytest.fixture(scope="session")
-def nemo_file(tmp_path_factory) -> Path:
-    """A tiny FastConformer-CTC model with a SentencePiece tokenizer of its own, as a ``.nemo``."""
-    folder = tmp_path_factory.mktemp("nemo")
-    corpus = folder / "corpus.txt"
-    corpus.write_text("press one for support\nplease hold the line\nthank you for your call\n" * 20)
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus), model_prefix=str(folder / "tokenizer"), vocab_size=32, model_type="bpe", minloglevel=2
-    )
-    pieces = sentencepiece.SentencePieceProcessor(str(folder / "tokenizer.model"))
-    vocabulary = [pieces.id_to_piece(i) for i in range(len(pieces))]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    cfg = {
-        **FASTCONFORMER,
-        "sample_rate": 16000,
-        "tokenizer": {"dir": str(folder), "type": "bpe"},
-        "decoder": {
-            "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
-            "feat_in": 32,
-            "num_classes": -1,
-            "vocabulary": [],
-        },
-        "optim": {"name": "adamw", "lr": 1.0e-3},
-    }
-    torch.manual_seed(2)
-    model = EncDecCTCModelBPE(OmegaConf.create(cfg))
-    model.save_to(str(folder / "tiny.nemo"))
-    return folder / "tiny.nemo"
-
 
 def nemo_section(**options) -> DictConfig:
     return OmegaConf.create({"type": "nemo", "pretrained": None, **options})
 
 
 @torch.no_grad()
-def test_fastconformer_states_do_not_depend_on_the_batch(make_audio):
+def test_fastconformer_states_do_not_depend_on_the_batch(fastconformer_config, make_audio):
     torch.manual_seed(0)
-    encoder = build_encoder(nemo_section(config=FASTCONFORMER)).eval()
+    encoder = build_encoder(nemo_section(config=fastconformer_config)).eval()
     assert isinstance(encoder, NeMoEncoder) and encoder.frame_shift == 0.08 and encoder.d_model == 32
     samples = [make_audio(seconds, seed) for seed, seconds in enumerate((0.5, 1.0, 2.503))]
     assert_batch_changes_nothing(encoder, samples, atol=1e-4)
 
 
 @torch.no_grad()
-def test_nemo_checkpoint_as_encoder_equals_the_model(nemo_file, make_audio):
+def test_nemo_checkpoint_as_encoder_equals_the_model(make_fastconformer, make_audio):
+    nemo_file = make_fastconformer()
     cfg = nemo_section(pretrained=str(nemo_file))
     encoder = build_encoder(cfg).eval()
     model = EncDecCTCModelBPE.restore_from(str(nemo_file), map_location="cpu").eval()
@@ -208,8 +147,8 @@ def test_nemo_checkpoint_as_encoder_equals_the_model(nemo_file, make_audio):
 
 
 @torch.no_grad()
-def test_nemo_encoder_rebuilds_from_the_config_that_was_filled_in(nemo_file, make_audio):
-    cfg = nemo_section(pretrained=str(nemo_file))
+def test_nemo_encoder_rebuilds_from_the_config_that_was_filled_in(make_fastconformer, make_audio):
+    cfg = nemo_section(pretrained=str(make_fastconformer()))
     encoder = build_encoder(cfg).eval()
     saved = OmegaConf.create(OmegaConf.to_yaml(cfg))
     saved.pretrained = "/gone.nemo"
