@@ -40,7 +40,7 @@ def error_report(predictions: list[dict[str, Any]], normalize: str = "english") 
         ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 % bootstrap
         interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions, insertions,
         reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio per second of
-        computing), ``normalizer``. Where there are several languages also ``languages`` (the same by language) and
+        computing), ``normalizer``, and ``language`` where there is one. Where there are several, also ``languages`` (the same by language) and
         ``macro``: the mean of the languages' ``wer`` and ``cer``, with its ``wer_ci`` for utterances drawn language by
         language.
     """
@@ -53,6 +53,8 @@ def error_report(predictions: list[dict[str, Any]], normalize: str = "english") 
     for item in scored:
         by_language.setdefault(str(item[0].get("lang")), []).append(item)
     report = {"normalizer": normalize, **_figures(scored)}
+    if len(by_language) == 1:
+        (report["language"],) = by_language
     if len(by_language) > 1:
         report["languages"] = {language: _figures(by_language[language]) for language in sorted(by_language)}
         report["macro"] = _macro_figures([by_language[language] for language in sorted(by_language)])
@@ -108,6 +110,25 @@ def report_rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [*report.get("languages", {}).items(), *macro, ("all", report)]
 
 
+def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """An `error_report` as flat rows for a table: ``language`` (or ``macro`` or ``all``), counts, error rates, interval."""
+    rows = []
+    for name, figures in report_rows(report):
+        low, high = figures["wer_ci"] or (None, None)
+        rows.append(
+            {
+                "language": report.get("language", name),
+                "utterances": figures.get("utterances"),
+                "words": figures["words"]["reference"] if "words" in figures else None,
+                "wer": figures["wer"],
+                "wer_low": low,
+                "wer_high": high,
+                "cer": figures["cer"],
+            }
+        )
+    return rows
+
+
 def format_table(report: dict[str, Any]) -> str:
     """An `error_report` as a text table of its `report_rows`."""
     lines = [
@@ -150,6 +171,27 @@ def write_text(path: str | Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
+    """Notes beside results what they depend on, or refuses to add to those that depend on something else.
+
+    Args:
+        path: of the note.
+        record: names and values; JSON types.
+        what: the results, for the message.
+
+    Raises:
+        ValueError: the note is there and differs; the message names what.
+    """
+    if not path.exists():
+        write_json(path, record)
+        return
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
+    if differing:
+        changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {record.get(key)!r}" for key in differing)
+        raise ValueError(f"{path.parent} holds {what} ({changes}); give another output_dir, or remove the folder")
 
 
 def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:

@@ -165,16 +165,18 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def on_validation_epoch_end(self) -> None:
         """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
 
-        A set of several languages has ``val_wer_<lang>`` and ``val_wer_macro`` as well, and the same of ``val_cer``.
+        Where there are several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
+        together are logged as well, and the same of ``val_cer``.
         """
         tallies = _sum_over_ranks(self._validation_tallies)
         for index, tally in sorted(tallies.items()):
             prefix = self.get_validation_dataloader_prefix(index) if len(tallies) > 1 else ""
-            for figures, on_bar in ((tally.figures(), True), (tally.language_figures(), False)):
-                metrics = {f"val_{name}": value for name, value in figures.items()}
-                self.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=on_bar)
-                if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
-                    self.log_dict(metrics)
+            metrics = {f"val_{name}": value for name, value in tally.figures().items()}
+            self.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
+            if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
+                self.log_dict(metrics)
+        languages = sum(tallies.values(), ErrorTally()).language_figures()
+        self.log_dict({f"val_{name}": value for name, value in languages.items()})
         self._validation_tallies.clear()
 
     # answers ----------------------------------------------------------------------------------------------------------
