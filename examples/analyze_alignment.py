@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Does the projected speech run along the words? Cosines of audio and text embeddings (2307.11795, section 4.3).
+"""Does the projected speech run along the words? Cosines of audio and text embeddings (2307.11795).
 
     python examples/analyze_alignment.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/alignment
 

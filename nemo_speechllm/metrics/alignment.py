@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Does speech, as the LLM reads it, run along the words it holds? Scores of a map of cosines (2307.11795, section 4.3).
+"""Does speech, as the LLM reads it, run along the words it holds? Scores of a map of cosines (2307.11795).
 
 The map has a row per text token and a column per audio frame. Two scores are taken of it, both about 0 by chance:
 
