@@ -22,6 +22,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nemo_speechllm.data.manifest import read_manifest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -121,10 +123,28 @@ def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_e
         sweep.main(cfg)
 
 
-def test_a_row_trains_and_evaluates_and_a_trained_one_is_only_evaluated(
-    sweep, tiny_salm_config, tiny_nemo, make_manifest, tmp_path
-):
-    model, test = tiny_salm_config.model, str(make_manifest((0.5, 0.7), "second.jsonl", lang="fr"))
+def test_a_row_that_was_killed_after_training_is_only_evaluated(sweep, make_manifest, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(sweep, "run_script", lambda name, flags, overrides, log: ran.append((name, overrides)))
+    manifests = [str(make_manifest((0.3, 0.3), f"{lang}.jsonl", lang=lang)) for lang in ("en", "fr")]
+    row = sweep.Row("rank", "4", tmp_path / "sweep", {"model.lora.r": 4, "evaluate.manifest": manifests})
+    row.folder.mkdir()
+    sweep.run_row(row, "some/recipe")
+    assert [name for name, _ in ran] == ["train.py", "evaluate.py"]
+    assert ran[0][1] == {"exp_manager.exp_dir": str(row.folder), "name": "train", "model.lora.r": 4}
+    checkpoint = row.folder / "train" / "checkpoints" / "train.nemo"
+    assert ran[1][1]["model"] == str(checkpoint) and ran[1][1]["output_dir"] == str(row.metrics_file.parent)
+    assert [line["lang"] for line in read_manifest(ran[1][1]["manifest"], locate_audio=True)] == ["en"] * 2 + [
+        "fr"
+    ] * 2
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    sweep.run_row(row, "some/recipe")
+    assert [name for name, _ in ran[2:]] == ["evaluate.py"]
+
+
+def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, tmp_path):
+    model = tiny_salm_config.model
     common = {
         "model.llm.pretrained": model.llm.pretrained,
         "model.perception.encoder.pretrained": model.perception.encoder.pretrained,
@@ -132,25 +152,22 @@ def test_a_row_trains_and_evaluates_and_a_trained_one_is_only_evaluated(
         "model.train_ds.manifest_filepath": model.train_ds.manifest_filepath,
         "model.train_ds.use_bucketing": False,
         "model.train_ds.num_workers": 0,
-        "model.validation_ds.manifest_filepath": test,
-        "model.generation.max_new_tokens": 4,
+        "model.validation_ds.manifest_filepath": model.train_ds.manifest_filepath,
         "trainer.accelerator": "cpu",
         "trainer.max_steps": 1,
         "trainer.val_check_interval": 1,
-        "evaluate.manifest": [model.train_ds.manifest_filepath, test],
+        "evaluate.manifest": model.train_ds.manifest_filepath,
         "evaluate.max_new_tokens": 4,
     }
-    axes = {"rank": {"model.lora.r": [2, 4]}}
-    cfg = OmegaConf.create(settings(output_dir=str(tmp_path / "sweep"), common=common, axes=axes))
-    trained = tmp_path / "sweep" / "rows" / "rank=4" / "train" / "checkpoints" / "train.nemo"
-    trained.parent.mkdir(parents=True)  # the second row was killed between training and evaluation
-    trained.write_bytes(Path(tiny_nemo).read_bytes())
-    sweep.main(cfg)
-    for rank, scripts in ((2, ["train.py", "evaluate.py"]), (4, ["evaluate.py"])):
-        folder = tmp_path / "sweep" / "rows" / f"rank={rank}"
-        metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-        assert metrics["utterances"] == 6 and set(metrics["languages"]) == {"en", "fr"}
-        commands = [line for line in (folder / "log.txt").read_text().splitlines() if line.startswith("$ ")]
-        assert [Path(command.split()[2]).name for command in commands] == scripts
+    cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes={"rank": {"model.lora.r": [2]}})
+    sweep.main(OmegaConf.create(cfg))
+    assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 4
     with open(tmp_path / "sweep" / "results.csv") as lines:
-        assert [row["language"] for row in csv.DictReader(lines)] == ["en", "fr", "macro", "all"] * 2
+        assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "16")]
+    log = tmp_path / "broken.txt"
+    with (
+        open(log, "w") as output,
+        pytest.raises(RuntimeError, match="evaluate.py ended with status 1; see .*broken.txt"),
+    ):
+        sweep.run_script("evaluate.py", [], {"no_such_argument": 1}, output)
+    assert "no_such_argument" in log.read_text()
