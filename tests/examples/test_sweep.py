@@ -143,27 +143,27 @@ def test_a_row_that_was_killed_after_training_is_only_evaluated(sweep, make_mani
     assert [name for name, _ in ran[2:]] == ["evaluate.py"]
 
 
-def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, tmp_path):
-    model = tiny_salm_config.model
+def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, make_manifest, tmp_path):
+    model, manifest = tiny_salm_config.model, str(make_manifest((0.5, 0.7), "dev.jsonl"))
     common = {
         "model.llm.pretrained": model.llm.pretrained,
         "model.perception.encoder.pretrained": model.perception.encoder.pretrained,
         "model.perception.adapter": None,
-        "model.train_ds.manifest_filepath": model.train_ds.manifest_filepath,
+        "model.train_ds.manifest_filepath": manifest,
         "model.train_ds.use_bucketing": False,
         "model.train_ds.num_workers": 0,
-        "model.validation_ds.manifest_filepath": model.train_ds.manifest_filepath,
+        "model.validation_ds.manifest_filepath": manifest,
         "trainer.accelerator": "cpu",
         "trainer.max_steps": 1,
         "trainer.val_check_interval": 1,
-        "evaluate.manifest": model.train_ds.manifest_filepath,
+        "evaluate.manifest": manifest,
         "evaluate.max_new_tokens": 4,
     }
     cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes={"rank": {"model.lora.r": [2]}})
     sweep.main(OmegaConf.create(cfg))
-    assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 4
+    assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 2
     with open(tmp_path / "sweep" / "results.csv") as lines:
-        assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "16")]
+        assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "8")]
     log = tmp_path / "broken.txt"
     with (
         open(log, "w") as output,
