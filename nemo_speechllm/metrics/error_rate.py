@@ -14,7 +14,7 @@
 
 """Word and character error rates by jiwer, with named normalisers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -58,16 +58,21 @@ class ErrorCounts:
         return self.substitutions, self.deletions, self.insertions, self.reference
 
     @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
     def rate(self) -> float:
         """Errors per reference unit; 0 for no reference and no error, infinite for insertions into nothing."""
-        errors = self.substitutions + self.deletions + self.insertions
-        return errors / self.reference if self.reference else (float("inf") if errors else 0.0)
+        return self.errors / self.reference if self.reference else (float("inf") if self.errors else 0.0)
 
 
-def count_errors(
+def count_errors_each(
     hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english"
-) -> ErrorCounts:
-    """
+) -> list[ErrorCounts]:
+    """The errors of each pair.
+
     Args:
         hypotheses, references: texts, pair by pair.
         unit: ``word`` or ``char``.
@@ -77,17 +82,33 @@ def count_errors(
     """
     clean = normalizer(normalize)
     compute = {"word": jiwer.process_words, "char": jiwer.process_characters}[unit]
-    total = ErrorCounts()
+    counts = []
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         hypothesis, reference = clean(hypothesis).strip(), clean(reference).strip()
         if not reference:
-            total += ErrorCounts(insertions=len(hypothesis.split() if unit == "word" else hypothesis))
+            counts.append(ErrorCounts(insertions=len(hypothesis.split() if unit == "word" else hypothesis)))
             continue
         found = compute(reference, hypothesis)
-        total += ErrorCounts(
-            found.substitutions, found.deletions, found.insertions, found.hits + found.substitutions + found.deletions
-        )
-    return total
+        length = found.hits + found.substitutions + found.deletions
+        counts.append(ErrorCounts(found.substitutions, found.deletions, found.insertions, length))
+    return counts
+
+
+def count_errors(
+    hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english"
+) -> ErrorCounts:
+    """The errors of all pairs together; arguments as of `count_errors_each`."""
+    return sum(count_errors_each(hypotheses, references, unit, normalize), ErrorCounts())
+
+
+def macro_rate(counts: Iterable[ErrorCounts]) -> float | None:
+    """Mean of error rates that each weigh alike (of languages, say); those without a reference have none and are left out.
+
+    Returns:
+        None where not one has a reference.
+    """
+    rates = [count.rate for count in counts if count.reference]
+    return sum(rates) / len(rates) if rates else None
 
 
 def error_rate(hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english") -> float:

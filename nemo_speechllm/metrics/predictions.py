@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nemo_speechllm.metrics.report import write_json
+from nemo_speechllm.metrics.report import claim_record, write_json
 
 
 class PredictionLog:
@@ -60,14 +60,7 @@ class PredictionLog:
                 f"{self.path} exists without {record.name}, so nobody knows whose predictions it holds; "
                 "give another output_dir, or remove it"
             )
-        recorded = json.loads(record.read_text(encoding="utf-8"))
-        differing = [key for key in sorted({*run, *recorded}) if run.get(key) != recorded.get(key)]
-        if differing:
-            changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {run.get(key)!r}" for key in differing)
-            raise ValueError(
-                f"{self.folder} holds predictions of another evaluation ({changes}); give another output_dir, or remove "
-                "the folder"
-            )
+        claim_record(record, run, "predictions of another evaluation")
 
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.exists():

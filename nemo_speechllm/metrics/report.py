@@ -12,14 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The figures of an evaluation: error rates over all utterances and by language, truncation, speed."""
+"""The figures of an evaluation: error rates over all utterances, by language and their mean, truncation, speed."""
 
+import csv
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors
+import numpy as np
+
+from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
+from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+
+Scored = tuple[dict[str, Any], ErrorCounts, ErrorCounts]  # a prediction with its word and its character errors
 
 
 def error_report(predictions: list[dict[str, Any]], normalize: str = "english") -> dict[str, Any]:
@@ -30,39 +37,63 @@ def error_report(predictions: list[dict[str, Any]], normalize: str = "english") 
         normalize: name of the text `normalizer` applied to both sides.
 
     Returns:
-        ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``words`` and
-        ``characters`` (substitutions, deletions, insertions, reference length), ``truncated``, ``audio_seconds``,
-        ``wall_seconds``, ``rtfx`` (seconds of audio per second of computing), ``normalizer``, and ``languages``
-        (the same by language, where there are several).
+        ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 % bootstrap
+        interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions, insertions,
+        reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio per second of
+        computing), ``normalizer``, and ``language`` where there is one. Where there are several, also ``languages`` (the same by language) and
+        ``macro``: the mean of the languages' ``wer`` and ``cer``, with its ``wer_ci`` for utterances drawn language by
+        language.
     """
-    report = {"normalizer": normalize, **_figures(predictions, normalize)}
-    languages = sorted({str(prediction.get("lang")) for prediction in predictions})
-    if len(languages) > 1:
-        report["languages"] = {
-            language: _figures([p for p in predictions if str(p.get("lang")) == language], normalize)
-            for language in languages
-        }
+    hypotheses = [prediction["pred_text"] for prediction in predictions]
+    references = [prediction["text"] for prediction in predictions]
+    scored = list(
+        zip(predictions, *(count_errors_each(hypotheses, references, unit, normalize) for unit in ("word", "char")))
+    )
+    by_language: dict[str, list[Scored]] = {}
+    for item in scored:
+        by_language.setdefault(str(item[0].get("lang")), []).append(item)
+    report = {"normalizer": normalize, **_figures(scored)}
+    if len(by_language) == 1:
+        (report["language"],) = by_language
+    if len(by_language) > 1:
+        report["languages"] = {language: _figures(by_language[language]) for language in sorted(by_language)}
+        report["macro"] = _macro_figures([by_language[language] for language in sorted(by_language)])
     return report
 
 
-def _figures(predictions: list[dict[str, Any]], normalize: str) -> dict[str, Any]:
-    hypotheses = [prediction["pred_text"] for prediction in predictions]
-    references = [prediction["text"] for prediction in predictions]
-    words = count_errors(hypotheses, references, "word", normalize)
-    characters = count_errors(hypotheses, references, "char", normalize)
-    audio_seconds = sum(prediction["duration"] for prediction in predictions)
-    wall_seconds = sum(prediction["seconds"] for prediction in predictions)
+def _figures(scored: list[Scored]) -> dict[str, Any]:
+    words = sum((words for _, words, _ in scored), ErrorCounts())
+    characters = sum((characters for _, _, characters in scored), ErrorCounts())
+    audio_seconds = sum(prediction["duration"] for prediction, _, _ in scored)
+    wall_seconds = sum(prediction["seconds"] for prediction, _, _ in scored)
     return {
-        "utterances": len(predictions),
+        "utterances": len(scored),
         "wer": _rate(words),
+        "wer_ci": percentile_interval(_resampled_wer(scored)),
         "cer": _rate(characters),
         "words": _named(words),
         "characters": _named(characters),
-        "truncated": sum(prediction["truncated"] for prediction in predictions),
+        "truncated": sum(prediction["truncated"] for prediction, _, _ in scored),
         "audio_seconds": round(audio_seconds, 3),
         "wall_seconds": round(wall_seconds, 3),
         "rtfx": round(audio_seconds / wall_seconds, 2),
     }
+
+
+def _macro_figures(languages: list[list[Scored]]) -> dict[str, Any]:
+    """Means over languages; one without a reference word has no error rate and is left out."""
+    totals = [[sum((item[unit] for item in scored), ErrorCounts()) for scored in languages] for unit in (1, 2)]
+    spoken = [scored for scored, words in zip(languages, totals[0]) if words.reference]
+    resampled = [_resampled_wer(scored, index) for index, scored in enumerate(spoken)]
+    return {
+        "wer": macro_rate(totals[0]),
+        "wer_ci": percentile_interval(np.mean(resampled, axis=0)) if resampled else None,
+        "cer": macro_rate(totals[1]),
+    }
+
+
+def _resampled_wer(scored: list[Scored], seed: int = 0) -> np.ndarray:
+    return resampled_rates([words.errors for _, words, _ in scored], [words.reference for _, words, _ in scored], seed)
 
 
 def _rate(counts: ErrorCounts) -> float | None:
@@ -73,16 +104,44 @@ def _named(counts: ErrorCounts) -> dict[str, int]:
     return dict(zip(("substitutions", "deletions", "insertions", "reference"), counts.counts))
 
 
+def report_rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """An `error_report`'s figures by name: each language, ``macro`` where there are several, and ``all``."""
+    macro = [("macro", report["macro"])] if "macro" in report else []
+    return [*report.get("languages", {}).items(), *macro, ("all", report)]
+
+
+def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """An `error_report` as flat rows for a table: ``language`` (or ``macro`` or ``all``), counts, error rates, interval."""
+    rows = []
+    for name, figures in report_rows(report):
+        low, high = figures["wer_ci"] or (None, None)
+        rows.append(
+            {
+                "language": report.get("language", name),
+                "utterances": figures.get("utterances"),
+                "words": figures["words"]["reference"] if "words" in figures else None,
+                "wer": figures["wer"],
+                "wer_low": low,
+                "wer_high": high,
+                "cer": figures["cer"],
+            }
+        )
+    return rows
+
+
 def format_table(report: dict[str, Any]) -> str:
-    """An `error_report` as a text table, one row per language and one for all."""
-    rows = [*report.get("languages", {}).items(), ("all", report)]
+    """An `error_report` as a text table of its `report_rows`."""
     lines = [
-        f"{'':8}{'utts':>7}{'words':>8}{'WER %':>8}{'sub':>7}{'del':>7}{'ins':>7}{'CER %':>8}{'cut':>6}{'RTFx':>8}"
+        f"{'':8}{'utts':>7}{'words':>8}{'WER %':>8}{'95 % CI':>16}{'sub':>7}{'del':>7}{'ins':>7}{'CER %':>8}{'cut':>6}{'RTFx':>8}"
     ]
-    for name, figures in rows:
+    for name, figures in report_rows(report):
+        rates = f"{_percent(figures['wer'])}{format_interval(figures['wer_ci']):>16}"
+        if "words" not in figures:  # a mean of rates has no counts
+            lines.append(f"{name:8}{'':15}{rates}{'':21}{_percent(figures['cer'])}")
+            continue
         words = figures["words"]
         lines.append(
-            f"{name:8}{figures['utterances']:7d}{words['reference']:8d}{_percent(figures['wer'])}"
+            f"{name:8}{figures['utterances']:7d}{words['reference']:8d}{rates}"
             f"{words['substitutions']:7d}{words['deletions']:7d}{words['insertions']:7d}"
             f"{_percent(figures['cer'])}{figures['truncated']:6d}{figures['rtfx']:8.2f}"
         )
@@ -93,12 +152,52 @@ def _percent(rate: float | None) -> str:
     return f"{'-':>8}" if rate is None else f"{100 * rate:8.2f}"
 
 
+def format_interval(interval: list[float] | None) -> str:
+    """Fractions [low, high] as percentages, ``12.3–14.5``."""
+    return "-" if interval is None else "–".join(f"{100 * bound:.1f}" for bound in interval)
+
+
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
     """Writes an object as indented JSON. The file appears whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file, which appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
+    """Notes beside results what they depend on, or refuses to add to those that depend on something else.
+
+    Args:
+        path: of the note.
+        record: names and values; JSON types.
+        what: the results, for the message.
+
+    Raises:
+        ValueError: the note is there and differs; the message names what.
+    """
+    if not path.exists():
+        write_json(path, record)
+        return
+    recorded = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
+    if differing:
+        changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {record.get(key)!r}" for key in differing)
+        raise ValueError(f"{path.parent} holds {what} ({changes}); give another output_dir, or remove the folder")
+
+
+def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows that all have the same keys as CSV with a head line. The file appears whole or not at all."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
@@ -135,6 +135,24 @@ class DecoderOnlySpeechLM(SpeechLM):
         if not self.cfg.get("ctc_compression") or len(embeddings) == 0:
             return embeddings, lengths
         return self.ctc.compress(embeddings, lengths, self.llm.get_input_embeddings().weight)
+
+    @torch.inference_mode()
+    def embed_audio(self, conversations: list[Conversation]) -> list[Tensor]:
+        """Each conversation's audio projected to the LLM's width: (T, d_llm) each, audios of one conversation joined.
+
+        A position lasts ``perception.frame_shift`` seconds.
+        """
+        batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
+        embeddings, lengths = self._perceive(batch)
+        audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
+        return [torch.cat([next(audios) for _ in conversation.audios]) for conversation in conversations]
+
+    @torch.inference_mode()
+    def embed_text(self, text: str) -> tuple[list[str], Tensor]:
+        """A text's N tokens as text, and their embeddings in the LLM, (N, d_llm)."""
+        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
+        return [self.tokenizer.decode([token]) for token in ids], embeddings
 
     def _llm_inputs(
         self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool

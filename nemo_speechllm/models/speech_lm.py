@@ -33,7 +33,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
-from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors
+from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.llm import freeze_by_pattern
@@ -101,7 +101,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
-        self._validation_counts: dict[int, dict[str, Any]] = {}
+        self._validation_tallies: dict[int, ErrorTally] = {}
         self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
 
     @abstractmethod
@@ -167,40 +167,31 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch's loss, word and character errors (on generated text) to the running counts."""
-        counts = self._validation_counts.setdefault(
-            dataloader_idx, {"loss": 0.0, "items": 0, "words": ErrorCounts(), "characters": ErrorCounts()}
-        )
+        tally = self._validation_tallies.setdefault(dataloader_idx, ErrorTally())
         size = len(batch.conversations)
-        counts["loss"] += float(self.loss(batch)["loss"]) * size
-        counts["items"] += size
+        tally.loss += float(self.loss(batch)["loss"]) * size
+        tally.items += size
         answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
         references = [conversation.answer for conversation in batch.conversations]
-        normalize = self.cfg.get("normalizer", "english")
-        counts["words"] += count_errors(answers, references, "word", normalize)
-        counts["characters"] += count_errors(answers, references, "char", normalize)
+        languages = [str(conversation.metadata.get("lang")) for conversation in batch.conversations]
+        tally.count(answers, references, languages, self.cfg.get("normalizer", "english"))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set."""
-        for index, counts in sorted(self._validation_counts.items()):
-            prefix = self.get_validation_dataloader_prefix(index) if len(self._validation_counts) > 1 else ""
-            loss, items, *errors = self._sum_over_ranks(
-                [counts["loss"], counts["items"], *counts["words"].counts, *counts["characters"].counts]
-            )
-            metrics = {
-                f"{prefix}val_loss": loss / items,
-                f"{prefix}val_wer": ErrorCounts(*errors[:4]).rate,
-                f"{prefix}val_cer": ErrorCounts(*errors[4:]).rate,
-            }
-            self.log_dict(metrics, prog_bar=True)
-            if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
-                self.log_dict({name.removeprefix(prefix): value for name, value in metrics.items()})
-        self._validation_counts.clear()
+        """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
 
-    def _sum_over_ranks(self, values: list[float]) -> list[float]:
-        totals = torch.tensor(values, dtype=torch.float64, device=self.device)
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(totals)
-        return totals.tolist()
+        Where there are several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
+        together are logged as well, and the same of ``val_cer``.
+        """
+        tallies = _sum_over_ranks(self._validation_tallies)
+        for index, tally in sorted(tallies.items()):
+            prefix = self.get_validation_dataloader_prefix(index) if len(tallies) > 1 else ""
+            metrics = {f"val_{name}": value for name, value in tally.figures().items()}
+            self.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
+            if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
+                self.log_dict(metrics)
+        languages = sum(tallies.values(), ErrorTally()).language_figures()
+        self.log_dict({f"val_{name}": value for name, value in languages.items()})
+        self._validation_tallies.clear()
 
     # answers ----------------------------------------------------------------------------------------------------------
 
@@ -398,3 +389,13 @@ def _joined(answers: list[Answer]) -> Answer:
     """The answers to consecutive pieces of one recording as one."""
     text = " ".join(answer.text for answer in answers if answer.text)
     return Answer(text, [i for answer in answers for i in answer.ids], any(answer.truncated for answer in answers))
+
+
+def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
+    """Tallies by validation set, over all ranks; a rank may have seen other sets and other languages than its neighbour."""
+    gathered = [tallies]
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        gathered = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(gathered, tallies)
+    sets = {index for of_rank in gathered for index in of_rank}
+    return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in gathered), ErrorTally()) for index in sets}

@@ -30,7 +30,7 @@ import pytest
 import soundfile
 import torch
 from nemo.collections.asr.models import ASRModel
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.manifest import read_manifest
@@ -57,14 +57,6 @@ def call(name: str, **arguments) -> None:
 
 def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@pytest.fixture
-def tiny_nemo(tiny_salm_config: DictConfig, tmp_path: Path) -> str:
-    torch.manual_seed(0)
-    path = tmp_path / "model" / "tiny.nemo"
-    SALM(tiny_salm_config.model).save_to(path)
-    return str(path)
 
 
 # ---------------------------------------------------------------------------------------------------------- load_model

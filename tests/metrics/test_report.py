@@ -18,7 +18,7 @@ import json
 
 import pytest
 
-from nemo_speechllm.metrics.report import error_report, format_table, write_json
+from nemo_speechllm.metrics.report import error_report, format_table, report_rows, write_csv, write_json
 
 
 def prediction(text: str, pred_text: str, lang: str | None = "en", truncated: bool = False) -> dict:
@@ -45,12 +45,33 @@ def test_languages_are_told_apart():
     predictions = [prediction("a", "a"), prediction("x", "y", "fr"), prediction("un deux", "un", "fr")]
     report = error_report(predictions, "basic")
     assert report["languages"]["en"]["wer"] == 0 and report["languages"]["fr"]["wer"] == pytest.approx(2 / 3)
-    assert [line.split()[0] for line in format_table(report).splitlines()[1:]] == ["en", "fr", "all"]
+    assert report["macro"]["wer"] == pytest.approx((0 + 2 / 3) / 2) and report["wer"] == pytest.approx(2 / 4)
+    assert report["macro"]["cer"] == pytest.approx(sum(r["cer"] for r in report["languages"].values()) / 2)
+    assert [name for name, _ in report_rows(report)] == ["en", "fr", "macro", "all"]
+    assert [line.split()[0] for line in format_table(report).splitlines()[1:]] == ["en", "fr", "macro", "all"]
+    assert "33.33" in format_table(report).splitlines()[3]
+
+
+def test_intervals_cover_what_they_should_and_are_the_same_each_time():
+    predictions = [prediction("a b", "a b" if i % 2 else "a x", "en" if i % 3 else "fr") for i in range(60)]
+    report = error_report(predictions)
+    for figures in (report, report["macro"], *report["languages"].values()):
+        low, high = figures["wer_ci"]
+        assert 0.1 < low < figures["wer"] < high < 0.4
+    low, high = report["wer_ci"]
+    assert report["languages"]["fr"]["wer_ci"][1] - report["languages"]["fr"]["wer_ci"][0] > high - low
+    assert error_report(predictions) == report
+
+
+def test_a_language_without_words_does_not_enter_the_macro_average():
+    report = error_report([prediction("a b", "a x"), prediction("?", "y", "fr")], "basic")
+    assert report["languages"]["fr"]["wer"] is None and report["languages"]["fr"]["wer_ci"] is None
+    assert report["macro"]["wer"] == 0.5 and json.dumps(report, allow_nan=False)
 
 
 def test_no_reference_words_is_no_number():
     report = error_report([prediction("!", "word")])
-    assert report["wer"] is None and json.dumps(report, allow_nan=False)
+    assert report["wer"] is None and report["wer_ci"] is None and json.dumps(report, allow_nan=False)
     assert "-" in format_table(report)
 
 
@@ -60,3 +81,8 @@ def test_write_json_replaces_the_whole_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]
+
+
+def test_write_csv_quotes_what_needs_it(tmp_path):
+    write_csv(tmp_path / "x.csv", [{"row": "a,b", "wer": 0.5}, {"row": "c", "wer": None}])
+    assert (tmp_path / "x.csv").read_text() == 'row,wer\n"a,b",0.5\nc,\n'

@@ -77,6 +77,21 @@ class TestFit:
         assert metrics["val_wer"] > 0
         assert torch.isfinite(metrics["val_loss"])
 
+    @pytest.mark.parametrize("by_language", [False, True], ids=["one set", "a set per language"])
+    def test_validation_of_several_languages_logs_each_and_their_mean(self, by_language, recipe, make_manifest):
+        if by_language:
+            manifests = [str(make_manifest((0.5, 0.7), f"{lang}.jsonl", lang=lang)) for lang in ("en", "fr")]
+        else:
+            rows = [{"lang": "en"}, {"lang": "fr"}, {"lang": "en"}]
+            manifests = str(make_manifest((0.5, 0.7, 0.6), "mixed.jsonl", rows))
+        recipe.model.validation_ds.manifest_filepath = manifests
+        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None)
+        trainer.fit(make_model(recipe, trainer))
+        metrics = trainer.logged_metrics
+        for rate in ("val_wer", "val_cer"):
+            mean = (metrics[f"{rate}_en"] + metrics[f"{rate}_fr"]) / 2
+            assert metrics[f"{rate}_macro"] == pytest.approx(float(mean))
+
     def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest):
         recipe.model.validation_ds.manifest_filepath = [
             str(make_manifest((0.5, 0.7), "first.jsonl")),

@@ -1,0 +1,183 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Trains and evaluates a recipe with one setting after another, and draws the table.
+
+    python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo
+    python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo 'only=[stride]'
+
+The YAML says which ``recipe``, what is ``common`` to all rows and which ``axes`` are swept. An axis names settings with a list of
+values each; its i-th row takes the i-th value of every list. Settings are overrides of the recipe, those that begin with
+``evaluate.`` arguments of evaluate.py (``evaluate.manifest`` may be several manifests). ``labels`` names an axis's rows; without
+it they are named after the first setting's values. Rows with the same settings on several axes are run once.
+
+Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with ``metrics.json`` is
+done; the same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the status is
+then 1. ``results.csv`` has a line per row and language; ``AXIS.png`` is drawn for each axis.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.core.config import hydra_runner
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.metrics.plot import plot_error_rates
+from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv
+
+EXAMPLES = Path(__file__).resolve().parent
+EVALUATE = "evaluate."
+
+
+@dataclass
+class Row:
+    """A row of the table.
+
+    Attributes:
+        axis, label: what is swept and the value.
+        folder: of its results; rows of several axes with the same settings share one.
+        settings: overrides of the recipe and, with the prefix ``evaluate.``, arguments of evaluate.py.
+    """
+
+    axis: str
+    label: str
+    folder: Path
+    settings: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.axis}={self.label}"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "evaluation" / "metrics.json"
+
+
+def plan_rows(cfg: dict[str, Any]) -> list[Row]:
+    """The rows of all axes, or of those in ``only``, in order.
+
+    Raises:
+        ValueError: an axis has lists of different lengths, or labels that are the same or cannot be made; or ``only``
+            names no axis.
+    """
+    unknown = set(cfg["only"] or []) - set(cfg["axes"])
+    if unknown:
+        raise ValueError(f"only={sorted(unknown)}: no such axis; there are {sorted(cfg['axes'])}")
+    rows: list[Row] = []
+    for axis, columns in cfg["axes"].items():
+        columns = dict(columns)
+        labels = columns.pop("labels", None) or [Path(str(value)).name for value in next(iter(columns.values()))]
+        lengths = {"labels": len(labels)} | {key: len(values) for key, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"axes.{axis}: every setting needs as many values as the others; there are {lengths}")
+        labels = [re.sub(r"[^\w.+-]+", "_", str(label)) for label in labels]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"axes.{axis}: rows need names of their own, these are {labels}; give `labels`")
+        for index, label in enumerate(labels):
+            settings = cfg["common"] | {key: values[index] for key, values in columns.items()}
+            same = next((row.folder for row in rows if row.settings == settings), None)
+            rows.append(Row(axis, label, same or Path(cfg["output_dir"]) / "rows" / f"{axis}={label}", settings))
+    return [row for row in rows if not cfg["only"] or row.axis in cfg["only"]]
+
+
+def run_row(row: Row, recipe: str) -> None:
+    """Trains, unless the checkpoint is there, and evaluates.
+
+    Raises:
+        RuntimeError: one of the scripts failed.
+    """
+    checkpoint = row.folder / "train" / "checkpoints" / "train.nemo"
+    with open(row.folder / "log.txt", "a", encoding="utf-8") as log:
+        if not checkpoint.exists():
+            overrides = {"exp_manager.exp_dir": str(row.folder), "name": "train"}
+            overrides |= {key: value for key, value in row.settings.items() if not key.startswith(EVALUATE)}
+            run_script("train.py", [f"--config-name={recipe}"], overrides, log)
+        arguments = {k.removeprefix(EVALUATE): v for k, v in row.settings.items() if k.startswith(EVALUATE)}
+        arguments["manifest"] = str(joined_manifest(arguments["manifest"], row.folder / "test.jsonl"))
+        arguments |= {"model": str(checkpoint), "output_dir": str(row.metrics_file.parent)}
+        run_script("evaluate.py", [], arguments, log)
+
+
+def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> None:
+    """Runs a script of this folder in a process of its own."""
+    settings = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items()]
+    command = [sys.executable, str(EXAMPLES / name), *flags, *settings]
+    print("$", *command, file=log, flush=True)
+    status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
+    if status:
+        raise RuntimeError(f"{name} ended with status {status}; see {log.name}")
+
+
+def joined_manifest(sources: str | list[str], target: Path) -> Path:
+    """One manifest of all rows of some manifests."""
+    sources = [sources] if isinstance(sources, str) else sources
+    write_manifest(target, (relocate(row, source, target) for source in sources for row in read_manifest(source)))
+    return target
+
+
+def write_results(rows: list[Row], output: Path) -> None:
+    """``results.csv`` and a plot per axis, of the rows that are done."""
+    lines = [
+        {"axis": row.axis, "value": row.label} | figures
+        for row in rows
+        if row.metrics_file.exists()
+        for figures in figure_rows(json.loads(row.metrics_file.read_text(encoding="utf-8")))
+    ]
+    if lines:
+        write_csv(output / "results.csv", lines)
+    for axis in dict.fromkeys(line["axis"] for line in lines):
+        plot_error_rates(output / f"{axis}.png", {axis: [line for line in lines if line["axis"] == axis]})
+
+
+@hydra_runner(config_path="../conf", config_name="ctc_prompted_llm/sweep")
+def main(cfg: DictConfig) -> None:
+    cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    rows, output, failed = plan_rows(cfg), Path(cfg["output_dir"]), []
+    for row in rows:
+        row.folder.mkdir(parents=True, exist_ok=True)
+        claim_record(row.folder / "row.json", {"recipe": cfg["recipe"]} | row.settings, "a row of another sweep")
+    for number, row in enumerate(rows, 1):
+        started, was_done = time.monotonic(), row.metrics_file.exists()
+        try:
+            if not was_done:
+                run_row(row, cfg["recipe"])
+        except (RuntimeError, OSError, ValueError) as error:
+            failed.append(row.name)
+            print(f"[{number}/{len(rows)}] {row.name}: failed: {error}", flush=True)
+            continue
+        report = json.loads(row.metrics_file.read_text(encoding="utf-8"))
+        report = report.get("macro", report)
+        wer = (
+            "no words"
+            if report["wer"] is None
+            else f"WER {100 * report['wer']:.1f} % ({format_interval(report['wer_ci'])})"
+        )
+        seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
+        print(f"[{number}/{len(rows)}] {row.name}: {wer}, {seconds}", flush=True)
+        write_results(rows, output)
+    if failed:
+        print(f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; the same command tries them again")
+        sys.exit(1)
+    print(f"results.csv and the plots are in {output}")
+
+
+if __name__ == "__main__":
+    main()

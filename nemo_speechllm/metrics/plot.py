@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Error rates as lines with their confidence intervals; needs matplotlib (the extra ``plots``)."""
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+def plot_error_rates(path: str | Path, panels: dict[str, list[dict[str, Any]]]) -> None:
+    """Draws panels side by side, each with a line per language: WER in percent with its 95 % interval.
+
+    Args:
+        path: of the PNG.
+        panels: title → rows of `report.figure_rows` with a ``value`` for the x axis, in order of appearance. A row whose
+            ``wer`` is None is left out, and so is ``all`` where there is ``macro``.
+    """
+    figure = Figure(figsize=(max(4.5, 4 * len(panels)), 3.6), layout="constrained")
+    for axes, (title, rows) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+        values = list(dict.fromkeys(str(row["value"]) for row in rows))
+        languages = list(dict.fromkeys(row["language"] for row in rows))
+        if "macro" in languages:
+            languages = [language for language in languages if language != "all"]
+        for number, language in enumerate(languages):
+            shown = [row for row in rows if row["language"] == language and row["wer"] is not None]
+            # side by side: intervals that cover each other cannot be read
+            places = [values.index(str(row["value"])) + 0.06 * (number - (len(languages) - 1) / 2) for row in shown]
+            bars = [
+                [100 * (row["wer"] - row["wer_low"]) for row in shown],
+                [100 * (row["wer_high"] - row["wer"]) for row in shown],
+            ]
+            mean = language in ("macro", "all")
+            axes.errorbar(
+                places,
+                [100 * row["wer"] for row in shown],
+                bars,
+                label=language,
+                marker="o",
+                capsize=2,
+                linewidth=2 if mean else 1,
+                linestyle="-" if mean else "--",
+                color="black" if mean else None,
+            )
+        axes.set_xticks(range(len(values)), values, rotation=30 if max(map(len, values), default=0) > 6 else 0)
+        axes.set_xlabel(title)
+        axes.grid(axis="y", alpha=0.3)
+    first = figure.axes[0]
+    first.set_ylabel("WER, % (95 % interval)")
+    first.set_ylim(bottom=0)
+    if first.get_legend_handles_labels()[0]:
+        first.legend(fontsize=8)
+    figure.savefig(path, dpi=120)

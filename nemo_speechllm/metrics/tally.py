@@ -1,0 +1,74 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Running counts of a validation: word and character errors by language, exact whatever rank saw which language."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
+
+
+def _counts_by_language() -> dict[str, ErrorCounts]:
+    return defaultdict(ErrorCounts)
+
+
+@dataclass
+class ErrorTally:
+    """Counts of batches, or of ranks, add up.
+
+    Attributes:
+        loss: sum over items.
+        items: how many.
+        words, characters: errors by language.
+    """
+
+    loss: float = 0.0
+    items: int = 0
+    words: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
+    characters: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
+
+    def count(self, hypotheses: list[str], references: list[str], languages: list[str], normalize: str) -> None:
+        """Adds the errors of pairs of texts, each pair of a language; ``normalize`` names the text normaliser."""
+        for unit, counts in (("word", self.words), ("char", self.characters)):
+            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, normalize)):
+                counts[language] += found
+
+    def __add__(self, other: "ErrorTally") -> "ErrorTally":
+        total = ErrorTally(self.loss + other.loss, self.items + other.items)
+        for tally in (self, other):
+            for language in tally.words:
+                total.words[language] += tally.words[language]
+                total.characters[language] += tally.characters[language]
+        return total
+
+    def figures(self) -> dict[str, float]:
+        """``loss``, ``wer``, ``cer``."""
+        return {
+            "loss": self.loss / self.items,
+            "wer": sum(self.words.values(), ErrorCounts()).rate,
+            "cer": sum(self.characters.values(), ErrorCounts()).rate,
+        }
+
+    def language_figures(self) -> dict[str, float]:
+        """``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``; empty for a single language."""
+        if len(self.words) < 2:
+            return {}
+        figures = {}
+        for name, counts in (("wer", self.words), ("cer", self.characters)):
+            figures |= {f"{name}_{language}": counts[language].rate for language in sorted(counts)}
+            macro = macro_rate(counts.values())
+            if macro is not None:
+                figures[f"{name}_macro"] = macro
+        return figures

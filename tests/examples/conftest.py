@@ -1,0 +1,50 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A tiny model in a file, and the example scripts as functions."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from omegaconf import DictConfig
+
+from nemo_speechllm.models import SALM
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tiny_nemo(tiny_salm_config: DictConfig, tmp_path: Path) -> str:
+    """Path of a tiny SALM with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path / "model" / "tiny.nemo"
+    SALM(tiny_salm_config.model).save_to(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[str], ModuleType]:
+    """``load_script("sweep")`` → the module of ``examples/sweep.py``."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load

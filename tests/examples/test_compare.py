@@ -1,0 +1,65 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``examples/compare.py`` on two files of predictions."""
+
+import json
+import re
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def compare(load_script, monkeypatch, tmp_path, capsys):
+    """``compare(a, b)`` with rows of (errors, words) → status, output, error output."""
+
+    def run(*tables: list[tuple[int, int]]):
+        paths = [tmp_path / f"{name}.jsonl" for name in "ab"]
+        for path, table in zip(paths, tables):
+            lines = [json.dumps({"index": i, "errors": e, "words": w, "text": "x"}) for i, (e, w) in enumerate(table)]
+            path.write_text("".join(f"{line}\n" for line in lines))
+        monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, paths)])
+        status = load_script("compare").main()
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def test_prints_both_rates_their_difference_and_p(compare):
+    status, out, _ = compare([(2, 10)] * 30 + [(4, 10)] * 30, [(1, 10)] * 60)
+    assert status == 0
+    lines = out.splitlines()
+    assert lines[0].split()[0] == "30.00" and lines[1].split()[0] == "10.00"
+    assert lines[2].split()[0] == "-20.00" and "p = 0.0010" in lines[2] and "60 utterances" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([(1, 2)], [(1, 2), (0, 3)], "1 utterances.*2, 1 of them in both"),
+        ([(1, 2)], [(1, 3)], "utterance 0 has words 2 in .*a.jsonl and 3 in .*same normalizer"),
+        ([(1, 0)], [(1, 0)], "no reference word"),
+    ],
+)
+def test_refuses_what_cannot_be_compared(compare, a, b, message):
+    status, _, error = compare(a, b)
+    assert status == 2
+    assert re.search(message, error)
+
+
+def test_names_the_line_that_is_no_prediction(load_script, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"index": 0, "errors": 1, "words": 1, "text": "x"}\n{"index": 1}\n')
+    with pytest.raises(ValueError, match="x.jsonl:2: not a prediction.*errors"):
+        load_script("compare").read_predictions(tmp_path / "x.jsonl")

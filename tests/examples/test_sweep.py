@@ -1,0 +1,173 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``examples/sweep.py``: its plan, a small real sweep, what is repeated and what is not."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_speechllm.data.manifest import read_manifest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def sweep(load_script):
+    return load_script("sweep")
+
+
+def settings(**changes) -> dict:
+    return {
+        "recipe": "salm/whisper_smollm2",
+        "output_dir": "out",
+        "only": None,
+        "common": {"model.lora.r": 8, "evaluate.manifest": "test.jsonl"},
+        "axes": {"rank": {"model.lora.r": [0, 8]}, "data": {"labels": ["a b", "c"], "x": [["1.jsonl"], ["2.jsonl"]]}},
+    } | changes
+
+
+def test_plan_gives_each_axis_its_rows_and_runs_the_same_settings_once(sweep):
+    plan = settings(axes={"rank": {"model.lora.r": [0, 8]}, "again": {"model.lora.r": [8, 16]}})
+    rows = sweep.plan_rows(plan)
+    assert [row.name for row in rows] == ["rank=0", "rank=8", "again=8", "again=16"]
+    assert rows[1].folder == rows[2].folder == Path("out/rows/rank=8")
+    assert [row.settings["model.lora.r"] for row in rows] == [0, 8, 8, 16]
+    assert sweep.plan_rows(plan | {"only": ["again"]}) == rows[2:]
+
+
+def test_plan_pairs_the_values_of_several_settings_and_takes_labels(sweep):
+    axes = {"data": {"labels": ["a b", "c"], "train": [["1"], ["2"]], "evaluate.manifest": ["3", "4"]}}
+    rows = sweep.plan_rows(settings(axes=axes))
+    assert [row.label for row in rows] == ["a_b", "c"]
+    assert rows[1].settings == {"model.lora.r": 8, "train": ["2"], "evaluate.manifest": "4"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": {"x": {"a": [1, 2], "b": [1]}}}, "axes.x: every setting needs as many values"),
+        ({"axes": {"x": {"a": ["p/m.nemo", "q/m.nemo"]}}}, "axes.x: rows need names of their own.*give `labels`"),
+        ({"only": ["stride"]}, "no such axis; there are .*rank"),
+    ],
+)
+def test_plan_refuses(sweep, changes, message):
+    with pytest.raises(ValueError, match=message):
+        sweep.plan_rows(settings(**changes))
+
+
+def test_the_shipped_sweep_plans_rows_that_its_recipe_can_take(sweep):
+    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
+        cfg = OmegaConf.to_container(compose("ctc_prompted_llm/sweep", ["stage1=stage1.nemo"]), resolve=True)
+        rows = sweep.plan_rows(cfg)
+        assert {row.axis for row in rows} == set(cfg["axes"])
+        assert len({row.folder for row in rows}) < len(rows)  # the common row stands on every axis
+        for row in rows:
+            changes = {key: value for key, value in row.settings.items() if not key.startswith("evaluate.")}
+            recipe = compose(cfg["recipe"], [f"{key}={json.dumps(value)}" for key, value in changes.items()])
+            assert not OmegaConf.missing_keys(recipe)
+            assert all(OmegaConf.select(recipe, key) == value for key, value in changes.items())
+
+
+def fake_metrics(folder: Path, wer: float) -> None:
+    (folder / "evaluation").mkdir(parents=True)
+    figures = {"utterances": 3, "wer": wer, "wer_ci": [wer - 0.1, wer + 0.1], "cer": wer, "words": {"reference": 9}}
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(figures | {"language": "en"}))
+
+
+def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_end(
+    sweep, tmp_path, monkeypatch, capsys
+):
+    ran = []
+
+    def run_row(row, recipe):
+        ran.append(row.name)
+        if row.label == "1" and len(ran) < 3:
+            raise RuntimeError("train.py ended with status 1; see log.txt")
+        fake_metrics(row.folder, 0.2)
+
+    monkeypatch.setattr(sweep, "run_row", run_row)
+    cfg = OmegaConf.create(settings(output_dir=str(tmp_path), axes={"x": {"a": [1, 2]}}))
+    with pytest.raises(SystemExit, match="1"):
+        sweep.main(cfg)
+    out = capsys.readouterr().out
+    assert "[1/2] x=1: failed: train.py ended with status 1" in out and "[2/2] x=2: WER 20.0 % (10.0–30.0)" in out
+    assert "1 of 2 rows failed: x=1" in out
+    sweep.main(cfg)
+    assert ran == ["x=1", "x=2", "x=1"]
+    assert "[2/2] x=2: WER 20.0 % (10.0–30.0), was there" in capsys.readouterr().out
+    with open(tmp_path / "results.csv") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["axis"], row["value"], row["language"], row["wer"]) for row in rows] == [
+        ("x", "1", "en", "0.2"),
+        ("x", "2", "en", "0.2"),
+    ]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    cfg.common["model.lora.r"] = 16
+    with pytest.raises(ValueError, match="a row of another sweep.*model.lora.r was 8, is 16"):
+        sweep.main(cfg)
+
+
+def test_a_row_that_was_killed_after_training_is_only_evaluated(sweep, make_manifest, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(sweep, "run_script", lambda name, flags, overrides, log: ran.append((name, overrides)))
+    manifests = [str(make_manifest((0.3, 0.3), f"{lang}.jsonl", lang=lang)) for lang in ("en", "fr")]
+    row = sweep.Row("rank", "4", tmp_path / "sweep", {"model.lora.r": 4, "evaluate.manifest": manifests})
+    row.folder.mkdir()
+    sweep.run_row(row, "some/recipe")
+    assert [name for name, _ in ran] == ["train.py", "evaluate.py"]
+    assert ran[0][1] == {"exp_manager.exp_dir": str(row.folder), "name": "train", "model.lora.r": 4}
+    checkpoint = row.folder / "train" / "checkpoints" / "train.nemo"
+    assert ran[1][1]["model"] == str(checkpoint) and ran[1][1]["output_dir"] == str(row.metrics_file.parent)
+    assert [line["lang"] for line in read_manifest(ran[1][1]["manifest"], locate_audio=True)] == ["en"] * 2 + [
+        "fr"
+    ] * 2
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    sweep.run_row(row, "some/recipe")
+    assert [name for name, _ in ran[2:]] == ["evaluate.py"]
+
+
+def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, make_manifest, tmp_path):
+    model, manifest = tiny_salm_config.model, str(make_manifest((0.5, 0.7), "dev.jsonl"))
+    common = {
+        "model.llm.pretrained": model.llm.pretrained,
+        "model.perception.encoder.pretrained": model.perception.encoder.pretrained,
+        "model.perception.adapter": None,
+        "model.train_ds.manifest_filepath": manifest,
+        "model.train_ds.use_bucketing": False,
+        "model.train_ds.num_workers": 0,
+        "model.validation_ds.manifest_filepath": manifest,
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": 1,
+        "trainer.val_check_interval": 1,
+        "evaluate.manifest": manifest,
+        "evaluate.max_new_tokens": 4,
+    }
+    cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes={"rank": {"model.lora.r": [2]}})
+    sweep.main(OmegaConf.create(cfg))
+    assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 2
+    with open(tmp_path / "sweep" / "results.csv") as lines:
+        assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "8")]
+    log = tmp_path / "broken.txt"
+    with (
+        open(log, "w") as output,
+        pytest.raises(RuntimeError, match="evaluate.py ended with status 1; see .*broken.txt"),
+    ):
+        sweep.run_script("evaluate.py", [], {"no_such_argument": 1}, output)
+    assert "no_such_argument" in log.read_text()
