@@ -36,10 +36,10 @@ from nemo_speechllm.modules.segments import IGNORE_INDEX
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77, 0.5, 3.1, 1.2)
 
 
-def asked(samples, answer=None, instruction="Transcribe the speech."):
+def asked(samples, answer=None, instruction="Transcribe the speech.", task=None):
     turns = [Turn("user", [Audio(torch.as_tensor(samples)), instruction])]
     turns += [Turn("assistant", [answer])] if answer is not None else []
-    return Conversation("test", turns, {"text": answer})
+    return Conversation("test", turns, {"text": answer, "task": task})
 
 
 def collate(model, conversations) -> ConversationBatch:
@@ -52,11 +52,11 @@ def test_compression_needs_ctc(make_salm):
 
 
 class TestGenerate:
-    @pytest.mark.parametrize("ctc_compression", [False, True])
-    def test_alone_in_a_batch_and_over_padded_are_token_identical(self, salm, make_audio, ctc_compression):
-        salm.cfg.ctc_compression = ctc_compression
+    @pytest.mark.parametrize("ctc_compression, ctc_weight", [(False, 0.0), (True, 0.0), (True, 0.3)])
+    def test_alone_in_a_batch_and_over_padded_are_token_identical(self, salm, make_audio, ctc_compression, ctc_weight):
+        salm.cfg.ctc_compression, salm.cfg.generation.ctc_weight = ctc_compression, ctc_weight
         conversations = [
-            asked(make_audio(seconds, seed=i), instruction="Transcribe." * (1 + i % 3))
+            asked(make_audio(seconds, seed=i), instruction="Transcribe." * (1 + i % 3), task="asr")
             for i, seconds in enumerate(DURATIONS)
         ]
         alone = [answer.ids for answer in salm.generate(conversations, batch_size=1, max_new_tokens=12)]
@@ -70,6 +70,16 @@ class TestGenerate:
         assert len({tuple(ids) for ids in alone}) > 4  # the answers do depend on the audio
         assert together == alone
         assert over_padded == alone
+
+    def test_ctc_has_a_say_in_transcripts_only(self, salm, make_audio):
+        """With all the weight a transcript is what CTC hears; a question of the user's own is the LLM's to answer."""
+        salm.cfg.generation.ctc_weight = 1.0
+        audio = make_audio(2.0)
+        transcript = salm.generate([asked(audio, task="asr")], max_new_tokens=40)[0]
+        assert set(transcript.ids) <= set(range(40))
+        question = salm.generate([asked(audio)], max_new_tokens=8)[0]
+        salm.cfg.generation.ctc_weight = 0.0
+        assert question.ids == salm.generate([asked(audio)], max_new_tokens=8)[0].ids
 
     @pytest.mark.parametrize("text", ["What is the capital of France?", "Say <|im_end|> twice."])
     def test_without_audio_it_is_the_llm(self, tiny_salm_config, text):
