@@ -268,11 +268,12 @@ class TestInitialising:
 
     @pytest.mark.parametrize("theirs, ours", [(0.0, 0.5), (0.5, 0.0)])
     def test_what_fits_is_loaded_where_one_has_no_ctc_head(self, make_salm, tmp_path, theirs, ours):
-        other = make_salm(ctc_compression=False, loss={"ctc_weight": theirs})
+        without_ctc = {"ctc_compression": False, "generation": {"ctc_weight": 0.0}}
+        other = make_salm(loss={"ctc_weight": theirs}, **without_ctc)
         with torch.no_grad():
             other.perception.projection.linear.weight.normal_()
         other.save_to(tmp_path / "m.nemo")
-        model = make_salm(ctc_compression=False, loss={"ctc_weight": ours})
+        model = make_salm(loss={"ctc_weight": ours}, **without_ctc)
         init(model, tmp_path / "m.nemo")
         assert_equal(model.perception.state_dict(), other.perception.state_dict())
 

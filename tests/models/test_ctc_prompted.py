@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from nemo.collections.asr.models import EncDecCTCModelBPE
+from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
@@ -220,7 +220,7 @@ class TestAnswers:
 
 
 def test_decoder_ctc_of_a_model_without_a_head_is_an_error(make_salm, samples):
-    model = make_salm(loss={"ctc_weight": 0.0})
+    model = make_salm(loss={"ctc_weight": 0.0}, ctc_compression=False, generation={"ctc_weight": 0.0})
     with pytest.raises(ValueError, match="SALM was trained without CTC.*use decoder=llm"):
         model.transcribe(samples[0], decoder="ctc", verbose=False)
 
@@ -269,10 +269,16 @@ class TestCheckpoint:
         assert not any(name.startswith("perception.encoder.") for name in names)
         assert "ctc_head.decoder.decoder_layers.0.weight" in names
 
-    def test_an_encoder_of_another_kind_is_an_error(self, make_ctc_prompted, make_fastconformer, ctc_prompted_config):
+    def test_an_encoder_of_another_kind_is_an_error(self, fastconformer_config, ctc_prompted_config, tmp_path):
+        labels = list("abc ")
+        decoder = {
+            "_target_": "nemo.collections.asr.modules.ConvASRDecoder",
+            "feat_in": 32,
+            "num_classes": len(labels),
+            "vocabulary": labels,
+        }
+        of_characters = EncDecCTCModel(OmegaConf.create(fastconformer_config | {"decoder": decoder}))
+        of_characters.save_to(str(tmp_path / "characters.nemo"))
+        encoder = {"perception": {"encoder": {"pretrained": str(tmp_path / "characters.nemo")}}}
         with pytest.raises(ValueError, match="holds a EncDecCTCModel, not an EncDecCTCModelBPE.*stage1_ctc"):
-            CTCPromptedLLM(
-                OmegaConf.merge(
-                    ctc_prompted_config, {"perception": {"encoder": {"pretrained": str(make_fastconformer())}}}
-                )
-            )
+            CTCPromptedLLM(OmegaConf.merge(ctc_prompted_config, encoder))

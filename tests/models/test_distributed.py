@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 RECORDED_TRAINING = f"""
 import importlib.util, json, os
 from pathlib import Path
-from torch.nn import ParameterList
+from nemo_speechllm.metrics.error_rate import ErrorCounts
 from nemo_speechllm.models import SALM
 from nemo_speechllm.models.speech_lm import Answer
 from nemo_speechllm.modules.fingerprint import state_digest
@@ -49,8 +49,8 @@ def answered_by_one(self, batch, **options):
     return [Answer(item.answer if self.global_rank == 0 else "", [], False) for item in batch.conversations]
 
 def recorded_on_validation_epoch_end(self):
-    (counts,) = self._validation_counts.values()
-    record["loss"], record["words"] = counts["loss"], counts["words"].counts
+    (tally,) = self._validation_tallies.values()
+    record["loss"], record["words"] = tally.loss, sum(tally.words.values(), ErrorCounts()).counts
     on_validation_epoch_end(self)
 
 def recorded_on_train_end(self):

@@ -132,7 +132,7 @@ class TestLoss:
             lora=None,
             loss={"ctc_weight": 0.0},
             ctc_compression=False,
-            generation={"max_new_tokens": 24},
+            generation={"max_new_tokens": 24, "ctc_weight": 0.0},
         )
         assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id == model.prompt.end_token_id
         texts = ["press one", "please hold the line", "thank you", "one moment"]
@@ -252,7 +252,11 @@ class TestTranscribe:
         manifest = tmp_path / "in.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
         expected = salm.generate(
-            [asked(samples[16000:24000]), asked(samples[:8000]), asked(samples, instruction="What?")]
+            [
+                asked(samples[16000:24000], task="asr"),
+                asked(samples[:8000], task="asr"),
+                asked(samples, instruction="What?"),
+            ]
         )
         assert salm.transcribe(str(manifest), verbose=False) == [answer.text for answer in expected]
 
