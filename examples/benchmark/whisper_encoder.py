@@ -34,7 +34,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm import assets
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.error_rate import error_rate
 from nemo_speechllm.metrics.report import write_json
@@ -84,7 +84,7 @@ def word_error_rates(name: str, rows: list[dict]) -> dict[str, float]:
     conversations = []
     for row in rows:
         audio = Audio.from_file(row["audio_filepath"])
-        conversations.append(Conversation(audio.name, [Turn("user", [audio, model.builder.instructions["asr"]])], row))
+        conversations.append(Conversation(audio.name, [model.builder.question(audio, row, audio.name)], row))
     rates = {}
     for setting, trim in (("trimmed", True), ("window", False)):
         model.perception.encoder.trim = trim
