@@ -106,11 +106,14 @@ def main(cfg: AnalyzeAlignmentArguments) -> None:
         for start in range(0, len(rows), cfg.batch_size):
             batch = rows[start : start + cfg.batch_size]
             for index, (row, audio) in enumerate(zip(batch, model.embed_audio(list(map(audio_of, batch)))), start):
-                tokens, text = model.embed_text(row["text"])
+                reference = row.get("text") or row.get("answer")
+                if not reference:
+                    raise ValueError(f"{cfg.manifest}: {row['audio_filepath']} has no 'text' to align with")
+                tokens, text = model.embed_text(reference)
                 entry = {
                     "index": index,
                     "audio_filepath": row["audio_filepath"],
-                    "text": row["text"],
+                    "text": reference,
                     "lang": row.get("lang"),
                 }
                 if min(len(tokens), len(audio)) < 2:

@@ -111,6 +111,9 @@ class ConversationBuilder:
     def _instruction(self, metadata: dict[str, Any], name: str) -> str:
         for key in INSTRUCTION_KEYS:
             if metadata.get(key):
+                same = [task for task, text in self.instructions.items() if text == metadata[key]]
+                if same:  # the recipe's own, spelt out
+                    metadata.setdefault("task", same[0])
                 return metadata[key]
         lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
         task = metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")

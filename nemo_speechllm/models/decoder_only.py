@@ -50,15 +50,11 @@ class DecoderOnlySpeechLM(SpeechLM):
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         self.ctc = EmbeddingCTC(*embeddings.shape) if self.cfg.loss.ctc_weight > 0 else None
-        for key, wanted in (
-            ("ctc_compression", self.cfg.get("ctc_compression")),
-            ("generation.ctc_weight", self.cfg.generation.get("ctc_weight", 0) > 0),
-        ):
-            if wanted and self.ctc is None:
-                raise ValueError(
-                    f"model.{key} needs CTC, but model.loss.ctc_weight is 0: there is none; give it a weight, or set "
-                    f"model.{key} to {'false' if key == 'ctc_compression' else 0}"
-                )
+        if self.ctc is None and (self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0):
+            raise ValueError(
+                "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: there is "
+                "none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"
+            )
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm

@@ -169,7 +169,9 @@ def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
     manifests = {str(value) for name, value in record.items() if "manifest_filepath" in name}
     record |= {f"content of {path}": _digest(Path(path)) for path in sorted(manifests) if Path(path).is_file()}
     path = folder / RUN_RECORD
-    if not path.exists():
+    if not path.exists() or not any(
+        folder.glob("*.ckpt")
+    ):  # a run that ended before its first checkpoint holds nothing
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, record)
         return

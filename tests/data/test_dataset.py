@@ -110,6 +110,12 @@ def test_own_instruction_under_each_of_its_names(builder, audio_file, key):
     )
 
 
+def test_the_recipe_s_instruction_spelt_out_is_its_task(builder, audio_file):
+    spelt_out = builder.from_example(cut_of(audio_file, custom={"instruction": "Transcribe."}))
+    reworded = builder.from_example(cut_of(audio_file, custom={"instruction": "Write it down."}))
+    assert spelt_out.metadata["task"] == "asr" and "task" not in reworded.metadata
+
+
 def test_another_target_language_makes_it_translation(builder, audio_file):
     cut = cut_of(audio_file, language="en", custom={"target_lang": "de"})
     assert user_text(builder.from_example(cut)) == "Translate from en into de."

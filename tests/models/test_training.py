@@ -287,9 +287,11 @@ def test_a_run_folder_belongs_to_one_recipe_and_one_state_of_its_data(tmp_path):
     manifest = tmp_path / "train.jsonl"
     manifest.write_text("{}\n")
     cfg = OmegaConf.create({"train_ds": {"manifest_filepath": str(manifest)}, "optim": {"lr": 1e-3}})
-    claim_run_folder(tmp_path / "run", cfg)
-    claim_run_folder(tmp_path / "run", cfg)  # resumed
     changed = OmegaConf.merge(cfg, {"optim": {"lr": 1e-4}})
+    claim_run_folder(tmp_path / "run", changed)
+    claim_run_folder(tmp_path / "run", cfg)  # the first try ended before it saved anything
+    (tmp_path / "run" / "wer=9-last.ckpt").touch()
+    claim_run_folder(tmp_path / "run", cfg)  # resumed
     with pytest.raises(ValueError, match=r"differs in \['model.optim.lr'\].*name="):
         claim_run_folder(tmp_path / "run", changed)
     manifest.write_text('{"text": "corrected"}\n')
