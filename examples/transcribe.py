@@ -15,6 +15,7 @@
 """Transcribes audio with a speech LM.
 
     python examples/transcribe.py model=salm_whisper_smollm2 audio=clip.wav
+    python examples/transcribe.py model=salm_whisper_smollm2 'audio=[one.wav,two.flac]'
     python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=out.jsonl batch_size=8
     python examples/transcribe.py model=x.nemo dataset_manifest=test.jsonl 'keywords=[Boston,Ada]'
 
@@ -44,7 +45,7 @@ AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}
 @dataclass
 class TranscribeArguments:
     model: str = MISSING
-    audio: str | None = None
+    audio: Any = None  # a file or a list of files
     audio_dir: str | None = None  # searched with its subfolders
     dataset_manifest: str | None = None
     output_filename: str | None = None
@@ -66,7 +67,7 @@ def input_rows(cfg: TranscribeArguments) -> list[dict]:
     if cfg.dataset_manifest is not None:
         return read_manifest(cfg.dataset_manifest, locate_audio=True)
     if cfg.audio is not None:
-        return [{"audio_filepath": cfg.audio}]
+        return [{"audio_filepath": path} for path in ([cfg.audio] if isinstance(cfg.audio, str) else cfg.audio)]
     files = sorted(path for path in Path(cfg.audio_dir).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise ValueError(f"audio_dir={cfg.audio_dir} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")

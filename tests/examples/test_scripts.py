@@ -130,6 +130,15 @@ def test_transcribe_of_a_bad_audio_leaves_no_output(tiny_nemo, tmp_path):
     assert not output.exists()
 
 
+def test_transcribe_several_files(tiny_nemo, make_manifest, tmp_path):
+    make_manifest((0.5, 0.7))
+    files, output = [str(tmp_path / f"manifest-{i}.flac") for i in (1, 0)], tmp_path / "out.jsonl"
+    call("transcribe", model=tiny_nemo, audio=files, output_filename=str(output))
+    rows = read_manifest(output, locate_audio=True)
+    assert [row["audio_filepath"] for row in rows] == files
+    assert [row["pred_text"] for row in rows] == load_model(tiny_nemo).transcribe(files)
+
+
 def test_transcribe_folder_leaves_out_what_cannot_be_read(tiny_nemo, make_manifest, tmp_path):
     make_manifest((0.5, 0.7), "m.jsonl")
     folder, output = tmp_path / "mixed", tmp_path / "out.jsonl"
