@@ -139,9 +139,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         A position lasts ``perception.frame_shift`` seconds.
         """
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
-        embeddings, lengths = self._perceive(batch)
-        audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
-        return [torch.cat([next(audios) for _ in conversation.audios]) for conversation in conversations]
+        return [torch.cat(audios) for audios in _by_conversation(conversations, *self._perceive(batch))]
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
@@ -155,10 +153,9 @@ class DecoderOnlySpeechLM(SpeechLM):
     ) -> LLMInputs:
         """Joins what `prompt` makes of each conversation with the embeddings (N, T, d_llm) of the batch's audios."""
         conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
-        audios = iter([item[:length] for item, length in zip(embeddings, lengths.tolist())])
-        per_conversation = [[next(audios) for _ in conversation.audios] for conversation in conversations]
         prompts = [self.prompt_segments(conversation) for conversation in conversations]
-        return join_segments(prompts, per_conversation, self.llm.get_input_embeddings())
+        audios = _by_conversation(conversations, embeddings, lengths)
+        return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
         """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
@@ -227,11 +224,11 @@ class DecoderOnlySpeechLM(SpeechLM):
         if weight == 0 or len(embeddings) == 0:
             return None
         log_probs, tokens = self.ctc.log_probs(embeddings, self.llm.get_input_embeddings().weight)
-        audios = iter([item[:length] for item, length in zip(log_probs, lengths.tolist())])
-        scored = []
-        for conversation in batch.conversations:
-            own = [next(audios) for _ in conversation.audios]
-            scored.append(own[0] if len(own) == 1 and conversation.metadata.get("task") == "asr" else None)
+        per_conversation = _by_conversation(batch.conversations, log_probs, lengths)
+        scored = [
+            audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
+            for conversation, audios in zip(batch.conversations, per_conversation)
+        ]
         return JointCTCScores(scored, tokens, self.prompt.end_token_id, weight, beam_size)
 
     def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
@@ -245,3 +242,9 @@ class DecoderOnlySpeechLM(SpeechLM):
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]
+
+
+def _by_conversation(conversations: list[Conversation], items: Tensor, lengths: Tensor) -> list[list[Tensor]]:
+    """What is known of a batch's audios, (N, T, …) and lengths (N,), without padding and by the conversations they stand in."""
+    audios = iter([item[:length] for item, length in zip(items, lengths.tolist())])
+    return [[next(audios) for _ in conversation.audios] for conversation in conversations]

@@ -70,12 +70,7 @@ class EmbeddingCTC(nn.Module):
     def greedy(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> list[list[int]]:
         """Best path with repeats and blanks removed, as token ids of the LLM, one list per item."""
         log_probs, tokens = self.log_probs(audio_embeddings, token_embeddings)
-        best = log_probs.argmax(-1)
-        decoded = []
-        for path, length in zip(best, lengths.tolist()):
-            path = path[:length].unique_consecutive()
-            decoded.append(tokens[path[path > 0] - 1].tolist())
-        return decoded
+        return [tokens[labels[labels > 0] - 1].tolist() for labels, _ in _best_paths(log_probs, lengths)]
 
     def compress(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """One embedding per heard token: the mean over each run of frames that the best path reads as the same token.
@@ -87,10 +82,15 @@ class EmbeddingCTC(nn.Module):
         """
         log_probs, _ = self.log_probs(audio_embeddings.detach(), token_embeddings)
         heard = []
-        for embeddings, path, length in zip(audio_embeddings, log_probs.argmax(-1), lengths.tolist()):
-            labels, run = path[:length].unique_consecutive(return_inverse=True)
+        for embeddings, (labels, run) in zip(audio_embeddings, _best_paths(log_probs, lengths)):
             membership = nn.functional.one_hot(run, len(labels))[:, labels > 0].to(embeddings.dtype)
-            heard.append((membership / membership.sum(0)).T @ embeddings[:length])
+            heard.append((membership / membership.sum(0)).T @ embeddings[: len(run)])
         return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(
             lengths
         )
+
+
+def _best_paths(log_probs: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Of each item the classes of its best path's runs, blank (0) among them, and the run of each of its frames."""
+    best = log_probs.argmax(-1)
+    return [path[:length].unique_consecutive(return_inverse=True) for path, length in zip(best, lengths.tolist())]
