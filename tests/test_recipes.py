@@ -26,11 +26,15 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 # what a recipe takes from the one before it
 EARLIER_STAGE = {
     "ctc_prompted_llm/stage1_ctc": {"model.tokenizer.dir"},
+    "ctc_prompted_llm/stage1_ctc_taught": {"model.tokenizer.dir"},
     "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
+    "ctc_prompted_llm/stage2_alignment": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
 }
 # a sweep is no recipe: tests/examples/test_sweep.py composes its rows
-RECIPES = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem != "sweep")
+RECIPES = sorted(
+    str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if not p.stem.startswith("sweep")
+)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

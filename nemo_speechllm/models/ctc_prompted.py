@@ -95,7 +95,7 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
         if self.cfg.loss.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == 0:
             return super().loss(batch)
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
-        losses = self._losses(batch, *self._perceive(batch, (states, lengths)))
+        losses = self._losses(batch, self._perceive(batch, (states, lengths)))
         losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
         return self._weighted_sum(losses)
 

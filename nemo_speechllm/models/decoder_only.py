@@ -14,6 +14,8 @@
 
 """Speech language models whose decoder is an LLM that reads audio as embeddings among those of its own tokens."""
 
+from typing import NamedTuple
+
 import torch
 from omegaconf import open_dict
 from torch import Tensor, nn
@@ -31,6 +33,18 @@ from nemo_speechllm.modules.losses import EmbeddingCTC
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.segments import Segment
+
+
+class Heard(NamedTuple):
+    """What perception makes of a batch's N audios; each is embeddings (N, T, d_llm) and lengths (N,).
+
+    Attributes:
+        embeddings: for the LLM.
+        aligned: for CTC against the LLM's token embeddings; the same ones unless they are stacks of frames.
+    """
+
+    embeddings: tuple[Tensor, Tensor]
+    aligned: tuple[Tensor, Tensor]
 
 
 class DecoderOnlySpeechLM(SpeechLM):
@@ -93,15 +107,14 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
-        return self._weighted_sum(self._losses(batch, *self._perceive(batch)))
+        return self._weighted_sum(self._losses(batch, self._perceive(batch)))
 
-    def _losses(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+    def _losses(self, batch: ConversationBatch, heard: Heard) -> dict[str, Tensor]:
         weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
-            heard = self._compress(embeddings, lengths)
-            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, *heard, with_answers=True))
+            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, heard, with_answers=True))
         if weights.ctc_weight > 0:
-            losses["ctc_loss"] = self._ctc_loss(batch, embeddings, lengths)
+            losses["ctc_loss"] = self._ctc_loss(batch, *heard.aligned)
         return losses
 
     def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -109,28 +122,24 @@ class DecoderOnlySpeechLM(SpeechLM):
         total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
         return {"loss": total, **losses}
 
-    def _perceive(
-        self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, T, d_llm) and lengths (N,) of the batch's N audios.
+    def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
+        """What is heard in the batch's N audios.
 
         Args:
             states: what the encoder makes of them, and lengths, where that is known already.
         """
         if len(batch.audio) == 0:  # text alone
             width = self.llm.get_input_embeddings().weight.shape[1]
-            return torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
-        return self.perception.adapt(*(states or self.perception.encode(batch.audio, batch.audio_lengths)))
+            nothing = torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
+            return Heard(nothing, nothing)
+        states = states or self.perception.encode(batch.audio, batch.audio_lengths)
+        embeddings = self.perception.adapt(*states)
+        frames = self.perception.adapt_frames(*states) if self.ctc is not None else None
+        return Heard(embeddings, frames or embeddings)
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
         """What the LLM reads of a conversation."""
         return self.prompt.segments(conversation)
-
-    def _compress(self, embeddings: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """What the LLM reads of the audios: all their embeddings, or with ``ctc_compression`` one for each heard token."""
-        if not self.cfg.get("ctc_compression") or len(embeddings) == 0:
-            return embeddings, lengths
-        return self.ctc.compress(embeddings, lengths, self.llm.get_input_embeddings().weight)
 
     @torch.inference_mode()
     def embed_audio(self, conversations: list[Conversation]) -> list[Tensor]:
@@ -139,7 +148,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         A position lasts ``perception.frame_shift`` seconds.
         """
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
-        return [torch.cat(audios) for audios in _by_conversation(conversations, *self._perceive(batch))]
+        return [torch.cat(audios) for audios in _by_conversation(conversations, *self._perceive(batch).embeddings)]
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
@@ -148,13 +157,17 @@ class DecoderOnlySpeechLM(SpeechLM):
         embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
         return [self.tokenizer.decode([token]) for token in ids], embeddings
 
-    def _llm_inputs(
-        self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, with_answers: bool
-    ) -> LLMInputs:
-        """Joins what `prompt` makes of each conversation with the embeddings (N, T, d_llm) of the batch's audios."""
+    def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
+        """Joins what `prompt` makes of each conversation with the embeddings of the batch's audios.
+
+        These are all of them, or with ``ctc_compression`` one for each token that CTC hears.
+        """
         conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
         prompts = [self.prompt_segments(conversation) for conversation in conversations]
-        audios = _by_conversation(conversations, embeddings, lengths)
+        embeddings = heard.embeddings
+        if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
+            embeddings = self.ctc.compress(*heard.aligned, self.llm.get_input_embeddings().weight)
+        audios = _by_conversation(conversations, *embeddings)
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
@@ -202,8 +215,8 @@ class DecoderOnlySpeechLM(SpeechLM):
             if silent:
                 raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
             return self._ctc_answers(batch)
-        embeddings, lengths = self._perceive(batch)
-        inputs = self._llm_inputs(batch, *self._compress(embeddings, lengths), with_answers=False)
+        heard = self._perceive(batch)
+        inputs = self._llm_inputs(batch, heard, with_answers=False)
         ids, truncated = generate_ids(
             self.llm,
             inputs,
@@ -211,18 +224,17 @@ class DecoderOnlySpeechLM(SpeechLM):
             max_new_tokens=max_new_tokens,
             beam_size=beam_size,
             repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
-            joint=self._joint_scores(batch, embeddings, lengths, beam_size),
+            joint=self._joint_scores(batch, heard, beam_size),
         )
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]
 
-    def _joint_scores(
-        self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor, beam_size: int
-    ) -> JointCTCScores | None:
+    def _joint_scores(self, batch: ConversationBatch, heard: Heard, beam_size: int) -> JointCTCScores | None:
         """CTC's say in the answers that are transcripts: those of one audio with the recipe's own instruction for it."""
         weight = self.cfg.generation.get("ctc_weight", 0)
-        if weight == 0 or len(embeddings) == 0:
+        if weight == 0 or len(batch.audio) == 0:
             return None
+        embeddings, lengths = heard.aligned
         log_probs, tokens = self.ctc.log_probs(embeddings, self.llm.get_input_embeddings().weight)
         per_conversation = _by_conversation(batch.conversations, log_probs, lengths)
         scored = [
@@ -238,7 +250,7 @@ class DecoderOnlySpeechLM(SpeechLM):
                 f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
                 "use decoder=llm"
             )
-        paths = iter(self.ctc.greedy(*self._perceive(batch), self.llm.get_input_embeddings().weight))
+        paths = iter(self.ctc.greedy(*self._perceive(batch).aligned, self.llm.get_input_embeddings().weight))
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]

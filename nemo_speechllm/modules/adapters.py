@@ -42,6 +42,16 @@ class FrameStacking(nn.Module):
         states = nn.functional.pad(states * valid[..., None], (0, 0, 0, -time % self.n))
         return states.reshape(batch, -1, self.n * width), -(-lengths // self.n)
 
+    def one_by_one(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Each frame in its place of its stack, the stack's other frames zero: (B, T, D) → (B, n · ceil(T / n), n · D).
+
+        What is linear in a stack is the sum over its frames of what is seen here; lengths (B,) stay.
+        """
+        stacked, _ = self(states, lengths)
+        frames = stacked.unflatten(-1, (self.n, -1))
+        places = torch.eye(self.n, dtype=frames.dtype, device=frames.device)
+        return torch.einsum("btnd,nm->btnmd", frames, places).flatten(3, 4).flatten(1, 2), lengths
+
 
 class ConformerAdapter(nn.Module):
     """SALM's modality adapter (2310.09424, section 2): a small NeMo Conformer over the encoder's states.

@@ -68,11 +68,28 @@ class Perception(nn.Module):
 
     def adapt(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's states (B, T, d_model), lengths (B,) → what `forward` returns."""
-        if self.state_mask is not None and self.training:
-            # NeMo's augmentation passes no gradient on, which an encoder that trains would miss
-            kept = self.state_mask(input_spec=torch.ones_like(states).transpose(1, 2), length=lengths)
-            states = states * kept.transpose(1, 2)
-        hidden, lengths = self.stacking(states, lengths)
+        return self._project(*self.stacking(self._mask(states, lengths), lengths))
+
+    def adapt_frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Where stacking is all there is between encoder and projection: each frame projected alone.
+
+        CTC needs a position per token, which a stack of 240 ms is not. A frame's embedding is what `adapt` makes of its stack
+        with the other frames zero; the embedding of the stack, before it is scaled, is their sum.
+
+        The encoder's states (B, T, d_model), lengths (B,) → (B, ≥T, d_llm), lengths (B,); None where `adapt`'s are the finest.
+        """
+        if self.adapter is not None or self.stacking.n == 1:
+            return None
+        return self._project(*self.stacking.one_by_one(self._mask(states, lengths), lengths))
+
+    def _mask(self, states: Tensor, lengths: Tensor) -> Tensor:
+        if self.state_mask is None or not self.training:
+            return states
+        # NeMo's augmentation passes no gradient on, which an encoder that trains would miss
+        kept = self.state_mask(input_spec=torch.ones_like(states).transpose(1, 2), length=lengths)
+        return states * kept.transpose(1, 2)
+
+    def _project(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         if self.adapter is not None:
             hidden, lengths = self.adapter(hidden, lengths)
         return self.projection(hidden), lengths

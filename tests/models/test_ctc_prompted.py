@@ -60,8 +60,9 @@ class TestPrompt:
         batch = collate(model, [asked(make_audio(1.0), "thank you")])
         (turn,) = [model.builder.question(Audio(torch.zeros(9)), {}, "x")]
         assert turn.text == ""
-        embeddings, lengths = model.perception(batch.audio, batch.audio_lengths)
-        inputs = model._llm_inputs(batch, embeddings, lengths, with_answers=True)
+        heard = model._perceive(batch)
+        embeddings, lengths = heard.embeddings
+        inputs = model._llm_inputs(batch, heard, with_answers=True)
         learned = inputs.labels[0] != IGNORE_INDEX
         assert model.tokenizer.decode(inputs.labels[0][learned]) == "thank you" + model.tokenizer.eos_token
         assert learned.tolist() == [False] * int(lengths[0]) + [True] * int(learned.sum())
@@ -113,6 +114,18 @@ class TestTraining:
         )
         assert not any(name.startswith(("llm.", "perception.projection.")) for name in trained)
 
+    def test_alignment_has_a_position_per_frame_at_any_stride(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted(
+            loss={"lm_weight": 0.0, "ctc_weight": 1.0}, perception={"stack": 12, "state_mask": None}
+        )
+        batch = collate(model, [asked(samples[2], "Thank you for calling.")])
+        heard = model._perceive(batch)
+        tokens = len(model.tokenizer("Thank you for calling.").input_ids)
+        assert int(heard.embeddings[1]) < tokens < int(heard.aligned[1])
+        model.loss(batch)["loss"].backward()
+        places = model.perception.projection.linear.weight.grad.unflatten(1, (12, -1))
+        assert places.abs().amax((0, 2)).min() > 0  # of every frame of a stack
+
     def test_encoder_loss_is_that_of_stage_1(self, make_ctc_prompted, ctc_prompted_config, samples):
         model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
         texts = ["Thank you.", "Press one.", "Merci."]
@@ -150,7 +163,7 @@ class TestTextMask:
     def inputs(model, name="a"):
         conversation = asked(torch.zeros(16000), "please hold the line for one moment", name)
         batch = collate(model, [conversation])
-        return model._llm_inputs(batch, *model.perception(batch.audio, batch.audio_lengths), with_answers=True)
+        return model._llm_inputs(batch, model._perceive(batch), with_answers=True)
 
     def test_only_training_reads_masks_and_labels_stay(self, make_ctc_prompted):
         model = make_ctc_prompted(text_mask={"fraction": 0.5, "seed": 3})

@@ -150,8 +150,7 @@ class TestLoss:
 
     def test_lm_loss_is_hugging_faces_on_the_answer_and_its_end(self, salm, make_audio):
         batch = collate(salm, [asked(make_audio(0.7), "thank you"), asked(make_audio(1.5), "press one for support")])
-        heard = salm._compress(*salm.perception(batch.audio, batch.audio_lengths))
-        inputs = salm._llm_inputs(batch, *heard, with_answers=True)
+        inputs = salm._llm_inputs(batch, salm._perceive(batch), with_answers=True)
         learned = [row[row != IGNORE_INDEX] for row in inputs.labels]
         assert [salm.tokenizer.decode(ids) for ids in learned] == [
             "thank you<|im_end|>",

@@ -55,6 +55,19 @@ def test_gradient_reaches_the_last_frame_and_no_padding(length):
     assert (states.grad[0, :length] == 1).all() and not states.grad[0, length:].any()
 
 
+@settings(deadline=None)
+@given(lengths=st.lists(st.integers(1, 17), min_size=1, max_size=3), n=st.integers(1, 8))
+def test_a_stack_is_the_sum_of_its_frames_one_by_one(lengths, n):
+    stacking, states = FrameStacking(n), torch.randn(len(lengths), max(lengths), WIDTH)
+    stacked, _ = stacking(states, torch.tensor(lengths))
+    frames, frame_lengths = stacking.one_by_one(states, torch.tensor(lengths))
+    assert frame_lengths.tolist() == lengths
+    assert torch.equal(frames.unflatten(1, (-1, n)).sum(2), stacked)
+    for item, length in zip(frames, lengths):
+        assert (item[:length].count_nonzero(-1) <= WIDTH).all() and item[:length].any(-1).all()
+        assert not item[length:].any()
+
+
 def conformer(subsampling_factor: int, norm: str = "layer_norm") -> ConformerAdapter:
     kinds = {1: "striding", 4: "striding", 8: "dw_striding"}
     cfg = {

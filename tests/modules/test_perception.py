@@ -70,3 +70,21 @@ def test_states_are_masked_in_training_only(cfg, make_audio):
     assert torch.equal(plain, perception(*batch)[0])
     perception.train()
     assert not torch.allclose(plain, perception(*batch)[0])
+
+
+@torch.no_grad()
+def test_frames_of_a_stack_are_projected_alone_where_nothing_mixes_them(cfg, make_audio):
+    cfg.stack, batch = 4, (torch.from_numpy(make_audio(2.0))[None], torch.tensor([30000]))
+    mixing = build(cfg).eval()
+    assert mixing.adapt_frames(*mixing.encode(*batch)) is None
+    cfg.adapter = None
+    perception = build(cfg).eval()
+    states, lengths = perception.encode(*batch)
+    frames, frame_lengths = perception.adapt_frames(states, lengths)
+    assert frame_lengths.tolist() == lengths.tolist()
+    weight, bias = perception.projection.linear.weight, perception.projection.linear.bias
+    for t in (0, 5, int(lengths) - 1):
+        place = t % 4 * perception.encoder.d_model
+        alone = states[0, t] @ weight[:, place : place + perception.encoder.d_model].T + bias
+        expected = torch.nn.functional.rms_norm(alone, alone.shape) * perception.projection.scale
+        torch.testing.assert_close(frames[0, t], expected)

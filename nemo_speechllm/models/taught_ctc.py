@@ -1,0 +1,92 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Stage 1 of 2307.11795 for those who have hours of speech and not thousands of hours: CTC with a teacher."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from nemo.collections.asr.models import EncDecCTCModelBPE
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.state_cache import CachedEncoder
+
+
+class TaughtCTC(EncDecCTCModelBPE):
+    """NeMo's CTC model whose encoder also learns to predict the states of a frozen, pretrained encoder.
+
+    CTC says little about each second of speech, and nothing that a model without any notion of it can use; a teacher says
+    something about every frame. What `save_to` writes is a plain ``EncDecCTCModelBPE``: teacher and predictor stay behind.
+
+    Args:
+        cfg: that of ``EncDecCTCModelBPE`` with a section ``teacher``: ``encoder`` (see
+            `nemo_speechllm.modules.encoders.build_encoder`), ``state_cache`` (folder for its states, or null) and ``weight``
+            of the teacher's loss beside CTC.
+    """
+
+    def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        super().__init__(cfg, trainer)
+        teacher = build_encoder(self.cfg.teacher.encoder).eval().requires_grad_(False)
+        if self.cfg.teacher.get("state_cache"):
+            teacher = CachedEncoder(teacher, self.cfg.teacher.state_cache)
+        self._teacher = [teacher]  # in a list, not a submodule: no checkpoint needs its weights
+        self.predictor = nn.Linear(self.encoder.d_model, teacher.d_model)
+        self.target_norm = nn.BatchNorm1d(teacher.d_model, affine=False)
+        student_shift = (
+            self.preprocessor.featurizer.hop_length / self.cfg.sample_rate * self.encoder.subsampling_factor
+        )
+        self.taught_per_state = round(student_shift / teacher.frame_shift)
+        self.encoder.register_forward_hook(self._keep_states)
+
+    def _keep_states(self, encoder: nn.Module, args: Any, output: tuple[Tensor, Tensor]) -> None:
+        self._states = output
+
+    def training_step(self, batch: tuple, batch_nb: int) -> dict[str, Any]:
+        """NeMo's step with ``weight`` · `teaching_loss` added to the loss."""
+        # before NeMo's step, whose preprocessor adds its dither to the samples in place
+        taught = self.teach(*batch[:2])
+        step = super().training_step(batch, batch_nb)
+        teaching_loss = self.teaching_loss(*self._states, taught)
+        self.log("teaching_loss", teaching_loss, batch_size=len(batch[0]))
+        step["loss"] = step["loss"] + self.cfg.teacher.weight * teaching_loss
+        return step
+
+    @torch.no_grad()
+    def teach(self, signal: Tensor, signal_lengths: Tensor) -> Tensor:
+        """The teacher's states of samples (B, T), averaged to the student's frame rate: (B, T', d_teacher)."""
+        states, _ = self._teacher[0].to(signal.device)(signal, signal_lengths)
+        return nn.functional.avg_pool1d(states.transpose(1, 2), self.taught_per_state, ceil_mode=True).transpose(1, 2)
+
+    def teaching_loss(self, states: Tensor, lengths: Tensor, taught: Tensor) -> Tensor:
+        """Mean squared error of what the student's states (B, d_model, T), lengths (B,) predict of the teacher's (B, T', d_teacher).
+
+        Each dimension of the teacher's states is brought to mean 0 and variance 1 first, so a student that predicts nothing
+        has a loss of 1.
+        """
+        frames = min(states.shape[2], taught.shape[1])  # the two round an utterance's end differently
+        valid = torch.arange(frames, device=lengths.device) < lengths[:, None]
+        predicted = self.predictor(states.transpose(1, 2)[:, :frames][valid])
+        return nn.functional.mse_loss(predicted, self.target_norm(taught[:, :frames][valid]))
+
+    def save_to(self, save_path: str) -> None:
+        """Writes a plain ``EncDecCTCModelBPE``, which NeMo alone restores."""
+        cfg = OmegaConf.create({key: value for key, value in self.cfg.items() if key not in ("teacher", "target")})
+        cfg.update({"train_ds": None, "validation_ds": None, "optim": None})
+        plain = EncDecCTCModelBPE(cfg)
+        weights = self.state_dict()
+        plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
+        plain.save_to(save_path)
