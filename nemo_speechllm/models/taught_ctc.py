@@ -85,8 +85,8 @@ class TaughtCTC(EncDecCTCModelBPE):
     def save_to(self, save_path: str) -> None:
         """Writes a plain ``EncDecCTCModelBPE``, which NeMo alone restores."""
         cfg = OmegaConf.create({key: value for key, value in self.cfg.items() if key not in ("teacher", "target")})
-        cfg.update({"train_ds": None, "validation_ds": None, "optim": None})
-        plain = EncDecCTCModelBPE(cfg)
+        plain = EncDecCTCModelBPE(OmegaConf.merge(cfg, {"train_ds": None, "validation_ds": None, "optim": None}))
+        plain.cfg = OmegaConf.merge(plain.cfg, cfg)  # NeMo's transcribe reads validation_ds
         weights = self.state_dict()
         plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
         plain.save_to(save_path)

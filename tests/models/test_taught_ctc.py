@@ -40,10 +40,13 @@ def model(tiny_whisper_folder, ctc_tokenizer_folder, tmp_path) -> TaughtCTC:
         "validation_ds": None,
         "optim": None,
     }
+    plain.validation_ds.manifest_filepath = "dev.jsonl"
     cfg = OmegaConf.create({"model": OmegaConf.merge(plain, taught, tiny)})
     OmegaConf.resolve(cfg)
     torch.manual_seed(0)
-    return TaughtCTC(cfg.model)
+    model = TaughtCTC(cfg.model)
+    model.cfg.validation_ds = plain.validation_ds  # no manifest is there that could be read
+    return model
 
 
 @pytest.fixture
@@ -112,3 +115,4 @@ def test_what_is_saved_is_nemo_s_plain_model(model, batch, tmp_path):
             read.preprocessor.featurizer.dither = 0.0
         expected = model(input_signal=batch[0].clone(), input_signal_length=batch[1])
         torch.testing.assert_close(plain(input_signal=batch[0].clone(), input_signal_length=batch[1])[0], expected[0])
+    assert len(plain.transcribe([batch[0][0].numpy()], verbose=False)) == 1
