@@ -40,6 +40,7 @@ INSTALL_REQUIRES = [
     "omegaconf",
     "peft<=0.18",
     "pyyaml",
+    "rapidfuzz",
     "sacrebleu",
     "safetensors",
     "scipy",

@@ -39,7 +39,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=400, help="utterances (default: 400)")
     parser.add_argument("--words", type=int, nargs=2, default=(3, 7), metavar=("MIN", "MAX"), help="of an utterance")
     parser.add_argument(
-        "--pauses", type=float, nargs=2, default=(0.05, 0.3), metavar=("MIN", "MAX"), help="before and after each word, in s"
+        "--pauses",
+        type=float,
+        nargs=2,
+        default=(0.05, 0.3),
+        metavar=("MIN", "MAX"),
+        help="before and after each word, in s",
     )
     parser.add_argument("--held-out", type=float, default=0.1, help="fraction of the recordings for dev, and for test")
     parser.add_argument("--seed", type=int, default=0)
@@ -59,7 +64,9 @@ def main() -> int:
         rows = read_manifest(arguments.manifest, locate_audio=True)
         unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]
         if unspoken:
-            raise ValueError(f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py")
+            raise ValueError(
+                f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py"
+            )
         splits = split_recordings(rows, arguments.held_out, arguments.held_out, arguments.seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,7 +77,9 @@ def main() -> int:
         progress = tqdm(planned, total=count, desc=name, unit="utt")
         lines = [write_composition(composition, arguments.out, Path("audio", name)) for composition in progress]
         write_manifest(arguments.out / f"{name}.jsonl", lines)
-        print(f"{arguments.out / name}.jsonl: {count} utterances, {sum(row['duration'] for row in lines) / 3600:.2f} h")
+        print(
+            f"{arguments.out / name}.jsonl: {count} utterances, {sum(row['duration'] for row in lines) / 3600:.2f} h"
+        )
     return 0
 
 

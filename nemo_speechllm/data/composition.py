@@ -132,7 +132,9 @@ def write_composition(composition: Composition, folder: Path, audio: Path) -> di
         "text": composition.text,
     }
     shared = {key: composition.rows[0].get(key) for key in ("lang", "speaker")}
-    row |= {key: value for key, value in shared.items() if all(r.get(key) == value for r in composition.rows) and value}
+    row |= {
+        key: value for key, value in shared.items() if all(r.get(key) == value for r in composition.rows) and value
+    }
     return row | {"sources": [Path(source["audio_filepath"]).name for source in composition.rows]}
 
 
