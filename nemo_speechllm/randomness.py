@@ -20,5 +20,5 @@ import numpy as np
 
 
 def named_random(name: tuple) -> np.random.Generator:
-    """A generator that depends on ``name`` alone (seed, epoch and id of a sample, say), on any machine and in any process."""
+    """A generator that depends on ``name`` alone (seed, epoch and id of a sample, say), in any process."""
     return np.random.default_rng(list(hashlib.sha256(repr(name).encode()).digest()))

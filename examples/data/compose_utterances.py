@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compose longer utterances of short recordings, such as single spoken digits: real speech whose words are known exactly.
+"""Compose longer utterances of short recordings, such as single spoken digits: real speech whose words are known
+exactly.
 
     python examples/data/compose_utterances.py fsdd.jsonl --out data/digits --train 6000 --dev 200 --test 400
 
-writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and 16 kHz FLAC files. An utterance has one speaker and random pauses; no
-recording is in two splits. Run again to resume.
+writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and 16 kHz FLAC files. An utterance has one speaker and random pauses;
+no recording is in two splits. Run again to resume.
 """
 
 import argparse

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Longer utterances of short recordings: words that were recorded alone, spoken one after the other by the same speaker."""
+"""Longer utterances of short recordings: words that were recorded alone, one after the other by the same speaker."""
 
 import hashlib
 import os

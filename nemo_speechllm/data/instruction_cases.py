@@ -101,8 +101,8 @@ class Case:
 
 @dataclass
 class CaseSizes:
-    """How many cases: ``cell`` for each skill and split, ``trap`` for each adversarial instruction, ``pairs`` of recordings to
-    concatenate, and as many to overlap."""
+    """How many cases: ``cell`` for each skill and split, ``trap`` for each adversarial instruction, ``pairs`` of
+    recordings to concatenate, and as many to overlap."""
 
     cell: int = 20
     trap: int = 2

@@ -14,8 +14,9 @@
 
 """Pools of free-form instructions, one for each skill, in two splits that share neither a template nor a main verb.
 
-They are the files of ``instructions/``: templates line by line under ``seen`` and ``unseen``, the main verbs of the latter under
-``unseen_verbs``, and ``complexity``: ``word`` where words are counted, found or moved, ``semantic`` where they are understood.
+They are the files of ``instructions/``: templates line by line under ``seen`` and ``unseen``, the main verbs of the
+latter under ``unseen_verbs``, and ``complexity``: ``word`` where words are counted, found or moved, ``semantic`` where
+they are understood.
 """
 
 import re

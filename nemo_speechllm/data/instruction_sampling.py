@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Training on instructions: each time a transcript comes, another skill is asked for and its target computed (2309.09843)."""
+"""Training on instructions: whenever a transcript comes, a skill is drawn and its target computed (2309.09843)."""
 
 from dataclasses import replace
 
@@ -31,13 +31,14 @@ from nemo_speechllm.randomness import named_random
 class InstructionSampler:
     """Rewrites instruction and answer of the transcription tasks in a batch.
 
-    What is drawn depends on (seed, epoch, id of the sample) and nothing else: the number of workers and of ranks, the batch and
-    a resumption do not change it. A conversation with an instruction of its own, or of another task, stays as it is.
+    What is drawn depends on (seed, epoch, id of the sample) and nothing else: the number of workers and of ranks, the
+    batch and a resumption do not change it. A conversation with an instruction of its own, or of another task, stays
+    as it is.
 
     Args:
-        cfg: the recipe's ``model.instruction_sampling`` section: ``skills`` (null: all), ``alpha`` and ``beta`` (the weight of
-            ``transcribe``, and of ``summarise`` and ``keywords``; the others weigh 1), ``split`` (``seen`` or ``unseen``), ``seed``
-            and ``targets`` (see `llm_targets.build_targets`).
+        cfg: the recipe's ``model.instruction_sampling`` section: ``skills`` (null: all), ``alpha`` and ``beta`` (the
+            weight of ``transcribe``, and of ``summarise`` and ``keywords``; the others weigh 1), ``split`` (``seen``
+            or ``unseen``), ``seed`` and ``targets`` (see `llm_targets.build_targets`).
         builder: makes the user's turn, so that keywords stay before the instruction.
 
     Raises:
@@ -70,7 +71,7 @@ class InstructionSampler:
         return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
 
     def sample(self, conversation: Conversation, epoch: int) -> Conversation:
-        """The conversation with what is asked and answered in an epoch; ``metadata`` tells ``skill`` and ``arguments``."""
+        """The conversation as asked and answered in an epoch; ``metadata`` tells ``skill`` and ``arguments``."""
         if conversation.metadata.get("task") != "asr" or conversation.answer is None:
             return conversation
         self._check_repetition(conversation.id, epoch)
@@ -87,8 +88,8 @@ class InstructionSampler:
     def _check_repetition(self, name: str, epoch: int) -> None:
         if name in self._seen:
             logging.warning(
-                f"{name} comes again in epoch {epoch}, with the same instruction: give each line an audio or offset of its own; "
-                "where the data never end, set trainer.limit_train_batches, so that they have epochs",
+                f"{name} comes again in epoch {epoch}, with the same instruction: give each line an audio or offset of "
+                "its own; where the data never end, set trainer.limit_train_batches, so that they have epochs",
                 mode=LogMode.ONCE,
             )
         self._seen.add(name)

@@ -14,7 +14,8 @@
 
 """Targets that no rule computes, summaries and keywords: written by a language model and kept on disk, or extracted.
 
-``extractive`` stands in where there is no language model: it picks words of the transcript by rule and writes nothing itself.
+``extractive`` stands in where there is no language model: it picks words of the transcript by rule and writes nothing
+itself.
 """
 
 import hashlib
@@ -33,8 +34,8 @@ from nemo_speechllm.data.skills import WRITTEN, argument_lists, core_of, words_o
 PROMPTS = {
     "summarise": "Summarise the following transcript of speech in one short sentence, in its own language. "
     "Answer with the summary alone.\n\n{transcript}",
-    "keywords": "List the at most three most important words of the following transcript of speech, as they stand there, "
-    "in order, separated by commas. Answer with the list alone.\n\n{transcript}",
+    "keywords": "List the at most three most important words of the following transcript of speech, as they stand "
+    "there, in order, separated by commas. Answer with the list alone.\n\n{transcript}",
 }
 MAX_KEYWORDS = 3
 MAX_NEW_TOKENS = 64
@@ -46,8 +47,8 @@ Targets = Callable[[str, str], str]  # skill, transcript → target
 def build_targets(cfg: DictConfig) -> Targets:
     """
     Args:
-        cfg: ``kind``: ``extractive``; ``endpoint`` (an OpenAI-style service at ``url``) or ``local`` (a Hugging Face model), both
-            with ``model`` and ``cache``, a folder.
+        cfg: ``kind``: ``extractive``; ``endpoint`` (an OpenAI-style service at ``url``) or ``local`` (a Hugging Face
+            model), both with ``model`` and ``cache``, a folder.
 
     Raises:
         ValueError: unknown kind.
@@ -64,8 +65,9 @@ def build_targets(cfg: DictConfig) -> Targets:
 def extractive_target(skill: str, transcript: str) -> str:
     """Words of the transcript, chosen by rule.
 
-    ``summarise``: its words that are no English function words, each once, in order. ``keywords``: the three of these that come
-    most often, longer ones first, in order and separated by commas. Where all are function words, they count all.
+    ``summarise``: its words that are no English function words, each once, in order. ``keywords``: the three of these
+    that come most often, longer ones first, in order and separated by commas. Where all are function words, they count
+    all.
     """
     if skill not in WRITTEN:
         raise ValueError(f"{skill!r} is not one of {WRITTEN}")
@@ -146,8 +148,8 @@ class EndpointLLM:
             return answer.json()["choices"][0]["message"]["content"]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise RuntimeError(
-                f"{self.url} gave no answer of {self.model} ({type(error).__name__}: {error}); check targets.url, targets.model "
-                "and OPENAI_API_KEY; targets that are in the cache are kept"
+                f"{self.url} gave no answer of {self.model} ({type(error).__name__}: {error}); check targets.url, "
+                "targets.model and OPENAI_API_KEY; targets that are in the cache are kept"
             ) from error
 
 

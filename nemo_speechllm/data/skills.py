@@ -12,12 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a model can be told to do with what it hears: skills as functions from transcript and arguments to target (2309.09843).
+"""What a model can be told to do with what it hears: skills as functions from transcript and arguments to target
+(2309.09843).
 
-A *word* is a piece of the transcript between white space that holds a letter or a digit of any script. Its *core* is what is
-left of it without the punctuation on either side (``"don't,"`` → ``don't``); a word is found by its core, whatever the case
-and however its accents are encoded. Punctuation that stands alone belongs to the word before it. Where an argument names a
-word that was not said, the transcript stays as it is. An empty transcript gives an empty target, but for a refusal.
+A *word* is a piece of the transcript between white space that holds a letter or a digit of any script. Its *core* is
+what is left of it without the punctuation on either side (``"don't,"`` → ``don't``); a word is found by its core,
+whatever the case and however its accents are encoded. Punctuation that stands alone belongs to the word before it.
+Where an argument names a word that was not said, the transcript stays as it is. An empty transcript gives an empty
+target, but for a refusal.
 
 Arguments are text, as it stands in the instruction: ``{"k": "three"}`` and ``{"k": "3"}`` are the same.
 """
@@ -233,8 +235,8 @@ def draw_arguments(transcript: str, random: np.random.Generator) -> dict[str, st
     """A value for every slot: one draw fits whatever template is filled with it.
 
     Returns:
-        ``word`` (mostly one that was said), ``replacement`` (another one), ``k`` (mostly fewer than were said; in digits or as
-        a word) and ``refusal``.
+        ``word`` (mostly one that was said), ``replacement`` (another one), ``k`` (mostly fewer than were said; in
+        digits or as a word) and ``refusal``.
     """
     lists = argument_lists()
     cores = [core_of(said) for said in words_of(transcript)]

@@ -14,10 +14,10 @@
 
 """Does a model do what it is told? Accuracy by skill, against what was said and against what the model itself hears.
 
-A model that mishears a word fails a word-for-word comparison however well it understood the instruction. So each figure comes
-twice: *strict*, against the target made of the true transcript, and *given the model's own transcript*, against the target made
-of what the model answers when it is asked to transcribe. Only the first says how good the model is; the second says whether
-recognition or obedience is missing.
+A model that mishears a word fails a word-for-word comparison however well it understood the instruction. So each
+figure comes twice: *strict*, against the target made of the true transcript, and *given the model's own transcript*,
+against the target made of what the model answers when it is asked to transcribe. Only the first says how good the
+model is; the second says whether recognition or obedience is missing.
 """
 
 import re
@@ -45,7 +45,7 @@ def matches(output: str, target: Target, normalize: str = "basic") -> bool:
 
 
 def target_errors(output: str, targets: list[Target], normalize: str = "basic") -> ErrorCounts:
-    """Word errors of an output against the target that it comes closest to; missing capitals make every word an error."""
+    """Word errors of an output against the target it is closest to; without capitals asked for, all words are wrong."""
     found = count_errors_each([output] * len(targets), [text for _, text in targets], "word", normalize)
     for index, (skill, _) in enumerate(targets):
         if skill == CASED and output != output.upper():
@@ -83,15 +83,15 @@ def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normali
     """The scores of one answer.
 
     Args:
-        item: ``targets`` and ``own_targets`` (pairs of skill and text; any of them is right), ``candidates`` (skill → target) and
-            ``transcript``.
+        item: ``targets`` and ``own_targets`` (pairs of skill and text; any of them is right), ``candidates`` (skill →
+            target) and ``transcript``.
         output: of the model.
         wer_threshold: word error rate up to which an answer still counts as ``within_wer``.
         normalize: name of the text `normalizer`.
 
     Returns:
-        ``exact``, ``within_wer``, ``errors``, ``words``; ``own_exact``, ``own_within_wer``, the same given the model's own
-        transcript; ``copying``: whether the plain transcript is right too; ``did``: the nearest skill.
+        ``exact``, ``within_wer``, ``errors``, ``words``; ``own_exact``, ``own_within_wer``, the same given the model's
+        own transcript; ``copying``: whether the plain transcript is right too; ``did``: the nearest skill.
     """
     targets, own = [[tuple(target) for target in item[key]] for key in ("targets", "own_targets")]
     errors, own_errors = target_errors(output, targets, normalize), target_errors(output, own, normalize)
@@ -113,12 +113,13 @@ def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
     """The figures of scored answers.
 
     Args:
-        scored: `score` of each answer with ``group``, ``name`` (skill or category), ``split``, ``complexity`` and ``rule``
-            (whether a rule computes the target).
+        scored: `score` of each answer with ``group``, ``name`` (skill or category), ``split``, ``complexity`` and
+            ``rule`` (whether a rule computes the target).
 
     Returns:
         by split, ``rule`` (all skills that rules compute), ``written`` (the others), ``complexity`` and ``skills``;
-        ``adversarial`` by category, ``concatenated`` and ``overlapped``; ``confusion``: split → skill → what was done → count.
+        ``adversarial`` by category, ``concatenated`` and ``overlapped``; ``confusion``: split → skill → what was done
+        → count.
     """
     skills = [item for item in scored if item["group"] == "skills"]
     traps = [item for item in scored if item["group"] == "adversarial"]
@@ -140,8 +141,8 @@ def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares (0 to 1) over some answers: ``accuracy`` with its 95 % interval, ``within_wer``, ``given_own_transcript`` the same
-    two, ``copying`` (what plain transcription would get), and ``wer`` (None where no target has a word)."""
+    """Shares (0 to 1) over some answers: ``accuracy`` with its 95 % interval, ``within_wer``, ``given_own_transcript``
+    the same two, ``copying`` (what plain transcription would get), and ``wer`` (None where no target has a word)."""
 
     def share(key: str) -> float:
         return sum(item[key] for item in answers) / len(answers)
@@ -200,7 +201,8 @@ def _flat(found: dict[str, Any]) -> dict[str, Any]:
 def format_instruction_table(report: dict[str, Any]) -> str:
     """An `instruction_report` as a Markdown table, shares in percent."""
     lines = [
-        "| | split | answers | accuracy (95 % interval) | within WER | given own transcript: accuracy | within WER | copying | WER |",
+        "| | split | answers | accuracy (95 % interval) | within WER | given own transcript: accuracy | within WER "
+        "| copying | WER |",
         "|---" * 9 + "|",
     ]
     for row in instruction_rows(report):

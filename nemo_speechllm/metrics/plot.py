@@ -70,8 +70,8 @@ def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
 
     Args:
         path: of the PNG.
-        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark above it the
-            accuracy given the model's own transcript.
+        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark in it
+            the accuracy given the model's own transcript.
     """
     skills = list(report["skills"])
     splits = list(report["confusion"])
