@@ -30,7 +30,7 @@ import yaml
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
-from nemo_speechllm.data.skills import INSTRUCTIONS, SKILLS, draw_arguments, fill, slots_of
+from nemo_speechllm.data.skills import INSTRUCTIONS, SKILLS, draw_arguments, fill, pick, slots_of
 
 SPLITS = ("seen", "unseen")
 MAX_SIMILARITY = 0.9
@@ -60,7 +60,7 @@ class InstructionPool:
     def draw(self, split: str, transcript: str, random: np.random.Generator) -> tuple[str, dict[str, str]]:
         """An instruction of a split, filled for a transcript, and the arguments of its skill."""
         arguments = draw_arguments(transcript, random)
-        template = str(random.choice(self.templates(split)))
+        template = pick(self.templates(split), random)
         if "refusal" not in slots_of(template):
             arguments["refusal"] = ""  # silence is asked for
         return fill(template, arguments), arguments

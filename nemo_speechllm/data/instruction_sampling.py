@@ -76,7 +76,7 @@ class InstructionSampler:
             return conversation
         self._check_repetition(conversation.id, epoch)
         random = named_random((self.seed, epoch, conversation.id))
-        skill = str(random.choice(self.skills, p=self.shares))
+        skill = self.skills[random.choice(len(self.skills), p=self.shares)]
         transcript = conversation.answer
         instruction, arguments = load_pools()[skill].draw(self.split, transcript, random)
         target = self.target_of(skill, transcript) if skill in WRITTEN else apply_rule(skill, transcript, arguments)

@@ -148,9 +148,13 @@ class EndpointLLM:
             return answer.json()["choices"][0]["message"]["content"]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise RuntimeError(
-                f"{self.url} gave no answer of {self.model} ({type(error).__name__}: {error}); check targets.url, "
-                "targets.model and OPENAI_API_KEY; targets that are in the cache are kept"
+                f"{self.url} gave no answer of {self.model} ({type(error).__name__}: {_first_line(error)}); check "
+                "targets.url, targets.model and OPENAI_API_KEY; targets that are in the cache are kept"
             ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 class LocalLLM:

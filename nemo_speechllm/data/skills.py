@@ -27,7 +27,7 @@ Arguments are text, as it stands in the instruction: ``{"k": "three"}`` and ``{"
 import math
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -240,16 +240,24 @@ def draw_arguments(transcript: str, random: np.random.Generator) -> dict[str, st
     """
     lists = argument_lists()
     cores = [core_of(said) for said in words_of(transcript)]
-    absent = [word for word in lists["words"] if not any(same_word(word, core) for core in cores)]
-    word = str(random.choice(absent if random.random() < ABSENT_SHARE or not cores else cores))
-    replacement = str(random.choice([text for text in lists["replacements"] if not same_word(text, word)]))
-    k = int(random.integers(2, min(10, max(2, len(cores) - 1)) + 1))
+    named = cores
+    if random.random() < ABSENT_SHARE or not cores:
+        said = {_key(core) for core in cores}
+        named = [word for word in lists["words"] if _key(word) not in said]
+    word = pick(named, random)
+    replacement = pick([text for text in lists["replacements"] if _key(text) != _key(word)], random)
+    k = int(random.integers(2, min(len(NUMBERS) - 1, max(2, len(cores) - 1)) + 1))
     return {
         "word": word,
         "replacement": replacement,
-        "k": str(random.choice([str(k), NUMBERS[k]])),
-        "refusal": str(random.choice(lists["refusals"])),
+        "k": pick([str(k), NUMBERS[k]], random),
+        "refusal": pick(lists["refusals"], random),
     }
+
+
+def pick(items: Sequence[str], random: np.random.Generator) -> str:
+    """One of some texts; NumPy's own ``choice`` would make an array of them first."""
+    return items[int(random.integers(len(items)))]
 
 
 def slots_of(template: str) -> set[str]:
