@@ -37,8 +37,10 @@ class SaveAt(pl.Callback):
 
 
 @pytest.fixture
-def fit(tiny_salm_config):
+def fit(tiny_salm_config, make_manifest):
     """``fit(steps, ckpt_path=None, callbacks=(), **sampling)`` → what was asked and answered: in training, in validation."""
+
+    tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "dev.jsonl"))
 
     def run(steps, ckpt_path=None, callbacks=(), **sampling):
         torch.manual_seed(0)
