@@ -89,12 +89,13 @@ def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
         ]
         bars.barh(places, accuracy, 0.36, xerr=reach, label=split, color=f"C{number}", alpha=0.7)
         own = [100 * f["given_own_transcript"]["accuracy"] for f in found]
-        bars.plot(own, places, "k|", label="given own transcript" if number == 0 else None)
+        label = "given own transcript" if number == 0 else None
+        bars.plot(own, places, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False, label=label)
     bars.set_yticks(range(len(skills)), skills)
     bars.invert_yaxis()
     bars.set_xlim(0, 100)
     bars.set_xlabel("accuracy, %")
-    bars.legend(fontsize=8)
+    bars.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     for axes, split in zip(maps, splits):
         asked = report["confusion"][split]
         done = [*skills, *sorted({did for row in asked.values() for did in row} - set(skills))]
