@@ -40,6 +40,7 @@ INSTALL_REQUIRES = [
     "omegaconf",
     "peft<=0.18",
     "pyyaml",
+    "rapidfuzz",
     "sacrebleu",
     "safetensors",
     "scipy",
@@ -54,7 +55,7 @@ INSTALL_REQUIRES = [
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
 PLOT_REQUIRES = ["matplotlib"]
 EXTRAS_REQUIRE = {
-    "plots": PLOT_REQUIRES,  # of the examples that draw: analyze_alignment, sweep, evaluate_robustness
+    "plots": PLOT_REQUIRES,  # analyze_alignment, evaluate_instructions, evaluate_robustness and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
     "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Error rates as lines with their confidence intervals; needs matplotlib (the extra ``plots``)."""
+"""Error rates and accuracies with their confidence intervals as figures; needs matplotlib (the extra ``plots``)."""
 
 from pathlib import Path
 from typing import Any
@@ -62,4 +62,46 @@ def plot_error_rates(path: str | Path, panels: dict[str, list[dict[str, Any]]]) 
     first.set_ylim(bottom=0)
     if first.get_legend_handles_labels()[0]:
         first.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+
+
+def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
+    """Draws accuracy by skill, seen and unseen, and beside it what was done for what was asked.
+
+    Args:
+        path: of the PNG.
+        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark in it
+            the accuracy given the model's own transcript.
+    """
+    skills = list(report["skills"])
+    splits = list(report["confusion"])
+    height = 1.5 + 0.32 * len(skills)
+    figure = Figure(figsize=(6 + 5 * len(splits), height), layout="constrained")
+    bars, *maps = figure.subplots(1, 1 + len(splits), squeeze=False)[0]
+    for number, split in enumerate(splits):
+        found = [report["skills"][skill].get(split) for skill in skills]
+        places = [i + 0.38 * (number - (len(splits) - 1) / 2) for i, f in enumerate(found) if f]
+        found = [f for f in found if f]
+        accuracy = [100 * f["accuracy"] for f in found]
+        reach = [
+            [max(0.0, 100 * (f["accuracy"] - f["accuracy_ci"][0])) for f in found],
+            [max(0.0, 100 * (f["accuracy_ci"][1] - f["accuracy"])) for f in found],
+        ]
+        bars.barh(places, accuracy, 0.36, xerr=reach, label=split, color=f"C{number}", alpha=0.7)
+        own = [100 * f["given_own_transcript"]["accuracy"] for f in found]
+        label = "given own transcript" if number == 0 else None
+        bars.plot(own, places, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False, label=label)
+    bars.set_yticks(range(len(skills)), skills)
+    bars.invert_yaxis()
+    bars.set_xlim(0, 100)
+    bars.set_xlabel("accuracy, %")
+    bars.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    for axes, split in zip(maps, splits):
+        asked = report["confusion"][split]
+        done = [*skills, *sorted({did for row in asked.values() for did in row} - set(skills))]
+        shares = [[row.get(did, 0) / sum(row.values()) for did in done] for row in asked.values()]
+        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        axes.set_xticks(range(len(done)), done, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(asked)), list(asked), fontsize=7)
+        axes.set_title(f"{split}: asked (row), nearest to (column)", fontsize=9)
     figure.savefig(path, dpi=120)

@@ -14,13 +14,13 @@
 
 """A prompt is a list of segments, text ids or audio embeddings; one function joins them for the LLM."""
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nemo_speechllm.randomness import named_random
 from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
 
 IGNORE_INDEX = -100
@@ -93,7 +93,7 @@ def mask_text(segments: list[Segment], fraction: float, mask_id: int, name: tupl
         mask_id: token id that is read in its place.
         name: what the draw depends on, and nothing else: seed, epoch and id of the sample.
     """
-    random = np.random.default_rng(list(hashlib.sha256(repr(name).encode()).digest()))
+    random = named_random(name)
     return [
         replace(segment, read=_masked(segment.ids, random, fraction, mask_id))
         if isinstance(segment, TextSegment) and segment.loss

@@ -1,0 +1,196 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Does a model do what it is told? Accuracy of instructions on a manifest of plain transcripts.
+
+    python examples/evaluate_instructions.py model=instruct_las.nemo manifest=test.jsonl output_dir=runs/instructions
+    python examples/evaluate_instructions.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/salm per_cell=50
+
+Each skill is asked for in ``per_cell`` seen and as many unseen wordings; traps and pairs of speakers come on top.
+Every speech is also transcribed plainly, for the word error rate and for the accuracy given what the model itself
+hears. The test set depends on the manifest and the seed alone. ``predictions.jsonl`` grows batch by batch: the same
+command takes up a run that was killed. ``metrics.json``, ``results.csv``, ``results.md``, ``results.png`` and
+``answers.jsonl`` (each answer with its target and scores) are written at the end.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from omegaconf import MISSING, OmegaConf
+from tqdm import tqdm
+
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
+from nemo_speechllm.data.llm_targets import Targets, build_targets
+from nemo_speechllm.data.manifest import read_manifest, write_manifest
+from nemo_speechllm.data.skills import RULES, SKILLS
+from nemo_speechllm.metrics.instructions import format_instruction_table, instruction_report, instruction_rows, score
+from nemo_speechllm.metrics.plot import plot_instructions
+from nemo_speechllm.metrics.predictions import PredictionLog
+from nemo_speechllm.metrics.report import error_report, write_csv, write_json, write_text
+from nemo_speechllm.models import load_model
+from nemo_speechllm.models.speech_lm import SpeechLM, generation_options
+from nemo_speechllm.modules.fingerprint import state_digest
+
+Item = tuple[Speech, Case | None]  # without a case: to be transcribed
+
+
+@dataclass
+class EvaluateInstructionsArguments:
+    model: str = MISSING
+    manifest: str = MISSING
+    output_dir: str = MISSING
+    skills: list[str] = field(default_factory=lambda: list(SKILLS))
+    per_cell: int = 20  # instructions for each skill and split
+    per_trap: int = 2  # recordings for each adversarial instruction
+    pairs: int = 28  # of recordings to concatenate, and as many to overlap
+    seed: int = 0
+    wer_threshold: float = 0.1  # up to which an answer counts as "within WER"
+    normalizer: str = "basic"  # english, basic (any language) or none
+    targets: dict[str, Any] = field(default_factory=lambda: {"kind": "extractive"})  # of summaries and keywords
+    batch_size: int = 8
+    max_new_tokens: int | None = None  # None: the recipe's
+    beam_size: int | None = None
+
+
+def read_rows(manifest: str) -> list[dict]:
+    """The rows of a manifest with a transcript each."""
+    rows = read_manifest(manifest, locate_audio=True)
+    silent = [number for number, row in enumerate(rows, 1) if not str(row.get("text") or "").strip()]
+    if silent or not rows:
+        raise ValueError(
+            f"{manifest}: lines {silent[:10]} have no `text` to apply instructions to; add it or remove them"
+        )
+    return rows
+
+
+def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item]:
+    """Every speech to be transcribed, then every case."""
+    unknown = set(cfg.skills) - set(SKILLS)
+    if unknown:
+        raise ValueError(f"skills={sorted(unknown)}: no such skill; there are {list(SKILLS)}")
+    cases = CaseBuilder(rows, cfg.seed, list(cfg.skills)).build(CaseSizes(cfg.per_cell, cfg.per_trap, cfg.pairs))
+    return [
+        *((speech, None) for speech in dict.fromkeys(case.speech for case in cases)),
+        *((c.speech, c) for c in cases),
+    ]
+
+
+def run_record(cfg: EvaluateInstructionsArguments, model: SpeechLM, items: list[Item]) -> dict[str, Any]:
+    """What the predictions depend on."""
+    return {
+        "model": state_digest(model),
+        "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "items": hashlib.sha256(repr(items).encode()).hexdigest(),
+        "prompt": OmegaConf.to_container(model.cfg.prompt),
+        "generation": OmegaConf.to_container(model.cfg.generation)
+        | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size),
+    }
+
+
+def question(item: Item, rows: list[dict], model: SpeechLM) -> Conversation:
+    """What the model is asked."""
+    speech, case = item
+    chosen = [rows[index] for index in speech.rows]
+    audios = [Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration")) for row in chosen]
+    if speech.mix is not None:
+        audios = [Audio(torch.from_numpy(speech.samples([audio.load().numpy() for audio in audios])))]
+    metadata = {"lang": chosen[0]["lang"]} if chosen[0].get("lang") else {}
+    if case is not None:
+        metadata["instruction"] = case.instruction
+    name = f"{speech.mix or 'row'} {speech.rows}"
+    return Conversation(name, [model.builder.question(audios[0], metadata, name)], metadata)
+
+
+def scored_answers(
+    cfg: EvaluateInstructionsArguments, items: list[Item], rows: list[dict], outputs: list[str], target_of: Targets
+) -> Iterator[dict[str, Any]]:
+    """Each case with its answer, targets and scores."""
+    heard = {speech: output for (speech, case), output in zip(items, outputs) if case is None}
+    for (speech, case), output in zip(items, outputs):
+        if case is None:
+            continue
+        transcripts = speech.transcripts(rows)
+        item = {
+            "transcript": transcripts[-1],
+            "own_transcript": heard[speech],
+            "targets": case.targets(transcripts, target_of),
+            "own_targets": case.targets([heard[speech]], target_of),
+            "candidates": case.candidates(transcripts[-1], target_of),
+        }
+        what = {key: getattr(case, key) for key in ("group", "name", "split", "complexity", "instruction")}
+        scores = score(item, output, cfg.wer_threshold, cfg.normalizer)
+        item.pop("candidates")
+        rule = all(skill in RULES for skill, _ in case.expected)
+        yield {"rows": speech.rows, **what, "rule": rule, **item, "pred_text": output, **scores}
+
+
+@hydra_runner(config_name="EvaluateInstructionsArguments", schema=EvaluateInstructionsArguments)
+def main(cfg: EvaluateInstructionsArguments) -> None:
+    rows = read_rows(cfg.manifest)
+    items, target_of = all_items(cfg, rows), build_targets(cfg.targets)
+    model, output = load_model(cfg.model), Path(cfg.output_dir)
+    log = PredictionLog(output, run_record(cfg, model, items))
+
+    with tqdm(total=len(items), initial=len(log.predictions), unit="answer", desc=Path(cfg.manifest).name) as progress:
+        for start in range(len(log.predictions), len(items), cfg.batch_size):
+            batch = items[start : start + cfg.batch_size]
+            started = time.perf_counter()
+            conversations = [question(item, rows, model) for item in batch]
+            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
+            seconds = (time.perf_counter() - started) / len(batch)
+            log.append(
+                [
+                    {
+                        "pred_text": answer.text,
+                        "truncated": answer.truncated,
+                        "seconds": seconds,
+                        "duration": asked.audios[0].duration,
+                    }
+                    for answer, asked in zip(answers, conversations)
+                ]
+            )
+            progress.update(len(batch))
+
+    single = [
+        prediction | {"text": rows[speech.rows[0]]["text"], "lang": rows[speech.rows[0]].get("lang")}
+        for (speech, case), prediction in zip(items, log.predictions)
+        if case is None and speech.mix is None
+    ]
+    outputs = [prediction["pred_text"] for prediction in log.predictions]
+    scored = list(scored_answers(cfg, items, rows, outputs, target_of))
+    report = instruction_report(scored)
+    settings = {key: cfg[key] for key in ("model", "manifest", "seed", "wer_threshold", "normalizer")}
+    settings["targets"] = OmegaConf.to_container(cfg.targets)
+    write_manifest(output / "answers.jsonl", scored)
+    write_csv(output / "results.csv", instruction_rows(report))
+    table = format_instruction_table(report)
+    write_text(output / "results.md", table + "\n")
+    plot_instructions(output / "results.png", report)
+    transcription = error_report(single, cfg.normalizer)
+    write_json(output / "metrics.json", settings | {"transcription": transcription} | report)
+    print(table)
+    print(f"transcription: {100 * transcription['wer']:.2f} % WER on {transcription['utterances']} recordings")
+    logging.info(f"metrics.json, answers.jsonl and results.csv, .md and .png are in {output}")
+
+
+if __name__ == "__main__":
+    main()
