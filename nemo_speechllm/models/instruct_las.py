@@ -51,8 +51,9 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
         self.tokenizer = InstructionTokenizer(tokenizer_file)
         self.prompt = InstructionPrompt(self.tokenizer)
-        self.decoder = build_las_decoder(self.cfg.decoder, self.tokenizer.vocab_size, self.tokenizer.eos_id)
-        embeddings, encoder = self.decoder.get_input_embeddings().weight, self.cfg.perception.encoder
+        # not `decoder`: NeMo's transcription takes what is called so for a module of its own
+        self.text_decoder = build_las_decoder(self.cfg.decoder, self.tokenizer.vocab_size, self.tokenizer.eos_id)
+        embeddings, encoder = self.text_decoder.get_input_embeddings().weight, self.cfg.perception.encoder
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         has_ctc = self.cfg.loss.encoder_ctc_weight > 0
@@ -83,7 +84,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
 
     def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Tensor:
         """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
-        logits = self.decoder(
+        logits = self.text_decoder(
             inputs_embeds=heard,
             attention_mask=valid_positions(lengths, heard.shape[1]),
             decoder_input_ids=text.ids,
@@ -108,6 +109,6 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         heard, lengths = self.perception(batch.audio, batch.audio_lengths)
         mask = valid_positions(lengths, heard.shape[1])
         ids, truncated = generate_text_ids(
-            self.decoder, heard, mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
+            self.text_decoder, heard, mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
         )
         return [Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut)) for row, cut in zip(ids, truncated)]

@@ -159,7 +159,7 @@ def make_instruct_las(instruct_las_recipe: DictConfig) -> Callable[..., Instruct
         config = OmegaConf.create({"model": OmegaConf.merge(instruct_las_recipe.model, no_data, changes)})
         model = InstructLAS(config.model, None).eval()
         with torch.no_grad():
-            for parameter in model.decoder.parameters():
+            for parameter in model.text_decoder.parameters():
                 parameter.mul_(1.7)
         return model
 

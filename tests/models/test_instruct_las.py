@@ -144,7 +144,7 @@ class TestTraining:
         encoder = {"spec_augment": None, "config": {"encoder": NO_DROPOUT}}
         model = make_instruct_las(perception={"encoder": encoder}, decoder={"dropout": 0.0})
         with torch.no_grad():
-            for parameter in model.decoder.parameters():
+            for parameter in model.text_decoder.parameters():
                 parameter.div_(1.7)
         texts = ("Press one for support.", "Merci de patienter.")
         items = [
@@ -159,7 +159,7 @@ class TestTraining:
             optimizer.zero_grad()
             model.loss(batch)["loss"].backward()
             optimizer.step()
-        answers = [answer.text for answer in model.generate(items)]
+        answers = [answer.text for answer in model.generate(items, max_new_tokens=40)]
         assert answers == [texts[0], "support.", texts[1], "patienter."]
 
 
@@ -268,22 +268,25 @@ def make_trainer(**options) -> pl.Trainer:
 
 
 def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(instruct_las_recipe, make_manifest, tmp_path):
-    data = {"manifest_filepath": str(make_manifest()), "num_workers": 0}
+    data = {"manifest_filepath": str(make_manifest(name="speech.jsonl")), "num_workers": 0}
     train = data | {"use_bucketing": False, "batch_duration": 2.5}
     cfg = OmegaConf.merge(instruct_las_recipe.model, {"train_ds": train, "validation_ds": data})
 
-    def fit(steps: int, resume: Path | None = None) -> tuple[InstructLAS, pl.Trainer]:
+    class SaveHalfway(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    def fit(resume: Path | None, *callbacks) -> tuple[InstructLAS, pl.Trainer]:
         pl.seed_everything(0)
-        trainer = make_trainer(max_steps=steps, val_check_interval=2, check_val_every_n_epoch=None)
+        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None, callbacks=list(callbacks))
         model = InstructLAS(OmegaConf.create({"model": cfg}).model, trainer)
         trainer.fit(model, ckpt_path=resume)
         return model, trainer
 
-    whole, trainer = fit(4)
+    whole, trainer = fit(None, SaveHalfway())
     assert {"val_loss", "val_wer", "train_lm_loss", "train_encoder_ctc_loss"} <= set(trainer.logged_metrics)
-    _, trainer = fit(2)
-    trainer.save_checkpoint(tmp_path / "half.ckpt")
-    resumed, _ = fit(4, tmp_path / "half.ckpt")
+    resumed, _ = fit(tmp_path / "half.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
@@ -327,11 +330,4 @@ def test_a_small_model_from_manifest_to_chat(make_manifest, tmp_path):
     assert exported.stat().st_size < 0.6 * trained.stat().st_size
     audio = tmp_path / "train-0.flac"
     run("chat.py", f"model={exported}", f"audio={audio}", "prompt='Repeat it.'")
-    run(
-        "evaluate.py",
-        f"model={exported}",
-        f"manifest={manifest}",
-        f"output_dir={tmp_path / 'evaluation'}",
-        "beam_size=2",
-    )
     assert str(tmp_path) not in OmegaConf.to_yaml(load_model(exported).cfg)
