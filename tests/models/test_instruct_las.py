@@ -307,7 +307,7 @@ def test_a_small_model_from_manifest_to_chat(make_manifest, tmp_path):
 
     tokenizer = tmp_path / "tokenizer"
     options = ["--texts", tmp_path / "more.txt", "--instructions", "--vocab-size", 80, "--out", tokenizer]
-    assert "do not know" not in run("data/train_tokenizer.py", manifest, *options)
+    assert "not know" not in run("data/train_tokenizer.py", manifest, *options)
     sizes = {"n_layers": 1, "d_model": 32, "subsampling_conv_channels": 8}
     run(
         "train.py",
