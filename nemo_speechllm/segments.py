@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass
 
+END_OF_INSTRUCTION = "[EOT]"  # what parts instruction and answer in a decoder's text (2309.09843, section 3)
+
 
 @dataclass(frozen=True)
 class TextSegment:

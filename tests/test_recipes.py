@@ -30,6 +30,8 @@ EARLIER_STAGE = {
     "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/stage2_alignment": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
+    "instruct_las/small": {"model.tokenizer.dir"},
+    "instruct_las/librispeech": {"model.tokenizer.dir"},
 }
 # a sweep is no recipe: tests/examples/test_sweep.py composes its rows
 RECIPES = sorted(
@@ -52,7 +54,10 @@ def test_derived_recipes_change_what_they_say():
     with initialize_config_dir(str(CONF), version_base=None):
         warmup, paper = compose("salm/whisper_smollm2_warmup"), compose("salm/fastconformer_llama")
         llama = compose("ctc_prompted_llm/llama7b").model
+        las = compose("instruct_las/librispeech").model
     assert (warmup.model.loss.lm_weight, warmup.name) == (0.0, "salm_whisper_smollm2_warmup")
     assert (paper.model.perception.adapter.subsampling_factor, paper.model.optim.lr) == (8, 1e-4)
     assert (llama.perception.stack, llama.lora.r, llama.perception.encoder.embed) == (3, 8, True)
     assert not any("encoder" in pattern for pattern in llama.freeze_params)
+    encoder = las.perception.encoder.config.encoder
+    assert (encoder.n_layers, encoder.d_model, encoder.subsampling_factor, las.decoder.d_model) == (17, 512, 4, 512)

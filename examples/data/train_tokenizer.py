@@ -15,9 +15,13 @@
 """Trains a SentencePiece tokenizer on the transcripts of manifests, for NeMo's CTC models (``model.tokenizer.dir``).
 
     python examples/data/train_tokenizer.py train_en.jsonl train_fr.jsonl --out data/tokenizer_512 --vocab-size 512
+    python examples/data/train_tokenizer.py train.jsonl --texts instructions.txt --instructions --out data/tokenizer_las
 
 Case is folded by default, and inside the tokenizer itself: training and transcripts are lower case without any change to the
 manifests. Punctuation stays.
+
+``--instructions`` is for InstructLAS: text stays as it is, each letter is known in upper and in lower case, and ``[EOT]`` and
+the end token are symbols. ``--texts`` are more texts, one a line, such as instructions.
 """
 
 import argparse
@@ -26,13 +30,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sentencepiece import SentencePieceProcessor
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.segments import END_OF_INSTRUCTION
 
 
-def transcripts(manifests: list[Path]) -> list[tuple[str, float]]:
-    """Text and seconds of every line.
+def manifest_texts(manifests: list[Path], keys: list[str]) -> list[tuple[str, float]]:
+    """The texts under a line's keys, joined by line breaks, and its seconds, of every line.
 
     Raises:
         ValueError: a line has no text.
@@ -40,29 +45,55 @@ def transcripts(manifests: list[Path]) -> list[tuple[str, float]]:
     pairs = []
     for manifest in manifests:
         for number, row in enumerate(read_manifest(manifest), 1):
-            if not str(row.get("text") or "").strip():
-                raise ValueError(f"{manifest}:{number}: the line has no 'text'; see examples/data/check_manifest.py")
-            pairs.append((row["text"], row.get("duration", 0.0)))
+            texts = [str(row[key]) for key in keys if str(row.get(key) or "").strip()]
+            if not texts:
+                wanted = " and no ".join(map(repr, keys))
+                raise ValueError(f"{manifest}:{number}: the line has no {wanted}; see examples/data/check_manifest.py")
+            pairs.append(("\n".join(texts), row.get("duration", 0.0)))
     return pairs
 
 
-def train(texts: list[str], out: Path, vocab_size: int, keep_case: bool) -> SentencePieceProcessor:
-    """Writes ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none."""
-    # takes seconds to import; --help should not wait for it
-    from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
+def normalization(keep_case: bool, instructions: bool) -> str:
+    """SentencePiece's name of what it does to text before it splits it."""
+    if instructions:
+        return "identity"
+    return "nmt_nfkc" if keep_case else "nmt_nfkc_cf"
 
+
+def symbols_and_letters(texts: list[str], instructions: bool) -> dict:
+    """SentencePiece's settings for its symbols, and for the letters it must know."""
+    if not instructions:
+        return {"bos_id": -1, "eos_id": -1}
+    letters = {case for letter in set("".join(texts)) for case in letter + letter.upper() + letter.lower()}
+    return {
+        "bos_id": -1,
+        "eos_id": 1,
+        "control_symbols": [END_OF_INSTRUCTION],
+        "required_chars": "".join(sorted(letters - {letter for letter in letters if letter.isspace()})),
+    }
+
+
+def train(
+    texts: list[str], out: Path, vocab_size: int, keep_case: bool = False, instructions: bool = False
+) -> SentencePieceProcessor:
+    """Writes ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".partial-") as folder:
-        corpus, partial = Path(folder) / "text.txt", Path(folder) / "tokenizer"
-        corpus.write_text("\n".join(" ".join(text.split()) for text in texts) + "\n", encoding="utf-8")
-        create_spt_model(
-            str(corpus),
-            vocab_size,
-            sample_size=-1,
-            do_lower_case=not keep_case,
-            output_dir=str(partial),
-            remove_extra_whitespaces=True,
+        partial = Path(folder) / "tokenizer"
+        partial.mkdir()
+        SentencePieceTrainer.train(
+            sentence_iterator=(" ".join(line.split()) for text in texts for line in text.splitlines()),
+            model_prefix=str(partial / "tokenizer"),
+            vocab_size=vocab_size,
+            hard_vocab_limit=False,
+            character_coverage=1.0,
+            normalization_rule_name=normalization(keep_case, instructions),
+            minloglevel=1,
+            **symbols_and_letters(texts, instructions),
         )
+        tokenizer = SentencePieceProcessor(model_file=str(partial / "tokenizer.model"))
+        pieces = [tokenizer.id_to_piece(index) for index in range(tokenizer.vocab_size())]
+        (partial / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
         os.replace(partial, out)
     return SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
 
@@ -70,9 +101,17 @@ def train(texts: list[str], out: Path, vocab_size: int, keep_case: bool) -> Sent
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", type=Path, nargs="+", help="NeMo manifests, of any languages")
+    parser.add_argument(
+        "--keys", nargs="+", default=["text"], help="keys of their lines that hold text (default: text)"
+    )
+    parser.add_argument("--texts", type=Path, nargs="+", default=[], help="files of more texts, one a line")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tokenizer; must not exist")
     parser.add_argument("--vocab-size", type=int, default=512, help="pieces at most (default: 512)")
-    parser.add_argument("--keep-case", action="store_true", help="tell upper from lower case")
+    case = parser.add_mutually_exclusive_group()
+    case.add_argument("--keep-case", action="store_true", help="tell upper from lower case")
+    case.add_argument(
+        "--instructions", action="store_true", help="for InstructLAS: text as it is, [EOT] and an end token"
+    )
     arguments = parser.parse_args()
     if arguments.out.exists():
         parser.error(f"--out {arguments.out} exists; give another folder or remove it")
@@ -82,13 +121,16 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     arguments = parse_arguments()
     try:
-        pairs = transcripts(arguments.manifests)
+        pairs = manifest_texts(arguments.manifests, arguments.keys)
         texts = [text for text, _ in pairs]
-        tokenizer = train(texts, arguments.out, arguments.vocab_size, arguments.keep_case)
+        lines = [line for path in arguments.texts for line in path.read_text(encoding="utf-8").splitlines()]
+        tokenizer = train(
+            texts + lines, arguments.out, arguments.vocab_size, arguments.keep_case, arguments.instructions
+        )
     except (OSError, ValueError, RuntimeError) as error:  # SentencePiece raises RuntimeError
         print(f"error: {error}", file=sys.stderr)
         return 2
-    ids = [tokenizer.encode(text) for text in texts]
+    ids = [tokenizer.encode(" ".join(text.split())) for text in texts]
     unknown = sorted({text for text, row in zip(texts, ids) if tokenizer.unk_id() in row})
     count, seconds = sum(map(len, ids)), sum(duration for _, duration in pairs)
     print(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {sum(map(len, texts)) / count:.1f} characters a token")

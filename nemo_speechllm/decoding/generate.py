@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Generation from embedded prompts through Hugging Face's ``generate``."""
+"""Generation through Hugging Face's ``generate``: from embedded prompts, and from text beside encoder states."""
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
 from nemo_speechllm.decoding.joint import JointCTCScores
+from nemo_speechllm.modules.las_decoder import DecoderText
 from nemo_speechllm.modules.segments import LLMInputs
 
 
@@ -44,7 +45,49 @@ def generate_ids(
     Returns:
         ids of each answer without its end token, and a bool tensor (B,) that is true where the answer was cut.
     """
-    config = GenerationConfig(
+    ids = llm.generate(
+        inputs_embeds=inputs.embeddings,
+        attention_mask=inputs.attention_mask,
+        generation_config=_search(end_token_id, max_new_tokens, beam_size, repetition_penalty),
+        logits_processor=[joint] if joint else [],
+    )
+    return _until_end(ids, end_token_id)
+
+
+@torch.no_grad()
+def generate_text_ids(
+    decoder: PreTrainedModel,
+    states: Tensor,
+    states_mask: Tensor,
+    text: DecoderText,
+    end_token_id: int,
+    max_new_tokens: int = 128,
+    beam_size: int = 1,
+) -> tuple[list[list[int]], Tensor]:
+    """The same of a decoder that attends to audio; arguments that are not named here and the result are `generate_ids`'s.
+
+    Args:
+        decoder: from `nemo_speechllm.modules.las_decoder.build_las_decoder`.
+        states: (B, T, d_model), states_mask (B, T).
+        text: the instructions, left-padded.
+    """
+    config = _search(end_token_id, max_new_tokens, beam_size)
+    # Hugging Face puts this token before a text that begins with another; here nothing stands before the instruction
+    config.decoder_start_token_id = text.ids[:, 0].tolist()
+    ids = decoder.generate(
+        inputs_embeds=states,
+        attention_mask=states_mask,
+        decoder_input_ids=text.ids,
+        decoder_attention_mask=text.attention_mask,
+        generation_config=config,
+    )
+    return _until_end(ids[:, text.ids.shape[1] :], end_token_id)
+
+
+def _search(
+    end_token_id: int, max_new_tokens: int, beam_size: int, repetition_penalty: float = 1.0
+) -> GenerationConfig:
+    return GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_beams=beam_size,
         do_sample=False,
@@ -52,12 +95,10 @@ def generate_ids(
         eos_token_id=end_token_id,
         pad_token_id=end_token_id,
     )
-    ids = llm.generate(
-        inputs_embeds=inputs.embeddings,
-        attention_mask=inputs.attention_mask,
-        generation_config=config,
-        logits_processor=[joint] if joint else [],
-    )
+
+
+def _until_end(ids: Tensor, end_token_id: int) -> tuple[list[list[int]], Tensor]:
+    """Generated ids (B, L) → those of each row before its end token, and where there is none (B,)."""
     ended = ids == end_token_id
     answers = []
     for row, row_ended in zip(ids, ended):

@@ -13,7 +13,8 @@
 # limitations under the License.
 
 from nemo_speechllm.models.ctc_prompted import CTCPromptedLLM
+from nemo_speechllm.models.instruct_las import InstructLAS
 from nemo_speechllm.models.loading import load_model
 from nemo_speechllm.models.salm import SALM
 
-__all__ = ["SALM", "CTCPromptedLLM", "load_model"]
+__all__ = ["SALM", "CTCPromptedLLM", "InstructLAS", "load_model"]

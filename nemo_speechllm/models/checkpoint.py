@@ -187,6 +187,20 @@ class ReferencedCheckpointMixin(ModelPT):
         """Content of a file inside the ``.nemo`` that is being restored; ``reference`` is what its config calls it."""
         return (Path(AppState().nemo_file_folder) / reference.removeprefix("nemo:")).read_bytes()
 
+    def keep_file(self, key: str, name: str, content: bytes) -> Path:
+        """Puts a file into every ``.nemo``; returns a copy of it that lives as long as the model.
+
+        Args:
+            key: where the config says what it is called, e.g. ``tokenizer.model_file``.
+            name: of the copy.
+        """
+        self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")  # a later save must find the file
+        path = Path(self._kept_files.name) / name
+        path.write_bytes(content)
+        OmegaConf.update(self.cfg, key, None, force_add=True)
+        self.register_artifact(key, str(path))
+        return path
+
     def save_to(self, save_path: str | Path) -> None:
         """Writes a ``.nemo``. A killed or failing save leaves nothing under the final name.
 

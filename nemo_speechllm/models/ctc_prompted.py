@@ -13,17 +13,12 @@
 # limitations under the License.
 """Prompting Large Language Models with Speech Recognition Abilities (2307.11795)."""
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import torch
-from omegaconf import open_dict
 from torch import Tensor
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.modules.ctc_head import CTCHead, check_has_ctc_head
 from nemo_speechllm.modules.encoders import load_asr_model
 from nemo_speechllm.modules.segments import mask_text
@@ -32,7 +27,7 @@ from nemo_speechllm.segments import Segment
 TOKENIZER_NAME = "ctc_tokenizer.model"
 
 
-class CTCPromptedLLM(DecoderOnlySpeechLM):
+class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
     """Conformer trained with CTC → n frames stacked → linear → LLM, whose prompt is the audio and nothing else (section 3).
 
     The CTC head that the encoder was trained with stays: it may go on training (``loss.encoder_ctc_weight``) and it answers
@@ -62,12 +57,7 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
         return self._head_with_tokenizer(self.read_artifact(self.cfg.ctc_head.tokenizer))
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
-        self._head_folder = TemporaryDirectory(prefix="nemo_speechllm_")  # a later save must find the file
-        path = Path(self._head_folder.name) / TOKENIZER_NAME
-        path.write_bytes(tokenizer)
-        with open_dict(self.cfg):
-            self.cfg.ctc_head = {}
-        self.register_artifact("ctc_head.tokenizer", str(path))
+        path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
         return CTCHead(self.perception.encoder.d_model, path)
 
     def _find_mask_token(self, token: str | None) -> int:
@@ -98,21 +88,3 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
         losses = self._losses(batch, self._perceive(batch, (states, lengths)))
         losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
         return self._weighted_sum(losses)
-
-    def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
-        transcripts = self._transcripts(batch)
-        if not transcripts:
-            return states.sum() * 0.0
-        picked = list(transcripts)
-        return self.ctc_head.loss(states[picked], lengths[picked], list(transcripts.values()))
-
-    @torch.inference_mode()
-    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
-        """Greedy CTC of the encoder's states; a conversation's audios one after the other."""
-        transcripts = iter(self.ctc_head.greedy(*self.perception.encode(batch.audio, batch.audio_lengths)))
-        answers = []
-        for conversation in batch.conversations:
-            read = [next(transcripts) for _ in conversation.audios]
-            ids = [token for transcript in read for token in transcript.ids]
-            answers.append(Answer(" ".join(item.text for item in read if item.text).strip(), ids, truncated=False))
-        return answers

@@ -88,15 +88,6 @@ class DecoderOnlySpeechLM(SpeechLM):
         if self.cfg.get("lora") and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
 
-    def on_fit_start(self) -> None:
-        """Opens the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
-        super().on_fit_start()
-        self.perception.cache_states(self.cfg.perception.get("state_cache"))
-
-    def on_fit_end(self) -> None:
-        """Closes the cache of encoder states."""
-        self.perception.cache_states(None)
-
     def on_train_batch_end(self, *args) -> None:
         """A token that CTC met on any rank counts as met on all; DDP would spread rank zero's alone."""
         super().on_train_batch_end(*args)
@@ -116,11 +107,6 @@ class DecoderOnlySpeechLM(SpeechLM):
         if weights.ctc_weight > 0:
             losses["ctc_loss"] = self._ctc_loss(batch, *heard.aligned)
         return losses
-
-    def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses by name, and ``loss``: their sum with the recipe's weights."""
-        total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
-        return {"loss": total, **losses}
 
     def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
         """What is heard in the batch's N audios.
@@ -194,16 +180,6 @@ class DecoderOnlySpeechLM(SpeechLM):
         targets = [torch.tensor(row, device=embeddings.device) for row in ids]
         table = self.llm.get_input_embeddings().weight
         return self.ctc(embeddings[picked], lengths[picked], targets, table)
-
-    def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
-        """What is said in those of the batch's audios where it is known, by the audio's place."""
-        index, transcripts = 0, {}
-        for conversation in batch.conversations:
-            text = conversation.metadata.get("text")
-            if text and len(conversation.audios) == 1:
-                transcripts[index] = text
-            index += len(conversation.audios)
-        return transcripts
 
     @torch.inference_mode()
     def generate_batch(

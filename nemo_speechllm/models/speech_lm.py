@@ -159,6 +159,15 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     # training and validation ------------------------------------------------------------------------------------------
 
+    def on_fit_start(self) -> None:
+        """Opens the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
+        super().on_fit_start()
+        self.perception.cache_states(self.cfg.perception.get("state_cache"))
+
+    def on_fit_end(self) -> None:
+        """Closes the cache of encoder states."""
+        self.perception.cache_states(None)
+
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> Tensor:
         """One optimisation step's loss; every part of it is logged."""
         if self.instruction_sampler is not None:
@@ -198,6 +207,21 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         languages = sum(tallies.values(), ErrorTally()).language_figures()
         self.log_dict({f"val_{name}": value for name, value in languages.items()})
         self._validation_tallies.clear()
+
+    def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The losses by name, and ``loss``: their sum with the recipe's weights."""
+        total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
+        return {"loss": total, **losses}
+
+    def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
+        """What is said in those of the batch's audios where it is known, by the audio's place."""
+        index, transcripts = 0, {}
+        for conversation in batch.conversations:
+            text = conversation.metadata.get("text")
+            if text and len(conversation.audios) == 1:
+                transcripts[index] = text
+            index += len(conversation.audios)
+        return transcripts
 
     # answers ----------------------------------------------------------------------------------------------------------
 

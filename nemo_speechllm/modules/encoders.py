@@ -120,13 +120,13 @@ class WhisperEncoder(nn.Module):
             states (N, T / 2, d_model).
         """
         model = self.model
-        mask = _valid(feature_lengths, features.shape[-1])
+        mask = valid_positions(feature_lengths, features.shape[-1])
         hidden = nn.functional.gelu(model.conv1(features * mask[:, None]))
         # a shorter batch would have zeros here, not the bias of the convolution
         hidden = nn.functional.gelu(model.conv2(hidden * mask[:, None])).transpose(1, 2)
         hidden = hidden + model.embed_positions.weight[: hidden.shape[1]]
         hidden = nn.functional.dropout(hidden, p=model.dropout, training=model.training)
-        attention_mask = _valid(feature_lengths // 2, hidden.shape[1])[:, None, None, :]
+        attention_mask = valid_positions(feature_lengths // 2, hidden.shape[1])[:, None, None, :]
         attention_mask = attention_mask.expand(-1, 1, hidden.shape[1], -1)
         for layer in model.layers:
             hidden = layer(hidden, attention_mask)
@@ -166,7 +166,7 @@ class NeMoEncoder(nn.Module):
             features = self.spec_augment(input_spec=features, length=feature_lengths)
         states, state_lengths = self.encoder(audio_signal=features, length=feature_lengths)
         states = states.transpose(1, 2)
-        return states * _valid(state_lengths, states.shape[1])[..., None], state_lengths
+        return states * valid_positions(state_lengths, states.shape[1])[..., None], state_lengths
 
 
 def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
@@ -272,7 +272,7 @@ def _jsonable(values: dict) -> dict:
     return {key: value for key, value in values.items() if isinstance(value, (str, int, float, bool))}
 
 
-def _valid(lengths: Tensor, size: int) -> Tensor:
+def valid_positions(lengths: Tensor, size: int) -> Tensor:
     """(B,) → bool mask (B, size), true within each length."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 

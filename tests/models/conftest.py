@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A whole tiny SALM, and both stages of a tiny CTC-prompted LLM."""
+"""A whole tiny SALM, both stages of a tiny CTC-prompted LLM, and a tiny InstructLAS."""
 
+import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from nemo.collections.asr.models import EncDecCTCModelBPE
 from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.models import SALM, CTCPromptedLLM
+from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = (
@@ -119,5 +120,47 @@ def make_ctc_prompted(ctc_prompted_config: DictConfig) -> Callable[..., CTCPromp
     def make(**changes) -> CTCPromptedLLM:
         torch.manual_seed(0)
         return talkative(CTCPromptedLLM(OmegaConf.merge(ctc_prompted_config, changes)).eval())
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def instruction_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SentencePiece tokenizer with ``[EOT]``, as ``examples/data/train_tokenizer.py --instructions`` writes it."""
+    spec = importlib.util.spec_from_file_location("train_tokenizer", ROOT / "examples/data/train_tokenizer.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    folder = tmp_path_factory.mktemp("instruction_tokenizer") / "tokenizer"
+    script.train([*SENTENCES, "Transcribe the speech.", "Repeat the last word."], folder, 96, instructions=True)
+    return folder
+
+
+@pytest.fixture
+def instruct_las_recipe(instruction_tokenizer_folder: Path) -> DictConfig:
+    """``conf/instruct_las/small.yaml`` at tiny size; data is to be given."""
+    cfg = OmegaConf.load(ROOT / "conf/instruct_las/small.yaml")
+    tiny = {
+        "tokenizer": {"dir": str(instruction_tokenizer_folder)},
+        "perception": {"encoder": {"config": {"encoder": TINY_ENCODER}}},
+        "decoder": {"n_layers": 2, "d_model": 48, "n_heads": 4},
+        "generation": {"max_new_tokens": 12},
+    }
+    cfg.model = OmegaConf.merge(cfg.model, tiny)
+    return cfg
+
+
+@pytest.fixture
+def make_instruct_las(instruct_las_recipe: DictConfig) -> Callable[..., InstructLAS]:
+    """``make_instruct_las(**changes)`` → an InstructLAS in eval mode whose answers depend on audio and instruction."""
+    no_data = {"train_ds": None, "validation_ds": None}
+
+    def make(**changes) -> InstructLAS:
+        torch.manual_seed(0)
+        config = OmegaConf.create({"model": OmegaConf.merge(instruct_las_recipe.model, no_data, changes)})
+        model = InstructLAS(config.model, None).eval()
+        with torch.no_grad():
+            for parameter in model.text_decoder.parameters():
+                parameter.mul_(1.7)
+        return model
 
     return make

@@ -122,7 +122,7 @@ def test_the_tokenizer_folds_case_unless_told_otherwise(make_manifest, tmp_path,
     spec = importlib.util.spec_from_file_location("train_tokenizer", ROOT / "examples/data/train_tokenizer.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    texts = [text for text, _ in script.transcripts([manifest])]
+    texts = [text for text, _ in script.manifest_texts([manifest], ["text"])]
     script.train(texts * 5, tmp_path / "tokenizer", 40, keep_case)
     tokenizer = SentencePieceProcessor(model_file=str(tmp_path / "tokenizer/tokenizer.model"))
     expected = texts if keep_case else [text.lower() for text in texts]

@@ -1,0 +1,59 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a model can do whose encoder has a CTC head."""
+
+import torch
+from torch import Tensor
+
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.modules.ctc_head import CTCHead
+
+
+class EncoderCTCMixin:
+    """The CTC loss of the encoder's states (``loss.encoder_ctc_weight``) and the answers of ``decoder=ctc``.
+
+    Beside `SpeechLM`; ``ctc_head`` is made in `build_modules`, and may be None.
+    """
+
+    ctc_head: CTCHead | None
+
+    def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
+        """CTC of those audios whose transcript is known; of none: 0."""
+        transcripts = self._transcripts(batch)
+        if not transcripts:
+            return states.sum() * 0.0
+        picked = list(transcripts)
+        return self.ctc_head.loss(states[picked], lengths[picked], list(transcripts.values()))
+
+    @torch.inference_mode()
+    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
+        """Greedy CTC of the encoder's states; a conversation's audios one after the other.
+
+        Raises:
+            ValueError: the model was trained without CTC.
+        """
+        if self.ctc_head is None:
+            raise ValueError(
+                f"this {type(self).__name__} was trained without CTC (model.loss.encoder_ctc_weight is 0), so it has no CTC "
+                "decoder; use decoder=llm"
+            )
+        transcripts = iter(self.ctc_head.greedy(*self.perception.encode(batch.audio, batch.audio_lengths)))
+        answers = []
+        for conversation in batch.conversations:
+            read = [next(transcripts) for _ in conversation.audios]
+            ids = [token for transcript in read for token in transcript.ids]
+            answers.append(Answer(" ".join(item.text for item in read if item.text).strip(), ids, truncated=False))
+        return answers

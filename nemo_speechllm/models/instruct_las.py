@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Instruction-Following Speech Recognition (2309.09843)."""
+
+from pathlib import Path
+
+import torch
+from omegaconf import open_dict
+from torch import Tensor
+
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.instruction_prompt import InstructionPrompt, InstructionTokenizer
+from nemo_speechllm.decoding.generate import generate_text_ids
+from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
+from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.modules.ctc_head import CTCHead
+from nemo_speechllm.modules.encoders import valid_positions
+from nemo_speechllm.modules.las_decoder import DecoderText, build_las_decoder, join_text, las_loss
+from nemo_speechllm.modules.perception import Perception
+
+TOKENIZER_NAME = "tokenizer.model"
+
+
+class InstructLAS(EncoderCTCMixin, SpeechLM):
+    """Listen, attend and spell by instruction: Conformer → Transformer decoder, both from scratch (section 3).
+
+    The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated. With
+    an empty instruction it is a plain listen-attend-spell model. Beside it a CTC head may learn, from the same encoder's
+    states, what is said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
+
+    Raises:
+        FileNotFoundError: there is no tokenizer in ``model.tokenizer.dir``.
+        ValueError: the tokenizer has no ``[EOT]``.
+    """
+
+    def build_modules(self) -> None:
+        """Tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
+        tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
+        self.tokenizer = InstructionTokenizer(tokenizer_file)
+        self.prompt = InstructionPrompt(self.tokenizer)
+        # not `decoder`: NeMo's transcription takes what is called so for a module of its own
+        self.text_decoder = build_las_decoder(self.cfg.decoder, self.tokenizer.vocab_size, self.tokenizer.eos_id)
+        embeddings, encoder = self.text_decoder.get_input_embeddings().weight, self.cfg.perception.encoder
+        self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
+        self.add_reference("perception.encoder", encoder)
+        has_ctc = self.cfg.loss.encoder_ctc_weight > 0
+        self.ctc_head = CTCHead(self.perception.encoder.d_model, tokenizer_file) if has_ctc else None
+
+    def _read_tokenizer(self) -> bytes:
+        """The SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
+        if self.is_nemo_file_being_restored():
+            with open_dict(self.cfg.tokenizer):
+                self.cfg.tokenizer.pop("dir", None)  # of the machine it was trained on
+            return self.read_artifact(self.cfg.tokenizer.model_file)
+        path = Path(self.cfg.tokenizer.dir).expanduser() / TOKENIZER_NAME
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path} does not exist; make it with `python examples/data/train_tokenizer.py --instructions …` and give "
+                "its folder as model.tokenizer.dir"
+            )
+        return path.read_bytes()
+
+    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
+        """lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
+        text = self._text(batch.conversations)
+        states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
+        losses = {"lm_loss": self._lm_loss(text, *self.perception.adapt(states, lengths))}
+        if self.ctc_head is not None:
+            losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
+        return self._weighted_sum(losses)
+
+    def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Tensor:
+        """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
+        logits = self.text_decoder(
+            inputs_embeds=heard,
+            attention_mask=valid_positions(lengths, heard.shape[1]),
+            decoder_input_ids=text.ids,
+            decoder_attention_mask=text.attention_mask,
+            use_cache=False,
+        ).logits
+        smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
+        return las_loss(logits, text, self.cfg.loss.instruction_weight, smoothing)
+
+    def _text(self, conversations: list[Conversation]) -> DecoderText:
+        prompts = [self.prompt.segments(conversation) for conversation in conversations]
+        return join_text(prompts, self.tokenizer.eos_id, self.device)
+
+    @torch.inference_mode()
+    def generate_batch(
+        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    ) -> list[Answer]:
+        """Answers of the decoder, or of the CTC head: what is said, whatever the instruction."""
+        text = self._text([conversation.without_answer() for conversation in batch.conversations])
+        if decoder == "ctc":
+            return self._ctc_answers(batch)
+        heard, lengths = self.perception(batch.audio, batch.audio_lengths)
+        mask = valid_positions(lengths, heard.shape[1])
+        ids, truncated = generate_text_ids(
+            self.text_decoder, heard, mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
+        )
+        return [Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut)) for row, cut in zip(ids, truncated)]

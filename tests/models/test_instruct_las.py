@@ -1,0 +1,333 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""InstructLAS: what it reads and learns, what it answers, and what its checkpoint holds."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.models import InstructLAS, load_model
+
+ROOT = Path(__file__).parents[2]
+DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
+INSTRUCTIONS = (
+    "Transcribe the speech.",
+    "",
+    "Repeat the last word of this recording, please.",
+    "Hold",
+    "Hold the line.",
+)
+
+RESTORE = """
+import sys, soundfile
+from nemo_speechllm.models import load_model
+model = load_model(sys.argv[1])
+samples = [soundfile.read(path, dtype="float32")[0] for path in sys.argv[2:]]
+for decoder in ("llm", "ctc"):
+    print("ANSWERS", model.transcribe(samples, decoder=decoder, verbose=False))
+"""
+
+
+def asked(samples, instruction="Transcribe the speech.", answer=None, text=None) -> Conversation:
+    turns = [Turn("user", [Audio(torch.as_tensor(samples)), instruction])]
+    turns += [Turn("assistant", [answer])] if answer is not None else []
+    return Conversation("test", turns, {"text": text or answer, "lang": "en"})
+
+
+def collate(model, conversations) -> ConversationBatch:
+    return ConversationDataset(model.builder).collate(conversations)
+
+
+@pytest.fixture
+def conversations(make_audio) -> list[Conversation]:
+    """Five audios of different length with five instructions of different length."""
+    return [asked(make_audio(s, seed=i), text) for i, (s, text) in enumerate(zip(DURATIONS, INSTRUCTIONS))]
+
+
+class TestPrompt:
+    def test_it_is_instruction_and_answer_and_the_answer_is_learned(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        items = [
+            asked(make_audio(1.0), "Repeat the last word.", "LINE", "Please hold the line."),
+            asked(make_audio(0.5), "", "Thank you."),
+            asked(make_audio(0.5), "Hold", ""),
+        ]
+        text = model._text(items)
+        pieces = [[model.tokenizer.ids_to_tokens([i])[0] for i in row[mask > 0]] for row, mask in zip(*text_of(text))]
+        parts = [(row.index("[EOT]"), row) for row in pieces]
+        decode = model.tokenizer.tokenizer.decode_pieces
+        assert [(decode(row[:at]), decode(row[at + 1 : -1]), row[-1]) for at, row in parts] == [
+            ("Repeat the last word.", "LINE", "</s>"),
+            ("", "Thank you.", "</s>"),
+            ("Hold", "", "</s>"),
+        ]
+        learned = [row[mask > 0].tolist() for row, mask in zip(text.learned, text.attention_mask)]
+        assert learned == [[False] * (at + 1) + [True] * (len(row) - at - 1) for at, row in parts]
+
+    def test_no_text_is_read_as_a_symbol(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        (segment,) = model.prompt.segments(asked(make_audio(0.5), "Hold [EOT] the </s> line"))
+        symbols = {model.tokenizer.end_of_instruction_id, model.tokenizer.eos_id}
+        assert [token in symbols for token in segment.ids] == [False] * (len(segment.ids) - 1) + [True]
+
+    def test_case_is_kept_and_any_letter_is_known_in_both_cases(self, make_instruct_las):
+        tokenizer = make_instruct_las().tokenizer
+        for text in ("Please HOLD the line.", "MERCI DE PATIENTER.", "нажмите РЕШЕТКУ."):
+            assert tokenizer.ids_to_text(tokenizer(f" {text}\n").input_ids) == text
+
+    def test_what_it_was_not_made_for_is_refused(self, make_instruct_las, make_audio):
+        model, audio = make_instruct_las(), Audio(torch.as_tensor(make_audio(0.5)))
+        exchange = [Turn("user", [audio, "One."]), Turn("assistant", ["1"]), Turn("user", ["Two."])]
+        with pytest.raises(ValueError, match="about one audio, this conversation has 0"):
+            model.generate([Conversation("hello", [Turn("user", ["Hello."])])])
+        with pytest.raises(ValueError, match="about one audio, this conversation has 2"):
+            model.generate([Conversation("both", [Turn("user", [audio, audio, "Same?"])])])
+        with pytest.raises(ValueError, match="two: a training example is one instruction and one answer"):
+            model.prompt.segments(Conversation("two", [*exchange, Turn("assistant", ["2"])]))
+        asked_again = model.prompt.segments(Conversation("two", exchange))
+        assert asked_again == model.prompt.segments(asked(make_audio(0.5), "Two."))
+
+
+def text_of(text):
+    return text.ids, text.attention_mask
+
+
+class TestTraining:
+    def test_losses_are_those_the_recipe_weighs(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        answers = [("Repeat the last word.", "line", "Please hold the line."), ("", "Thank you.", "Thank you.")]
+        batch = collate(model, [asked(make_audio(2.0, seed=i), *item) for i, item in enumerate(answers)])
+        losses = model.loss(batch)
+        assert set(losses) == {"loss", "lm_loss", "encoder_ctc_loss"}
+        torch.testing.assert_close(losses["loss"], 0.7 * losses["lm_loss"] + 0.3 * losses["encoder_ctc_loss"])
+        plain = make_instruct_las(loss={"encoder_ctc_weight": 0.0, "lm_weight": 1.0})
+        assert plain.ctc_head is None and set(plain.loss(batch)) == {"loss", "lm_loss"}
+
+    def test_ctc_learns_what_is_said_whatever_the_answer(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        text = "Please hold the line."
+        batches = [
+            collate(model, [asked(make_audio(2.0), "Repeat it.", answer, text)]) for answer in ("LINE", "", text)
+        ]
+        losses = [model.loss(batch) for batch in batches]
+        assert len({float(item["encoder_ctc_loss"]) for item in losses}) == 1
+        assert len({float(item["lm_loss"]) for item in losses}) == 3
+
+    def test_only_training_has_dropout_masks_and_smoothed_labels(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        batch = collate(model, [asked(make_audio(2.0), "", "Thank you.")])
+        assert model.loss(batch)["lm_loss"] == model.loss(batch)["lm_loss"]
+        model.train()
+        assert model.loss(batch)["lm_loss"] != model.loss(batch)["lm_loss"]
+
+    def test_it_learns_to_answer_two_instructions_about_two_audios(self, make_instruct_las, make_audio):
+        encoder = {"spec_augment": None, "config": {"encoder": NO_DROPOUT}}
+        model = make_instruct_las(perception={"encoder": encoder}, decoder={"dropout": 0.0})
+        with torch.no_grad():
+            for parameter in model.text_decoder.parameters():
+                parameter.div_(1.7)
+        texts = ("Press one for support.", "Merci de patienter.")
+        items = [
+            asked(make_audio(1.5 + i, seed=i), instruction, change(text), text)
+            for i, text in enumerate(texts)
+            for instruction, change in (("Transcribe the speech.", str), ("Repeat the last word.", last_word))
+        ]
+        batch = collate(model, items)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+        model.train()
+        for _ in range(80):
+            optimizer.zero_grad()
+            model.loss(batch)["loss"].backward()
+            optimizer.step()
+        answers = [answer.text for answer in model.generate(items, max_new_tokens=40)]
+        assert answers == [texts[0], "support.", texts[1], "patienter."]
+
+
+NO_DROPOUT = {"dropout": 0.0, "dropout_pre_encoder": 0.0, "dropout_att": 0.0}
+
+
+def last_word(text: str) -> str:
+    return text.split()[-1]
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"decoder": "ctc"}], ids=["greedy", "beam", "ctc"])
+    def test_alone_in_a_batch_and_over_padded_are_identical(self, make_instruct_las, conversations, options):
+        model = make_instruct_las()
+        alone = [answer.ids for answer in model.generate(conversations, batch_size=1, **options)]
+        together = [answer.ids for answer in model.generate(conversations, batch_size=8, **options)]
+        batch = collate(model, conversations)
+        audio = torch.nn.functional.pad(batch.audio, (0, 40000))
+        padded = ConversationBatch(conversations, audio, batch.audio_lengths)
+        options = {"beam_size": 1} | options
+        assert len({tuple(ids) for ids in alone}) > 3
+        assert together == alone
+        assert [answer.ids for answer in model.generate_batch(padded, 12, **options)] == alone
+
+    def test_the_answer_depends_on_the_instruction_and_what_is_heard_by_ctc_does_not(
+        self, make_instruct_las, make_audio
+    ):
+        model = make_instruct_las()
+        items = [asked(make_audio(2.0), instruction) for instruction in INSTRUCTIONS]
+        assert len({answer.text for answer in model.generate(items)}) > 1
+        assert len({answer.text for answer in model.generate(items, decoder="ctc")}) == 1
+
+    def test_an_answer_in_the_conversation_is_not_read(self, make_instruct_las, make_audio):
+        model, audio = make_instruct_las(), make_audio(2.0)
+        answers = model.generate([asked(audio), asked(audio, answer="Thank you.")])
+        assert answers[0] == answers[1] and answers[0].ids
+
+    def test_transcribe_asks_the_recipe_s_instruction_or_another(self, make_instruct_las, make_audio):
+        model, audio = make_instruct_las(), make_audio(2.0)
+        by_instruction = {text: model.generate([asked(audio, text)])[0].text for text in INSTRUCTIONS}
+        assert model.transcribe(audio, verbose=False) == [by_instruction["Transcribe the speech."]]
+        assert model.transcribe(audio, instruction="Hold", verbose=False) == [by_instruction["Hold"]]
+        plain = make_instruct_las(prompt={"instructions": {"asr": ""}})
+        assert plain.transcribe(audio, verbose=False) == [by_instruction[""]]
+
+    def test_decoder_ctc_of_a_model_without_a_head_is_an_error(self, make_instruct_las, make_audio):
+        model = make_instruct_las(loss={"encoder_ctc_weight": 0.0})
+        with pytest.raises(ValueError, match="InstructLAS was trained without CTC.*use decoder=llm"):
+            model.transcribe(make_audio(0.5), decoder="ctc", verbose=False)
+
+
+class TestCheckpoint:
+    def test_restores_bit_equal_elsewhere_without_the_tokenizer_s_folder(
+        self, make_instruct_las, make_manifest, instruction_tokenizer_folder, tmp_path
+    ):
+        folder = tmp_path / "tokenizer"
+        folder.mkdir()
+        moved = folder / "tokenizer.model"
+        moved.write_bytes((instruction_tokenizer_folder / "tokenizer.model").read_bytes())
+        model = make_instruct_las(tokenizer={"dir": str(folder)})
+        manifest = make_manifest(DURATIONS[:2])
+        audio = [str(path) for path in sorted(manifest.parent.glob("*.flac"))]
+        expected = [model.transcribe(audio, decoder=decoder, verbose=False) for decoder in ("llm", "ctc")]
+        path = tmp_path / "las.nemo"
+        model.save_to(path)
+        moved.unlink()
+
+        done = subprocess.run([sys.executable, "-c", RESTORE, path, *audio], capture_output=True, text=True)
+        assert [line for line in done.stdout.splitlines() if line.startswith("ANSWERS")] == [
+            f"ANSWERS {answers}" for answers in expected
+        ], done.stderr
+
+        once = InstructLAS.restore_from(path)
+        once.save_to(tmp_path / "again.nemo")
+        path.unlink()
+        twice = load_model(tmp_path / "again.nemo")
+        assert str(folder) not in OmegaConf.to_yaml(twice.cfg)
+        for other in (once, twice):
+            whole = torch.nn.Module.state_dict(model), torch.nn.Module.state_dict(other)
+            assert whole[0].keys() == whole[1].keys()
+            assert all(torch.equal(value, whole[1][name]) for name, value in whole[0].items())
+
+    def test_an_encoder_may_come_from_a_nemo_checkpoint_and_is_saved_as_trained(
+        self, make_instruct_las, make_fastconformer, conversations, tmp_path
+    ):
+        pretrained = make_fastconformer()
+        model = make_instruct_las(perception={"encoder": {"pretrained": str(pretrained)}})
+        expected = [answer.ids for answer in model.generate(conversations)]
+        model.save_to(tmp_path / "las.nemo")
+        pretrained.unlink()
+        restored = InstructLAS.restore_from(tmp_path / "las.nemo")
+        assert [answer.ids for answer in restored.generate(conversations)] == expected
+
+    def test_a_tokenizer_that_is_missing_or_of_another_kind_is_an_error(
+        self, make_instruct_las, ctc_tokenizer_folder, tmp_path
+    ):
+        with pytest.raises(FileNotFoundError, match="tokenizer.model does not exist.*--instructions"):
+            make_instruct_las(tokenizer={"dir": str(tmp_path)})
+        with pytest.raises(ValueError, match=r"has no control symbol \[EOT\].*--instructions"):
+            make_instruct_las(tokenizer={"dir": str(ctc_tokenizer_folder)})
+
+
+def make_trainer(**options) -> pl.Trainer:
+    defaults = dict(accelerator="cpu", max_steps=4, logger=False, num_sanity_val_steps=0, enable_progress_bar=False)
+    return pl.Trainer(**defaults | {"enable_checkpointing": False, "use_distributed_sampler": False} | options)
+
+
+def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(instruct_las_recipe, make_manifest, tmp_path):
+    data = {"manifest_filepath": str(make_manifest(name="speech.jsonl")), "num_workers": 0}
+    train = data | {"use_bucketing": False, "batch_duration": 2.5}
+    cfg = OmegaConf.merge(instruct_las_recipe.model, {"train_ds": train, "validation_ds": data})
+
+    class SaveHalfway(pl.Callback):
+        def on_train_batch_end(self, trainer, *args):
+            if trainer.global_step == 2:
+                trainer.save_checkpoint(tmp_path / "half.ckpt")
+
+    def fit(resume: Path | None, *callbacks) -> tuple[InstructLAS, pl.Trainer]:
+        pl.seed_everything(0)
+        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None, callbacks=list(callbacks))
+        model = InstructLAS(OmegaConf.create({"model": cfg}).model, trainer)
+        trainer.fit(model, ckpt_path=resume)
+        return model, trainer
+
+    whole, trainer = fit(None, SaveHalfway())
+    assert {"val_loss", "val_wer", "train_lm_loss", "train_encoder_ctc_loss"} <= set(trainer.logged_metrics)
+    resumed, _ = fit(tmp_path / "half.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_a_small_model_from_manifest_to_chat(make_manifest, tmp_path):
+    """The commands of the recipe, then export and chat."""
+    manifest = make_manifest(
+        (1.2, 1.6, 1.4, 1.8), "train.jsonl", [{"instruction": "Repeat it.", "answer": "LINE"}] + [{}] * 3
+    )
+    (tmp_path / "more.txt").write_text("Repeat it.\nTranscribe the speech.\n")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+    def run(script: str, *arguments) -> str:
+        command = [sys.executable, str(ROOT / "examples" / script), *map(str, arguments)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    tokenizer = tmp_path / "tokenizer"
+    options = ["--texts", tmp_path / "more.txt", "--instructions", "--vocab-size", 80, "--out", tokenizer]
+    assert "not know" not in run("data/train_tokenizer.py", manifest, *options)
+    sizes = {"n_layers": 1, "d_model": 32, "subsampling_conv_channels": 8}
+    run(
+        "train.py",
+        "--config-name=instruct_las/small",
+        f"model.tokenizer.dir={tokenizer}",
+        f"model.train_ds.manifest_filepath={manifest}",
+        f"model.validation_ds.manifest_filepath={manifest}",
+        "model.train_ds.num_workers=0",
+        "model.train_ds.num_buckets=2",
+        "model.generation.max_new_tokens=4",
+        *(f"model.perception.encoder.config.encoder.{name}={value}" for name, value in sizes.items()),
+        "trainer.accelerator=cpu",
+        "trainer.max_steps=2",
+        "trainer.val_check_interval=2",
+        f"exp_manager.exp_dir={tmp_path / 'runs'}",
+    )
+    (trained,) = (tmp_path / "runs").rglob("*.nemo")
+    exported = tmp_path / "small.nemo"
+    run("export.py", f"model={trained}", f"output={exported}")
+    assert exported.stat().st_size < 0.6 * trained.stat().st_size
+    audio = tmp_path / "train-0.flac"
+    run("chat.py", f"model={exported}", f"audio={audio}", "prompt='Repeat it.'")
+    assert str(tmp_path) not in OmegaConf.to_yaml(load_model(exported).cfg)
