@@ -15,13 +15,14 @@
 """Trains a SentencePiece tokenizer on the transcripts of manifests, for NeMo's CTC models (``model.tokenizer.dir``).
 
     python examples/data/train_tokenizer.py train_en.jsonl train_fr.jsonl --out data/tokenizer_512 --vocab-size 512
-    python examples/data/train_tokenizer.py train.jsonl --texts instructions.txt --instructions --out data/tokenizer_las
+    python examples/data/train_tokenizer.py train.jsonl --instructions --out data/tokenizer_las
 
 Case is folded by default, and inside the tokenizer itself: training and transcripts are lower case without any change to the
 manifests. Punctuation stays.
 
-``--instructions`` is for InstructLAS: text stays as it is, each letter is known in upper and in lower case, and ``[EOT]`` and
-the end token are symbols. ``--texts`` are more texts, one a line, such as instructions.
+``--instructions`` is for InstructLAS: text stays as it is, each letter is known in upper and in lower case, ``[EOT]`` and
+the end token are symbols, and the package's instructions (those seen in training) are learned from as well. ``--texts`` are more
+texts, one a line, such as instructions of your own.
 """
 
 import argparse
@@ -32,7 +33,9 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
+from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.skills import argument_lists, fill, slots_of
 from nemo_speechllm.segments import END_OF_INSTRUCTION
 
 
@@ -58,6 +61,13 @@ def normalization(keep_case: bool, instructions: bool) -> str:
     if instructions:
         return "identity"
     return "nmt_nfkc" if keep_case else "nmt_nfkc_cf"
+
+
+def instruction_texts() -> list[str]:
+    """The package's instructions of the split ``seen``, and what their slots are filled with."""
+    templates = [template for pool in load_pools().values() for template in pool.seen]
+    fillings = [text for texts in argument_lists().values() for text in texts]
+    return [fill(template, dict.fromkeys(slots_of(template), "")) for template in templates] + fillings
 
 
 def symbols_and_letters(texts: list[str], instructions: bool) -> dict:
@@ -124,6 +134,7 @@ def main() -> int:
         pairs = manifest_texts(arguments.manifests, arguments.keys)
         texts = [text for text, _ in pairs]
         lines = [line for path in arguments.texts for line in path.read_text(encoding="utf-8").splitlines()]
+        lines += instruction_texts() if arguments.instructions else []
         tokenizer = train(
             texts + lines, arguments.out, arguments.vocab_size, arguments.keep_case, arguments.instructions
         )
