@@ -29,7 +29,7 @@ EARLIER_STAGE = {
     "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
 }
-# those that train nothing: tests/examples/test_sweep.py composes a sweep's rows, tests/examples/test_build_desta.py runs a build
+# those that train nothing are no recipes; test_sweep.py and test_build_desta.py in tests/examples compose them
 OTHERS = {"sweep", "build", "build_pool"}
 RECIPES = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem not in OTHERS)
 

@@ -17,10 +17,10 @@
     python examples/data/build_desta.py manifest=train.jsonl output_dir=runs/desta
     python examples/data/build_desta.py --config-name=desta2/build_pool manifest=train.jsonl output_dir=runs/desta_pool
 
-``manifest`` has labels where there are any (gender, age, accent, emotion, …), and may have ``segments`` with labels each. What is
-finished is in ``metadata/`` and ``descriptions/``, row by row: the same command takes up a run that was killed. With
-``num_shards=N`` each ``shard_index`` is a command of its own, on any machine; whichever finds the journals of all shards in its
-``output_dir`` writes ``manifest.jsonl``, which examples/train.py reads, and ``report.json``.
+``manifest`` has labels where there are any (gender, age, accent, emotion, …), maybe ``segments`` with their own.
+What is finished is in ``metadata/`` and ``descriptions/``, row by row: the same command resumes a run that was killed.
+With ``num_shards=N`` each ``shard_index`` is a command of its own, on any machine; whichever finds the journals of all
+shards in its ``output_dir`` writes ``manifest.jsonl``, which examples/train.py reads, and ``report.json``.
 """
 
 import hashlib
@@ -63,7 +63,7 @@ def load_engine(cfg: DictConfig) -> Engine:
 
 
 def claim(builder: DescriptionBuilder, cfg: DictConfig) -> None:
-    """Notes what each stage depends on, or refuses to mix: neither batch size nor concurrency changes a description."""
+    """Notes what each stage depends on, or refuses to mix; batch size and concurrency change no description."""
     cfg = OmegaConf.to_container(cfg, resolve=True)
     source = {"manifest": hashlib.sha256(builder.manifest.read_bytes()).hexdigest()}
     source |= {key: cfg[key] for key in ("num_shards", "channel_selector", "metadata")}

@@ -12,4 +12,4 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Descriptions of speech written by a text LLM from metadata (DeSTA2, 2409.20007): metadata, seed transcripts, generation."""
+"""Descriptions of speech by a text LLM (DeSTA2, 2409.20007): metadata, seed transcripts, generation."""

@@ -14,8 +14,8 @@
 
 """From a manifest to a manifest of descriptions: metadata, seed transcripts, generation, each row once, in shards.
 
-A folder holds a journal per stage and shard. Whoever finds all of them complete writes the manifest, so shards that ran on other
-machines are merged by copying their journals into one folder and running the command again.
+A folder holds a journal per stage and shard. Whoever finds all of them complete writes the manifest, so shards that
+ran on other machines are merged by copying their journals into one folder and running the command again.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class DescriptionBuilder:
     Args:
         manifest: NeMo manifest; a row's ``id`` is its own or made of its audio's path and offset.
         output_dir: folder of ``metadata/``, ``descriptions/`` and the final ``manifest.jsonl``.
-        shard_index, num_shards: this shard's number from 0, and how many there are; a row's shard depends on its id alone.
+        shard_index, num_shards: this shard's number from 0, and of how many; a row's shard depends on its id alone.
 
     Raises:
         FileNotFoundError: the manifest or an audio of it is missing.
@@ -80,7 +80,8 @@ class DescriptionBuilder:
             lock.acquire()
         except Timeout as error:
             raise RuntimeError(
-                f"{self.output_dir}: another process builds shard {self.shard_index}; wait for it or give another shard_index"
+                f"{self.output_dir}: another process builds shard {self.shard_index}; wait for it, or give another "
+                "shard_index"
             ) from error
         return lock
 
@@ -121,7 +122,7 @@ class DescriptionBuilder:
         attributes: Iterable[str] | None = None,
         seed: int = 0,
     ) -> None:
-        """Second stage: a question to every clip, answered from its seed transcript; what the filters reject is marked.
+        """Second stage: a question to every clip, answered from its seed transcript and passed through the filters.
 
         Args:
             make_engine: loads or connects to the LLM; called if there is anything to do.
@@ -157,7 +158,7 @@ class DescriptionBuilder:
         """Last stage: ``manifest.jsonl``, once the rows of all shards are there.
 
         Returns:
-            how many rows there are, how many were ``kept`` and how many rejected by reason; None while rows are missing.
+            how many rows there are, are ``kept``, and are rejected by reason; None while rows are missing.
 
         Raises:
             ValueError: the filters left nothing.
@@ -194,7 +195,7 @@ class DescriptionBuilder:
         return {row["id"]: row for index in range(self.num_shards) for row in self.journal(stage, index).rows}
 
     def _example(self, id: str, segments: list[dict], described: dict[str, Any], target: Path) -> dict[str, Any]:
-        """A training row as ``ConversationBuilder`` reads it; ``transcription`` is the text the model is given (DeSTA2)."""
+        """A row as ``ConversationBuilder`` reads it; ``transcription`` is the text DeSTA2 reads beside the audio."""
         row = {key: value for key, value in self.rows[id].items() if key != "segments"}
         text = row.get("text") or " ".join(segment["text"] for segment in segments if segment.get("text"))
         return relocate(row, self.manifest, target) | {
@@ -220,7 +221,7 @@ def _rows_by_id(manifest: str | Path) -> dict[str, dict]:
         id = str(row.get("id") or f"{row['audio_filepath']}{offset}")
         if id in rows:
             raise ValueError(
-                f"{manifest}:{number}: id: {id!r} is line {lines[id]}, too → give the lines an `id` each, or remove one"
+                f"{manifest}:{number}: id: {id!r} is line {lines[id]}, too → give each an `id` of its own"
             )
         rows[id], lines[id] = row, number
     return rows

@@ -42,7 +42,7 @@ class AudioClassifier:
 
 
 class WhisperLanguage:
-    """The language by Whisper: its likeliest language token among all of them, in the first 30 s (2212.04356, section 2.3).
+    """The language by Whisper: its likeliest language token, in the first 30 s (2212.04356, section 2.3).
 
     Args:
         reference: asset name, folder or hub id of a multilingual Whisper.

@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Descriptions from seed transcripts: one user turn with seed and question, answered greedily by the LLM that will be trained
-against (2409.20007, section 3.1). Three engines with one face: an OpenAI-compatible endpoint, transformers, vLLM."""
+"""Descriptions from seed transcripts: one user turn with seed and question, answered greedily by the LLM that will be
+trained against (2409.20007, section 3.1). Three engines with one face: transformers, an OpenAI-like endpoint, vLLM.
+"""
 
 import importlib.util
 import os
@@ -109,7 +110,7 @@ class TransformersEngine:
 
 
 class EndpointEngine:
-    """An OpenAI-compatible server (``/chat/completions``), greedy. The key, if it wants one, is in ``$OPENAI_API_KEY``.
+    """An OpenAI-compatible server (``/chat/completions``), greedy; its key, if any, is in ``$OPENAI_API_KEY``.
 
     Args:
         url: up to and with the version, e.g. ``http://localhost:8000/v1``.
@@ -188,8 +189,8 @@ class EndpointEngine:
             if attempt == self.attempts or stopped.wait(pause):
                 break
         raise EndpointError(
-            f"{self.url} failed {attempt} times on {request.id} ({problem}); see to the server and run the same command "
-            "again: what is done is kept"
+            f"{self.url} failed {attempt} times on {request.id} ({problem}); see to the server and run the same "
+            "command again: what is done is kept"
         )
 
 
@@ -253,8 +254,8 @@ REASONS = ("empty", "truncated", "refusal", "echo")
 def reason_to_reject(completion: Completion, seed: str) -> str | None:
     """Why a description is not to be learnt from, one of ``REASONS``, or None.
 
-    A refusal speaks of what the LLM cannot do, in the first sentence or two. An echo writes out a time stamp or a list of
-    attributes as the seed transcript does: a model that hears would have to invent them.
+    A refusal speaks of what the LLM cannot do, in the first sentence or two. An echo writes out a time stamp or a list
+    of attributes as the seed transcript does: a model that hears would have to invent them.
 
     Args:
         completion: the LLM's.

@@ -12,9 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Seed transcripts: what is said and how, as a line of text per segment that an LLM can read (2409.20007, section 3.1).
+"""Seed transcripts: what is said and how, a line of text per segment that an LLM can read (2409.20007, section 3.1).
 
-    [00:00:01 - 00:00:02]: "These days are long gone." (Gender:Male, Accent: Scottish, Age: 20, Emotion: neutral, Duration: 2s)
+    [00:00:01 - 00:00:02]: "These days are long gone." (Gender:Male, Accent: Scottish, Age: 20, Duration: 2s)
 
 The wording is that of the authors' published examples, odd spaces included.
 """
@@ -66,7 +66,7 @@ def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[
     """The segments of a clip, a line each.
 
     Args:
-        segments: each with ``start`` and ``end`` (s), ``text``, ``metadata`` (records by attribute) and, if known, ``speaker``.
+        segments: each with ``start`` and ``end`` (s), ``text``, ``metadata`` (records by name) and maybe ``speaker``.
         attributes: which may be written, some of ``ATTRIBUTES``; one without a record is left out.
 
     Raises:

@@ -27,7 +27,7 @@ import pytest
 class Endpoint(ThreadingHTTPServer):
     """
     Attributes:
-        script: (status, headers, body) of the next answers; where it is empty, a description that depends on the message.
+        script: (status, headers, body) of the next answers; after them, a description that depends on the message.
         seconds: an answer takes.
         requests: (path, body, authorization) of each.
         peak: most requests under way at a time.

@@ -39,7 +39,13 @@ REQUESTS = [Request(str(i), f"{SEED}\n" + "What can you hear? " * (1 + 3 * i)) f
 
 @pytest.fixture
 def llm(tiny_llm_folder):
-    return AutoModelForCausalLM.from_pretrained(tiny_llm_folder)
+    """Weights so large that an answer depends on all of its prompt."""
+    llm = AutoModelForCausalLM.from_pretrained(tiny_llm_folder)
+    torch.manual_seed(0)
+    for weight in llm.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    return llm
 
 
 def test_answers_do_not_depend_on_the_batch(llm, tokenizer):
@@ -61,7 +67,7 @@ def test_an_answer_that_ends_is_not_truncated(llm, tokenizer):
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
     llm.lm_head = torch.nn.Linear(64, len(tokenizer))
     torch.nn.init.zeros_(llm.lm_head.weight)
-    torch.nn.init.zeros_(llm.lm_head.bias)[end] = 1.0
+    llm.lm_head.bias.data = torch.nn.functional.one_hot(torch.tensor(end), len(tokenizer)).float()
     assert dict(TransformersEngine(llm, tokenizer)(REQUESTS[:1])) == {"0": Completion("", False)}
 
 

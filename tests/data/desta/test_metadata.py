@@ -14,6 +14,8 @@
 
 """Measurements against signals whose values are known; labels before measurements before models."""
 
+import json
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -178,11 +180,11 @@ def make_whisper(folder, multilingual: bool) -> WhisperForConditionalGeneration:
     }
     tokens = dict(pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=3)
     whisper = WhisperForConditionalGeneration(WhisperConfig(d_model=32, vocab_size=64, **sizes, **tokens)).eval()
-    whisper.generation_config.is_multilingual = multilingual
-    whisper.generation_config.lang_to_id = {"<|en|>": 10, "<|de|>": 11, "<|ru|>": 12}
     whisper.save_pretrained(folder)
+    languages = {"is_multilingual": multilingual, "lang_to_id": {"<|en|>": 10, "<|de|>": 11, "<|ru|>": 12}}
+    (folder / "generation_config.json").write_text(json.dumps(tokens | languages))
     WhisperFeatureExtractor().save_pretrained(folder)
-    return whisper
+    return WhisperForConditionalGeneration.from_pretrained(folder).eval()
 
 
 def test_whisper_names_the_language_it_would_detect(tmp_path):
