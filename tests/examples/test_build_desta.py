@@ -18,8 +18,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
 from nemo_speechllm.data.manifest import read_manifest
@@ -32,13 +34,26 @@ def main(load_script):
     return load_script("data/build_desta").main
 
 
+@pytest.fixture(scope="module")
+def chatty_llm_folder(tiny_llm_folder, tmp_path_factory) -> Path:
+    """Weights so large that it has something to say."""
+    llm, folder = AutoModelForCausalLM.from_pretrained(tiny_llm_folder), tmp_path_factory.mktemp("chatty_llm")
+    torch.manual_seed(0)
+    for weight in llm.parameters():
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+    llm.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_llm_folder).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
-def recipe(make_manifest, tiny_llm_folder, tmp_path) -> DictConfig:
+def recipe(make_manifest, chatty_llm_folder, tmp_path) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base=None):
         cfg = compose("desta2/build")
     assert OmegaConf.missing_keys(cfg) == {"manifest", "output_dir"}
     cfg.manifest, cfg.output_dir = str(make_manifest(gender="female")), str(tmp_path / "out")
-    cfg.llm, cfg.max_new_tokens, cfg.metadata.extractors = str(tiny_llm_folder), 6, ["duration", "volume"]
+    cfg.llm, cfg.max_new_tokens, cfg.metadata.extractors = str(chatty_llm_folder), 6, ["duration", "volume"]
     return cfg
 
 
