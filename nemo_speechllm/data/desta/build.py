@@ -130,7 +130,12 @@ class DescriptionBuilder:
             template: the user's message, with the slots ``{seed}`` and ``{question}``.
             attributes: what the seed transcript may tell; None: all.
             seed: of the draw.
+
+        Raises:
+            ValueError: there is no question, or the template lacks a slot.
         """
+        if not questions or not all(slot in template for slot in ("{seed}", "{question}")):
+            raise ValueError(f"template={template!r}, questions={questions}: both slots and a question are needed")
         journal = self.journal(DESCRIPTIONS)
         found = {row["id"]: row["segments"] for row in self.journal(METADATA).rows}
         options = {} if attributes is None else {"attributes": attributes}

@@ -218,7 +218,7 @@ def segments_of(row: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
     """The segments of a manifest row, each a row of its own with ``start`` and ``end`` (s, from the clip's start).
 
     ``segments`` in a row is a list of such objects, with the ``text``, ``speaker`` and labels of each; labels of the
-    row hold for all of them. A row without it is one segment.
+    row hold for all of them. A row without it is one segment, and its speaker is not named: an id cannot be heard.
 
     Args:
         row: a manifest row.
@@ -228,7 +228,7 @@ def segments_of(row: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
         ValueError: a segment has no place inside the clip; the message names the key.
     """
     if not row.get("segments"):
-        return [{**row, "start": 0.0, "end": seconds}]
+        return [{key: row[key] for key in row if key != "speaker"} | {"start": 0.0, "end": seconds}]
     shared = {key: value for key, value in row.items() if key not in ("segments", "text", "answer", "speaker")}
     segments = [{**shared, **segment} for segment in row["segments"]]
     for number, segment in enumerate(segments):

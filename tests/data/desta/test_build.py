@@ -139,6 +139,12 @@ def test_a_bad_line_is_named(change, message, make_manifest, tmp_path):
         build(DescriptionBuilder(manifest, tmp_path / "out"))
 
 
+@pytest.mark.parametrize("options", [{"questions": []}, {"questions": ["What?"], "template": "{question}"}])
+def test_an_llm_that_would_see_no_seed_or_question_is_not_asked(options, make_manifest, tmp_path):
+    with pytest.raises(ValueError, match="both slots and a question are needed"):
+        DescriptionBuilder(make_manifest(), tmp_path / "out").generate(lambda: engine, **options)
+
+
 def test_there_is_no_such_shard(make_manifest, tmp_path):
     with pytest.raises(ValueError, match="shard_index=2: with num_shards=2 it is from 0 to 1"):
         DescriptionBuilder(make_manifest(), tmp_path, 2, 2)

@@ -141,7 +141,7 @@ def test_an_unknown_measurement_names_those_there_are():
 def test_segments_have_their_own_words_and_the_labels_of_the_clip():
     row = {"lang": "en", "text": "all", "speaker": "ann", "segments": [{"start": 0, "end": 1.5, "text": "hi"}]}
     assert segments_of(row, 2.0) == [{"lang": "en", "start": 0, "end": 1.5, "text": "hi"}]
-    assert segments_of({"text": "all"}, 2.0) == [{"text": "all", "start": 0.0, "end": 2.0}]
+    assert segments_of({"text": "all", "speaker": "p225"}, 2.0) == [{"text": "all", "start": 0.0, "end": 2.0}]
 
 
 @pytest.mark.parametrize("segment", [{"start": 0}, {"start": 1, "end": 1}, {"start": 0, "end": 2.5}])

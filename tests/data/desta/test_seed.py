@@ -58,7 +58,8 @@ def test_as_printed_for_prompttts():
 
 
 def test_as_printed_for_noise_and_reverberation_with_a_speaker():
-    row = {"text": "I pull…", "speaker": "Alan_Alda", "gender": "male", "snr": 15, "c50": "60ms"}
+    segment = {"start": 0.0, "end": 3.9, "text": "I pull…", "speaker": "Alan_Alda"}
+    row = {"segments": [segment], "gender": "male", "snr": 15, "c50": "60ms"}
     assert seed(row, 3.9, duration=3.9) == (
         '[00:00:00 - 00:00:04]Alan_Alda: "I pull…" (Gender:Male, Noise Level: Moderate(Signal-to-Noise Ratio: 15db), '
         "Reverberation(C50): 60ms, Duration: 4s)"
