@@ -21,9 +21,9 @@ from typing import Any
 
 
 class Journal:
-    """A ``.jsonl`` file that only grows. A row is in it whole or not at all, whenever the process is killed.
+    """A ``.jsonl`` file that only grows. A line that a kill tore is no row of it, and is overwritten by the next one.
 
-    One process at a time may write it.
+    One process at a time may write it; others may read it meanwhile.
 
     Args:
         path: of the file; its folder is made if missing.
@@ -39,14 +39,18 @@ class Journal:
     def __init__(self, path: str | Path, what: str = "a row"):
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._size = 0  # bytes of whole lines
         self.rows = self._read(what)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
         """Adds rows and makes sure that they are on disk."""
-        with open(self.path, "a", encoding="utf-8") as output:
-            output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        with open(self.path, "ab") as output:
+            output.truncate(self._size)
+            output.write(lines)
             output.flush()
             os.fsync(output.fileno())
+        self._size += len(lines)
         self.rows += rows
 
     def _read(self, what: str) -> list[dict[str, Any]]:
@@ -54,8 +58,7 @@ class Journal:
             return []
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # the line that was being written when the process was killed
-            os.truncate(self.path, len(whole))
+        self._size = len(whole)
         rows = []
         for number, line in enumerate(whole.split(b"\n")[:-1], 1):
             try:

@@ -26,7 +26,15 @@ def test_takes_up_whole_lines_and_writes_on_after_a_torn_one(tmp_path):
         output.write('{"id": "ж'.encode()[:-1])
     journal = Journal(path)
     journal.append([{"id": "c"}])
-    assert journal.rows == Journal(path).rows == [{"id": "a\u2028b"}, {"id": "c"}]
+    journal.append([{"id": "d"}, {"id": "e"}])
+    assert journal.rows == Journal(path).rows == [{"id": id} for id in ("a\u2028b", "c", "d", "e")]
+
+
+def test_reading_leaves_alone_what_another_process_is_writing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}\n{"id"')
+    assert Journal(path).rows == [{"id": 1}]
+    assert path.read_text() == '{"id": 1}\n{"id"'
 
 
 def test_names_the_file_and_the_line_that_is_damaged(tmp_path):
