@@ -34,6 +34,7 @@ INSTALL_REQUIRES = [
     "huggingface_hub",
     "jiwer",
     "lhotse",
+    "librosa",
     "lightning==2.4.*",
     "nemo_toolkit[asr]==3.0.0",
     "numpy",

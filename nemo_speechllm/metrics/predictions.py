@@ -14,11 +14,10 @@
 
 """A file of predictions that grows batch by batch and can be taken up again after a kill."""
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
+from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.report import claim_record, write_json
 
 
@@ -29,9 +28,6 @@ class PredictionLog:
         folder: made if missing.
         run: whatever changes the predictions (fingerprint of the model, hash of the manifest, settings); JSON types.
 
-    Attributes:
-        predictions: those that are on disk, in the order they were appended.
-
     Raises:
         ValueError: the folder holds predictions of another run, or a line of them is damaged.
     """
@@ -41,15 +37,16 @@ class PredictionLog:
         self.path = self.folder / "predictions.jsonl"
         self.folder.mkdir(parents=True, exist_ok=True)
         self._claim(self.folder / "run.json", run)
-        self.predictions = self._read()
+        self._journal = Journal(self.path, "a prediction")
+
+    @property
+    def predictions(self) -> list[dict[str, Any]]:
+        """Those that are on disk, in the order they were appended."""
+        return self._journal.rows
 
     def append(self, predictions: list[dict[str, Any]]) -> None:
         """Adds predictions and makes sure that they are on disk."""
-        with open(self.path, "a", encoding="utf-8") as output:
-            output.writelines(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
-            output.flush()
-            os.fsync(output.fileno())
-        self.predictions += predictions
+        self._journal.append(predictions)
 
     def _claim(self, record: Path, run: dict[str, Any]) -> None:
         if not self.path.exists():
@@ -61,20 +58,3 @@ class PredictionLog:
                 "give another output_dir, or remove it"
             )
         claim_record(record, run, "predictions of another evaluation")
-
-    def _read(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):  # the line that was being written when the process was killed
-            os.truncate(self.path, len(whole))
-        predictions = []
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
-            try:
-                predictions.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(
-                    f"{self.path}:{number}: not a prediction ({error}); remove the folder and start again"
-                ) from error
-        return predictions
