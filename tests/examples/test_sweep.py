@@ -78,7 +78,7 @@ def test_the_shipped_sweeps_plan_rows_that_their_recipe_can_take(sweep, name):
         rows = sweep.plan_rows(cfg)
         assert {row.axis for row in rows} == set(cfg["axes"])
         common = [row for row in rows if row.settings == cfg["common"]]
-        assert common and len({row.folder for row in common}) == 1  # it stands on every axis and is run once
+        assert common and len({row.folder for row in common}) == 1  # it stands on several axes and is run once
         for row in rows:
             changes = {key: value for key, value in row.settings.items() if not key.startswith("evaluate.")}
             recipe = compose(cfg["recipe"], [f"{key}={json.dumps(value)}" for key, value in changes.items()])
