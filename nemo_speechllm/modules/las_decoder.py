@@ -70,8 +70,12 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> T5
         dropout_rate=cfg.dropout,
         pad_token_id=end_token_id,
         eos_token_id=end_token_id,
+        tie_word_embeddings=False,  # they are tied all the same; what this turns off is T5's scaling of the output
     )
-    return T5ForConditionalGeneration(config)
+    decoder = T5ForConditionalGeneration(config)
+    # T5's embeddings of size 1 are for Adafactor, whose steps grow with a weight; Adam's would take thousands to move them
+    nn.init.normal_(decoder.get_input_embeddings().weight, std=cfg.d_model**-0.5)
+    return decoder
 
 
 def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.device | str = "cpu") -> DecoderText:
