@@ -22,15 +22,17 @@ from nemo.collections.asr.models import EncDecCTCModelBPE
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.encoders import build_encoder
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
 
-class TaughtCTC(EncDecCTCModelBPE):
+class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
     """NeMo's CTC model whose encoder also learns to predict the states of a frozen, pretrained encoder.
 
     CTC says little about each second of speech, and nothing that a model without any notion of it can use; a teacher says
     something about every frame. What `save_to` writes is a plain ``EncDecCTCModelBPE``: teacher and predictor stay behind.
+    A Lightning checkpoint holds the predictor too, so ``init_from_ptl_ckpt`` goes on with other settings where it stood.
 
     Args:
         cfg: that of ``EncDecCTCModelBPE`` with a section ``teacher``: ``encoder`` (see

@@ -104,6 +104,14 @@ def test_padding_teaches_nothing(model, batch):
     torch.testing.assert_close(model.teaching_loss(states, lengths, taught), expected)
 
 
+def test_a_lightning_checkpoint_is_read_with_torch_s_safe_default(model, tmp_path):
+    checkpoint = {"state_dict": model.state_dict(), "global_step": 3}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    read = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert "predictor.weight" in read["state_dict"] and "rng_states" in read
+
+
 def test_what_is_saved_is_nemo_s_plain_model(model, batch, tmp_path):
     model.save_to(str(tmp_path / "stage1.nemo"))
     plain = EncDecCTCModelBPE.restore_from(tmp_path / "stage1.nemo").eval()
