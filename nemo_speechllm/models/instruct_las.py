@@ -28,7 +28,7 @@ from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.models.speech_lm import Answer, SpeechLM
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
-from nemo_speechllm.modules.las_decoder import DecoderText, build_las_decoder, join_text, las_loss
+from nemo_speechllm.modules.las_decoder import DecoderText, add_positions, build_las_decoder, join_text, las_loss
 from nemo_speechllm.modules.perception import Perception
 
 TOKENIZER_NAME = "tokenizer.model"
@@ -85,7 +85,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Tensor:
         """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
         logits = self.text_decoder(
-            inputs_embeds=heard,
+            inputs_embeds=add_positions(heard),
             attention_mask=valid_positions(lengths, heard.shape[1]),
             decoder_input_ids=text.ids,
             decoder_attention_mask=text.attention_mask,
@@ -109,6 +109,6 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         heard, lengths = self.perception(batch.audio, batch.audio_lengths)
         mask = valid_positions(lengths, heard.shape[1])
         ids, truncated = generate_text_ids(
-            self.text_decoder, heard, mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
+            self.text_decoder, add_positions(heard), mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
         )
         return [Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut)) for row, cut in zip(ids, truncated)]

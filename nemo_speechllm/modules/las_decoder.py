@@ -78,6 +78,19 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> T5
     return decoder
 
 
+def add_positions(states: Tensor) -> Tensor:
+    """Audio states (B, T, d), brought to size 1, with sinusoids of their absolute positions (1706.03762, section 3.5).
+
+    A Conformer knows positions by their distance alone, and so does the decoder: without this, what follows the first of
+    two like-sounding words cannot be told from what follows the second.
+    """
+    _, time, width = states.shape
+    pairs = torch.arange(0, width, 2, device=states.device)
+    angles = torch.arange(time, device=states.device)[:, None] * 10000.0 ** (-pairs / width)
+    positions = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+    return nn.functional.rms_norm(states, (width,)) + positions.to(states.dtype)
+
+
 def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.device | str = "cpu") -> DecoderText:
     """Joins the segments of each prompt and pads them on the left.
 
