@@ -36,7 +36,7 @@ class Perception(nn.Module):
         from_config_only: build the encoder without loading its pretrained weights.
 
     Attributes:
-        frame_shift: seconds from one embedding to the next; None of a Q-Former's, each of which stands for a whole window.
+        frame_shift: seconds from one embedding to the next; None of a Q-Former's, which stand for a whole window.
 
     Raises:
         ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied; an unknown adapter, or a

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Q-Former: a fixed number of learned queries look at the states of several encoder layers (2409.20007, section 2.2)."""
+"""Q-Former: learned queries, a fixed number, look at the states of several encoder layers (2409.20007, section 2.2)."""
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,10 @@ from nemo_speechllm.modules.encoders import valid_positions
 
 
 class QFormer(nn.Module):
-    """Each tapped layer has queries of its own, which attend to that layer's states through blocks that all layers share.
+    """Each tapped layer has queries of its own; they attend to that layer's states through blocks that all layers share.
 
-    What the k-th queries of all layers find is added up with weights that are learned for each k, and normalised. Blocks
-    are those of BERT with cross-attention, as in the authors' code. Long audio is read window by window.
+    What the k-th queries of all layers find is added up with weights that are learned for each k, and normalised. The
+    blocks are those of BERT with cross-attention, as in the authors' code. Long audio is read window by window.
 
     Args:
         d_model: width of one layer's states, and of the result.
