@@ -56,8 +56,8 @@ class Transcriber:
         self._folder = Path(folder) if folder else None
 
     def __call__(self, batch: ConversationBatch) -> list[list[str]]:
-        """Texts of each conversation's audios: the manifest's ``transcription`` (a text, or a list of one for each audio), or
-        else what Whisper hears.
+        """Texts of each conversation's audios: the manifest's ``transcription`` (a text, or a list of one for each
+        audio), or else what Whisper hears.
 
         Raises:
             ValueError: a ``transcription`` does not fit its conversation's audios; the conversation is named.
