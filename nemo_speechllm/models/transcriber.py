@@ -128,7 +128,7 @@ class Transcriber:
         """Where the text belongs: its name is made of all that it depends on."""
         if self._folder is None:
             return None
-        digest = hashlib.sha256(f"{self.encoder.fingerprint} {self.min_voice_seconds} {language} ".encode())
+        digest = hashlib.sha256(f"{self.encoder.get('fingerprint')} {self.min_voice_seconds} {language} ".encode())
         digest.update(samples.detach().float().cpu().numpy().tobytes())
         key = digest.hexdigest()[:40]
         return self._folder / key[:2] / f"{key}.txt"
