@@ -161,7 +161,7 @@ def _given_transcriptions(conversation: Conversation) -> list[str] | None:
     texts = [given] if isinstance(given, str) else list(given)
     if len(texts) != len(conversation.audios):
         raise ValueError(
-            f"{conversation.id}: {len(texts)} texts in `transcription` and {len(conversation.audios)} audios; give a text "
-            "for each, or leave the key out and Whisper transcribes"
+            f"{conversation.id}: {len(texts)} texts in `transcription` and {len(conversation.audios)} audios; give a "
+            "text for each, or leave the key out and Whisper transcribes"
         )
     return texts
