@@ -98,6 +98,8 @@ def main(cfg: AnalyzeAlignmentArguments) -> None:
     model = load_model(cfg.model)
     if not isinstance(model, DecoderOnlySpeechLM):
         raise ValueError(f"{cfg.model} is a {type(model).__name__}, whose decoder does not read audio as embeddings")
+    if model.perception.frame_shift is None:
+        raise ValueError(f"{cfg.model} has a Q-Former, whose embeddings have no order in time that text could follow")
     output = Path(cfg.output_dir)
     (output / "maps").mkdir(parents=True, exist_ok=True)
     utterances, skipped, shift = [], [], model.perception.frame_shift

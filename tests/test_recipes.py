@@ -55,9 +55,12 @@ def test_derived_recipes_change_what_they_say():
         warmup, paper = compose("salm/whisper_smollm2_warmup"), compose("salm/fastconformer_llama")
         llama = compose("ctc_prompted_llm/llama7b").model
         las = compose("instruct_las/librispeech").model
+        desta = compose("desta2/whisper_small_llama3").model
     assert (warmup.model.loss.lm_weight, warmup.name) == (0.0, "salm_whisper_smollm2_warmup")
     assert (paper.model.perception.adapter.subsampling_factor, paper.model.optim.lr) == (8, 1e-4)
     assert (llama.perception.stack, llama.lora.r, llama.perception.encoder.embed) == (3, 8, True)
     assert not any("encoder" in pattern for pattern in llama.freeze_params)
+    assert (desta.perception.encoder.taps, desta.perception.adapter.n_queries) == ([2, 5, 8, 11], 64)
+    assert (desta.perception.adapter.n_layers, desta.perception.encoder.trim, desta.lora) == (2, False, None)
     encoder = las.perception.encoder.config.encoder
     assert (encoder.n_layers, encoder.d_model, encoder.subsampling_factor, las.decoder.d_model) == (17, 512, 4, 512)

@@ -125,7 +125,7 @@ class Audio:
 
 @dataclass
 class Turn:
-    """What one ``role`` (``system``, ``user`` or ``assistant``) says: text and audio in order."""
+    """What one ``role`` (``system``, ``user``, ``assistant``; in a prompt also ``audio``) says: text and audio in order."""
 
     role: str
     parts: list[str | Audio]

@@ -14,10 +14,11 @@
 
 """The part between a speech encoder and an LLM: fewer frames, the LLM's width, the LLM's scale."""
 
+from typing import Any
+
 import torch
 from nemo.collections.asr.modules import ConformerEncoder
 from nemo.core.classes.common import typecheck
-from omegaconf import DictConfig
 from torch import Tensor, nn
 
 
@@ -62,7 +63,7 @@ class ConformerAdapter(nn.Module):
             ``subsampling_factor`` …); ``feat_in`` is set here.
     """
 
-    def __init__(self, d_in: int, conformer: DictConfig):
+    def __init__(self, d_in: int, conformer: dict[str, Any]):
         super().__init__()
         self.conformer = ConformerEncoder(feat_in=d_in, **conformer)
         self.d_out = self.conformer.d_model

@@ -48,11 +48,18 @@ class WhisperEncoder(nn.Module):
         feature_extractor: log-mel front end that belongs to it.
         trim: encode each window at its own length.
         spec_augment: NeMo ``SpectrogramAugmentation`` applied to the log-mel features while training.
+        taps: numbers of layers, from 0, whose outputs are the states, side by side; None: the last layer's. Tap i is
+            Hugging Face's ``hidden_states[i + 1]``, so the last layer's output is taken after the encoder's final layer
+            norm and the others' are not normalised.
+
+    Raises:
+        ValueError: there is no such layer, or one is named twice.
     """
 
     frame_shift = 0.02
     window_samples = 30 * SAMPLE_RATE
     samples_per_state = 320
+    states_per_window = window_samples // samples_per_state
 
     def __init__(
         self,
@@ -60,13 +67,21 @@ class WhisperEncoder(nn.Module):
         feature_extractor: WhisperFeatureExtractor,
         trim: bool = True,
         spec_augment: nn.Module | None = None,
+        taps: list[int] | None = None,
     ):
         super().__init__()
+        last = config.encoder_layers - 1
+        if taps is not None and not (taps and sorted({*taps} & {*range(last + 1)}) == sorted(taps)):
+            raise ValueError(
+                f"model.perception.encoder.taps is {taps}; give numbers of this encoder's layers, each once: 0 to {last}"
+            )
+        self.taps = sorted(taps) if taps is not None else None
         self.model = HFWhisperEncoder(config)
         self.feature_extractor = feature_extractor
         self.trim = trim
         self.spec_augment = spec_augment
-        self.d_model = config.d_model
+        self.n_taps = 1 if taps is None else len(taps)
+        self.d_model = config.d_model * self.n_taps
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """
@@ -75,7 +90,8 @@ class WhisperEncoder(nn.Module):
             audio_lengths: samples that are audio and not padding, shape (B,).
 
         Returns:
-            states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320).
+            states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320). ``d_model`` is the
+            width of all taps together, in the order of the layers.
         """
         windows, windows_per_item = [], []
         for samples, length in zip(audio, audio_lengths.tolist()):
@@ -128,9 +144,12 @@ class WhisperEncoder(nn.Module):
         hidden = nn.functional.dropout(hidden, p=model.dropout, training=model.training)
         attention_mask = valid_positions(feature_lengths // 2, hidden.shape[1])[:, None, None, :]
         attention_mask = attention_mask.expand(-1, 1, hidden.shape[1], -1)
+        outputs = []
         for layer in model.layers:
             hidden = layer(hidden, attention_mask)
-        return model.layer_norm(hidden)
+            outputs.append(hidden)
+        outputs[-1] = model.layer_norm(hidden)
+        return outputs[-1] if self.taps is None else torch.cat([outputs[tap] for tap in self.taps], dim=-1)
 
 
 class NeMoEncoder(nn.Module):
@@ -141,6 +160,9 @@ class NeMoEncoder(nn.Module):
         encoder: NeMo encoder that returns (B, d_model, T) and lengths.
         spec_augment: NeMo ``SpectrogramAugmentation`` applied to the features while training.
     """
+
+    n_taps = 1  # the last layer's states
+    states_per_window = None  # audio of any length is encoded at once
 
     def __init__(self, preprocessor: nn.Module, encoder: nn.Module, spec_augment: nn.Module | None = None):
         super().__init__()
@@ -177,7 +199,8 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
 
     Args:
         cfg: ``type`` (``whisper`` or ``nemo``), ``pretrained`` (asset name, folder, ``.nemo`` file, hub id or NeMo
-            pretrained name; null to start from ``config`` with random weights), ``trim``, ``spec_augment``.
+            pretrained name; null to start from ``config`` with random weights), ``spec_augment``; of Whisper also
+            ``trim`` and ``taps``.
         from_config_only: do not load pretrained weights, the caller will.
 
     Raises:
@@ -210,6 +233,7 @@ def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Mod
         WhisperFeatureExtractor(**config["feature_extractor"]),
         trim=cfg.get("trim", True),
         spec_augment=spec_augment,
+        taps=cfg.get("taps"),
     )
     if folder is not None:
         pretrained = WhisperModel.from_pretrained(folder, dtype=torch.float32)

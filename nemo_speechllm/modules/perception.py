@@ -15,26 +15,32 @@
 """Audio in, LLM input embeddings out: encoder, frame stacking, adapter, projection."""
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from nemo_speechllm.modules.adapters import ConformerAdapter, FrameStacking, LLMProjection
 from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
 
 class Perception(nn.Module):
-    """encoder → stack n frames → conformer adapter or none → linear.
+    """encoder → stack n frames → adapter or none → linear.
 
     Args:
-        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (null: none), ``state_mask``
-            (NeMo ``SpectrogramAugmentation`` over the encoder's states; the augmentation to use with cached states) and
-            ``state_cache`` (folder for training; see `cache_states`).
+        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (its ``type`` is ``conformer``,
+            if not given, or ``qformer``; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation`` over the encoder's
+            states; the augmentation to use with cached states) and ``state_cache`` (folder for training; see
+            `cache_states`).
         token_embeddings: the LLM's embedding matrix (V, d_llm).
         from_config_only: build the encoder without loading its pretrained weights.
 
+    Attributes:
+        frame_shift: seconds from one embedding to the next; None of a Q-Former's, which stand for a whole window.
+
     Raises:
-        ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied.
+        ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied; an unknown adapter, or a
+            Q-Former over stacked frames.
     """
 
     def __init__(self, cfg: DictConfig, token_embeddings: Tensor, from_config_only: bool = False):
@@ -47,12 +53,11 @@ class Perception(nn.Module):
         self.encoder = build_encoder(cfg.encoder, from_config_only)
         self.stacking = FrameStacking(cfg.get("stack", 1))
         width = self.encoder.d_model * self.stacking.n
-        self.adapter = ConformerAdapter(width, cfg.adapter) if cfg.get("adapter") else None
+        self.adapter = _build_adapter(cfg, self.encoder, width) if cfg.get("adapter") else None
         self.state_mask = _build_state_mask(cfg)
         self.projection = LLMProjection(self.adapter.d_out if self.adapter else width, token_embeddings)
-        self.frame_shift = (
-            self.encoder.frame_shift * self.stacking.n * (self.adapter.subsampling if self.adapter else 1)
-        )
+        subsampling = self.adapter.subsampling if self.adapter else 1
+        self.frame_shift = subsampling and self.encoder.frame_shift * self.stacking.n * subsampling
         self._cache: list[CachedEncoder] = []
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,7 +67,8 @@ class Perception(nn.Module):
             audio_lengths: true lengths in samples, (B,).
 
         Returns:
-            embeddings (B, T', d_llm), one every ``frame_shift`` seconds, and their true lengths (B,).
+            embeddings (B, T', d_llm), one every ``frame_shift`` seconds or so many for each window of a Q-Former, and
+            their true lengths (B,).
         """
         return self.adapt(*self.encode(audio, audio_lengths))
 
@@ -114,6 +120,18 @@ class Perception(nn.Module):
         """The encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one."""
         encoder = self._cache[0] if self._cache else self.encoder
         return encoder(audio, audio_lengths)
+
+
+def _build_adapter(cfg: DictConfig, encoder: nn.Module, width: int) -> nn.Module:
+    options = OmegaConf.to_container(cfg.adapter, resolve=True)
+    kind = options.pop("type", "conformer")
+    if kind == "conformer":
+        return ConformerAdapter(width, options)
+    if kind != "qformer":
+        raise ValueError(f"model.perception.adapter.type is {kind!r}; known are conformer and qformer")
+    if cfg.get("stack", 1) != 1:
+        raise ValueError("a Q-Former reads the encoder's states one by one: set model.perception.stack to 1")
+    return QFormer(width // encoder.n_taps, encoder.n_taps, window=encoder.states_per_window, **options)
 
 
 def _build_state_mask(cfg: DictConfig) -> nn.Module | None:

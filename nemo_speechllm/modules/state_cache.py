@@ -77,6 +77,8 @@ class CachedEncoder(nn.Module):
             "weights": weight_fingerprint(self.encoder),
             "trim": getattr(self.encoder, "trim", None),
         }
+        if getattr(self.encoder, "taps", None):
+            record["taps"] = self.encoder.taps
         path = self.folder / CACHE_RECORD
         if path.exists():
             found = json.loads(path.read_text())

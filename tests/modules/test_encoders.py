@@ -71,11 +71,36 @@ def test_whisper_equals_hugging_face_in_its_own_window(tiny_whisper_folder, make
 
 
 @torch.no_grad()
+def test_tap_i_is_hugging_faces_hidden_state_i_plus_1(tiny_whisper_folder, make_audio):
+    """The last layer's is thus taken after the encoder's final layer norm, and is what an encoder without taps gives."""
+    samples = [make_audio(30.0)]
+    features = WhisperFeatureExtractor.from_pretrained(tiny_whisper_folder)(
+        samples, sampling_rate=16000, return_tensors="pt"
+    ).input_features
+    model = WhisperModel.from_pretrained(tiny_whisper_folder).eval().encoder
+    hidden_states = model(features, output_hidden_states=True).hidden_states
+    encoder = whisper(tiny_whisper_folder, trim=False, taps=[1, 0])
+    first, last = encoder(*pad(samples))[0].chunk(2, dim=-1)
+    assert (encoder.d_model, encoder.n_taps) == (128, 2)
+    assert (first - hidden_states[1]).abs().max() < 1e-4
+    assert (last - hidden_states[2]).abs().max() < 1e-4
+    torch.testing.assert_close(last, whisper(tiny_whisper_folder, trim=False)(*pad(samples))[0])
+    torch.testing.assert_close(whisper(tiny_whisper_folder, trim=False, taps=[0])(*pad(samples))[0], first)
+
+
+@pytest.mark.parametrize("taps", [[], [2], [0, 0], [-1]])
+def test_a_tap_that_is_no_layer_is_refused(tiny_whisper_folder, taps):
+    with pytest.raises(ValueError, match=r"encoder.taps is .*0 to 1"):
+        whisper(tiny_whisper_folder, taps=taps)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("taps", [None, [0, 1]])
 @pytest.mark.parametrize("trim", [True, False])
-def test_whisper_states_do_not_depend_on_the_batch(tiny_whisper_folder, make_audio, trim):
+def test_whisper_states_do_not_depend_on_the_batch(tiny_whisper_folder, make_audio, trim, taps):
     samples = [make_audio(seconds, seed) for seed, seconds in enumerate((0.31, 1.0, 2.503))]
     samples[1] *= 0.01  # the normalisation must not see the louder ones
-    assert_batch_changes_nothing(whisper(tiny_whisper_folder, trim=trim), samples, atol=1e-5)
+    assert_batch_changes_nothing(whisper(tiny_whisper_folder, trim=trim, taps=taps), samples, atol=1e-5)
 
 
 @torch.no_grad()

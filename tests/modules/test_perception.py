@@ -60,6 +60,16 @@ def test_frame_shift_is_the_seconds_between_embeddings(cfg, make_audio, factor, 
     assert lengths.tolist() == [round(8.0 / seconds)]
 
 
+@pytest.mark.parametrize(
+    "adapter, message",
+    [({"type": "qformer", "n_heads": 2}, "perception.stack to 1"), ({"type": "perceiver"}, "'perceiver'; known are")],
+)
+def test_an_adapter_that_does_not_fit_is_refused(cfg, adapter, message):
+    cfg.adapter = adapter
+    with pytest.raises(ValueError, match=message):
+        build(cfg)
+
+
 def test_states_are_masked_in_training_only(cfg, make_audio):
     cfg.adapter = None
     cfg.state_mask = OmegaConf.create({"freq_masks": 2, "freq_width": 27, "time_masks": 2, "time_width": 0.2})

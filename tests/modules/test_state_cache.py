@@ -85,10 +85,19 @@ def test_an_item_is_found_in_any_batch_and_padding(encoder, batch, count_items, 
     assert count_items == [3, 1]
 
 
-@pytest.mark.parametrize("change", ["weights", "trim"])
+def test_every_tapped_layer_is_kept(batch, tiny_whisper_folder, tmp_path):
+    encoder = whisper(tiny_whisper_folder, taps=[0, 1])
+    states, _ = CachedEncoder(encoder, tmp_path)(*batch)
+    assert states.shape[-1] == 128
+    torch.testing.assert_close(states, encoder(*batch)[0], rtol=1e-3, atol=1e-3)
+    again, _ = CachedEncoder(encoder, tmp_path)(*batch)
+    assert torch.equal(states, again)
+
+
+@pytest.mark.parametrize("change", ["weights", "trim", "taps"])
 def test_another_encoder_s_folder_is_refused(encoder, batch, tiny_whisper_folder, tmp_path, change):
     CachedEncoder(encoder, tmp_path)(*batch)
-    other = whisper(tiny_whisper_folder, trim=change != "trim")
+    other = whisper(tiny_whisper_folder, trim=change != "trim", taps=[0] if change == "taps" else None)
     if change == "weights":
         other.model.conv1.weight.add_(0.1)
     with pytest.raises(StateCacheError, match=f"{tmp_path} was made by another encoder.*empty folder"):

@@ -1,0 +1,106 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Classification by answering: which label a free answer names, and how often it is the right one.
+
+The matcher, in full. Answer and labels are normalised by Whisper's basic normaliser (case, punctuation and what stands
+in brackets go) and split into words. A label is named where all of its words follow one another in the answer; a place
+inside one where a longer label is named does not count ("sarcastic" in "not sarcastic"). An answer that names exactly
+one label has chosen it; one that names none or several has chosen nothing and is wrong. Synonyms are not guessed and
+"not happy" names "happy": labels that are negations of each other must be given as such.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nemo_speechllm.metrics.error_rate import normalizer
+from nemo_speechllm.metrics.report import format_interval
+from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+
+
+def choose_label(answer: str, labels: Sequence[str]) -> str | None:
+    """The one label that an answer names, or None where it names none or several.
+
+    Raises:
+        ValueError: a label has no words, or two have the same ones.
+    """
+    words, places = _words(answer), {}
+    for label, own in _label_words(labels).items():
+        starts = range(len(words) - len(own) + 1)
+        places[label] = [(start, start + len(own)) for start in starts if words[start : start + len(own)] == own]
+    named = [label for label in labels if any(_is_outermost(place, places.values()) for place in places[label])]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_outermost(place: tuple[int, int], of_labels: Any) -> bool:
+    return not any(
+        start <= place[0] and place[1] <= end and (start, end) != place for of in of_labels for start, end in of
+    )
+
+
+def _label_words(labels: Sequence[str]) -> dict[str, list[str]]:
+    words = {label: _words(label) for label in labels}
+    if not all(words.values()) or len({tuple(own) for own in words.values()}) < len(labels):
+        raise ValueError(f"labels {list(labels)}: each needs words of its own, case and punctuation aside")
+    return words
+
+
+def _words(text: str) -> list[str]:
+    return normalizer("basic")(text).split()
+
+
+def classification_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of all answers, by ``category`` and by ``task``.
+
+    Args:
+        answers: each with ``label``, ``labels`` (what there was to choose from), ``choice`` (see `choose_label`),
+            ``category`` and ``task``.
+    """
+    return {"all": figures(answers), "categories": _by(answers, "category"), "tasks": _by(answers, "task")}
+
+
+def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    """``answers`` (how many), ``accuracy`` and its 95 % bootstrap interval ``ci``, ``undecided`` (share without a
+    choice), ``chance`` (accuracy of a blind guess) and ``above_chance`` (the whole interval is above it)."""
+    right = [float(answer["choice"] == answer["label"]) for answer in answers]
+    interval = percentile_interval(resampled_rates(right, np.ones(len(right))))
+    chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
+    return {
+        "answers": len(answers),
+        "accuracy": float(np.mean(right)),
+        "ci": interval,
+        "undecided": float(np.mean([answer["choice"] is None for answer in answers])),
+        "chance": chance,
+        "above_chance": interval[0] > chance,
+    }
+
+
+def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    values = sorted({answer[key] for answer in answers})
+    return {value: figures([answer for answer in answers if answer[key] == value]) for value in values}
+
+
+def format_classification_table(report: dict[str, Any]) -> str:
+    """A `classification_report` as a text table: each task, each category, all."""
+    rows = [*report["tasks"].items(), *report["categories"].items(), ("all", report["all"])]
+    width = max(len(name) for name, _ in rows) + 2
+    lines = [f"{'':{width}}{'answers':>8}{'acc %':>8}{'95 % CI':>14}{'chance %':>10}{'undecided %':>13}"]
+    for name, found in rows:
+        lines.append(
+            f"{name:{width}}{found['answers']:8d}{100 * found['accuracy']:8.1f}{format_interval(found['ci']):>14}"
+            f"{100 * found['chance']:10.1f}{100 * found['undecided']:13.1f}"
+        )
+    return "\n".join(lines)

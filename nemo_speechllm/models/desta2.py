@@ -1,0 +1,67 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""DeSTA2: a frozen Whisper and a frozen LLM, and a Q-Former between them (2409.20007)."""
+
+from dataclasses import replace
+
+from jinja2 import TemplateError
+
+from nemo_speechllm.data.conversation import Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
+from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
+from nemo_speechllm.modules.segments import LLMInputs
+
+
+class DeSTA2(DecoderOnlySpeechLM):
+    """Whisper's encoder, tapped at several layers → Q-Former → LLM (2409.20007, section 2.2).
+
+    An audio is a message of its own, of the role ``audio``: its embeddings, then its transcription as text; the question
+    follows as the user's. The transcription is the manifest's, or else what Whisper's decoder hears. Whisper and the LLM
+    are frozen, so without audio the LLM answers as it did before.
+
+    Raises:
+        ValueError: the encoder is not Whisper's, or the LLM's chat template refuses the role ``audio``.
+    """
+
+    def build_modules(self) -> None:
+        """What every decoder-only model has; Whisper's decoder is loaded when it is first needed."""
+        encoder = self.cfg.perception.encoder
+        if encoder.type != "whisper":
+            raise ValueError(f"model.perception.encoder.type is {encoder.type!r}; DeSTA2 needs whisper")
+        super().build_modules()
+        try:
+            self.prompt.segments(Conversation("test", [Turn(AUDIO_ROLE, ["a"]), Turn("user", ["b"])]))
+        except TemplateError as error:
+            raise ValueError(
+                f"the chat template of {self.cfg.llm.pretrained} refuses a message of the role {AUDIO_ROLE!r} before "
+                f"the user's ({error}); give one that takes it in model.prompt.chat_template"
+            ) from error
+        self.transcriber = Transcriber(encoder, self.cfg.transcription.min_voice_seconds)
+
+    def on_fit_start(self) -> None:
+        """Opens the cache of transcriptions as well; it serves training alone, too."""
+        super().on_fit_start()
+        self.transcriber.cache(self.cfg.transcription.get("cache"))
+
+    def on_fit_end(self) -> None:
+        """Closes the caches."""
+        super().on_fit_end()
+        self.transcriber.cache(None)
+
+    def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
+        """What the LLM reads of a batch, each audio with its transcription."""
+        transcribed = list(map(with_transcriptions, batch.conversations, self.transcriber(batch)))
+        return super()._llm_inputs(replace(batch, conversations=transcribed), heard, with_answers)

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Whisper's own transcription of an audio, as text in another model's prompt (2409.20007, section 2.2)."""
+
+import hashlib
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from nemo.utils import logging
+from omegaconf import DictConfig
+from scipy.ndimage import binary_opening
+from torch import Tensor
+
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.desta.metadata import Clip
+from nemo_speechllm.metrics.report import write_text
+from nemo_speechllm.models.whisper_baseline import WINDOW_SECONDS, WhisperBaseline
+
+AUDIO_ROLE = "audio"
+BATCH_SIZE = 8
+MIN_VOICE_SECONDS = 0.2
+PITCH_SECONDS = 0.016  # between two values of a clip's pitch track
+
+
+class Transcriber:
+    """Transcribes with a whole Whisper, which is loaded when it is first needed and is in no checkpoint.
+
+    Args:
+        encoder: the recipe's ``model.perception.encoder`` section; its ``pretrained`` is the Whisper.
+        min_voice_seconds: an audio in which pYIN finds no stretch of voice as long is not transcribed: of silence and
+            noise Whisper makes sentences. In white and brown noise the longest was 0.14 s; a hum passes for speech.
+    """
+
+    def __init__(self, encoder: DictConfig, min_voice_seconds: float = MIN_VOICE_SECONDS):
+        self.encoder = encoder
+        self.min_voice_seconds = min_voice_seconds
+        self._folder: Path | None = None
+        self._whisper: WhisperBaseline | None = None
+
+    def cache(self, folder: str | None) -> None:
+        """From now on keeps transcriptions in a folder, found again by the audio's content; None: no longer.
+
+        Several processes may share a folder.
+        """
+        self._folder = Path(folder) if folder else None
+
+    def __call__(self, batch: ConversationBatch) -> list[list[str]]:
+        """Texts of each conversation's audios: the manifest's ``transcription`` (a text, or a list of one for each
+        audio), or else what Whisper hears.
+
+        Raises:
+            ValueError: a ``transcription`` does not fit its conversation's audios; the conversation is named.
+        """
+        samples = iter([row[:length] for row, length in zip(batch.audio, batch.audio_lengths.tolist())])
+        given, unknown = [], []
+        for conversation in batch.conversations:
+            own = [(next(samples), conversation.metadata.get("lang")) for _ in conversation.audios]
+            given.append(_given_transcriptions(conversation))
+            unknown += own if given[-1] is None else []
+        heard = iter(self.transcribe(unknown))
+        return [
+            [next(heard) for _ in conversation.audios] if texts is None else texts
+            for conversation, texts in zip(batch.conversations, given)
+        ]
+
+    def transcribe(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
+        """Texts of audios (T,) at 16 kHz, each with its language or None; empty where nobody speaks.
+
+        Raises:
+            ValueError: the recipe names no pretrained Whisper, or Whisper does not know a language.
+            nemo_speechllm.assets.AssetError: the Whisper cannot be found.
+        """
+        texts = [self._kept(*audio) for audio in audios]
+        missing = [index for index, text in enumerate(texts) if text is None]
+        for index, text in zip(missing, self._hear([audios[index] for index in missing])):
+            texts[index] = text
+            self._keep(*audios[index], text)
+        return texts
+
+    def _hear(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
+        asked = {
+            index: _question(samples, language)
+            for index, (samples, language) in enumerate(audios)
+            if self._is_spoken(samples)
+        }
+        answers = dict(zip(asked, self._load().generate(list(asked.values()), BATCH_SIZE))) if asked else {}
+        if any(answer.truncated for answer in answers.values()):
+            logging.warning("Whisper's transcription of an audio in this batch reached Whisper's limit and ends there")
+        return [answers[index].text if index in answers else "" for index in range(len(audios))]
+
+    def _is_spoken(self, samples: Tensor) -> bool:
+        stretch = np.ones(round(self.min_voice_seconds / PITCH_SECONDS))
+        windows = samples.float().cpu().split(WINDOW_SECONDS * SAMPLE_RATE)
+        tracks = (Clip(window.numpy(), SAMPLE_RATE, {}).pitch_track for window in windows)
+        return any(binary_opening(voiced, stretch).any() for _, voiced in tracks)
+
+    def _load(self) -> WhisperBaseline:
+        if self._whisper is None:
+            if not self.encoder.get("pretrained"):
+                raise ValueError(
+                    "model.perception.encoder.pretrained is not given, so there is no Whisper to transcribe with; give "
+                    "each manifest line its `transcription`"
+                )
+            self._whisper = WhisperBaseline(self.encoder.pretrained)
+        return self._whisper
+
+    def _kept(self, samples: Tensor, language: str | None) -> str | None:
+        path = self._path(samples, language)
+        return path.read_text(encoding="utf-8") if path is not None and path.exists() else None
+
+    def _keep(self, samples: Tensor, language: str | None, text: str) -> None:
+        path = self._path(samples, language)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+
+    def _path(self, samples: Tensor, language: str | None) -> Path | None:
+        """Where the text belongs: its name is made of all that it depends on."""
+        if self._folder is None:
+            return None
+        digest = hashlib.sha256(f"{self.encoder.get('fingerprint')} {self.min_voice_seconds} {language} ".encode())
+        digest.update(samples.detach().float().cpu().numpy().tobytes())
+        key = digest.hexdigest()[:40]
+        return self._folder / key[:2] / f"{key}.txt"
+
+
+def _question(samples: Tensor, language: str | None) -> Conversation:
+    return Conversation("transcription", [Turn("user", [Audio(samples.cpu())])], {"lang": language})
+
+
+def with_transcriptions(conversation: Conversation, transcriptions: list[str]) -> Conversation:
+    """The conversation with each audio, and its transcription behind it, as a message of the role ``audio``."""
+    texts, turns = iter(transcriptions), []
+    for turn in conversation.turns:
+        for is_audio, parts in groupby(turn.parts, lambda part: isinstance(part, Audio)):
+            if is_audio:
+                turns += [Turn(AUDIO_ROLE, [audio, next(texts)]) for audio in parts]
+            else:
+                turns.append(Turn(turn.role, list(parts)))
+    return Conversation(conversation.id, turns, conversation.metadata)
+
+
+def _given_transcriptions(conversation: Conversation) -> list[str] | None:
+    given = conversation.metadata.get("transcription")
+    if given is None:
+        return None
+    texts = [given] if isinstance(given, str) else list(given)
+    if len(texts) != len(conversation.audios):
+        raise ValueError(
+            f"{conversation.id}: {len(texts)} texts in `transcription` and {len(conversation.audios)} audios; give a "
+            "text for each, or leave the key out and Whisper transcribes"
+        )
+    return texts

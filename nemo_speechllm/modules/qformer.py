@@ -1,0 +1,107 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Q-Former: learned queries, a fixed number, look at the states of several encoder layers (2409.20007, section 2.2)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import BertConfig
+from transformers.models.bert.modeling_bert import BertEncoder
+
+from nemo_speechllm.modules.encoders import valid_positions
+
+
+class QFormer(nn.Module):
+    """Each tapped layer has queries of its own; they attend to that layer's states through blocks that all layers share.
+
+    What the k-th queries of all layers find is added up with weights that are learned for each k, and normalised. The
+    blocks are those of BERT with cross-attention, as in the authors' code. Long audio is read window by window.
+
+    Args:
+        d_model: width of one layer's states, and of the result.
+        n_taps: number of layers.
+        n_layers: number of blocks.
+        n_queries: embeddings for each window.
+        n_heads: of attention.
+        dropout: in the blocks, of attention as well.
+        window: states in a window; None: all of an item's states are one.
+    """
+
+    subsampling = None  # an embedding stands for no stretch of time
+
+    def __init__(
+        self,
+        d_model: int,
+        n_taps: int,
+        n_layers: int = 2,
+        n_queries: int = 64,
+        n_heads: int = 12,
+        dropout: float = 0.1,
+        window: int | None = None,
+    ):
+        super().__init__()
+        self.d_out = d_model
+        self.n_taps = n_taps
+        self.n_queries = n_queries
+        self.window = window
+        self.queries = nn.Parameter(torch.randn(n_taps, n_queries, d_model))
+        self.tap_weights = nn.Parameter(torch.zeros(n_queries, n_taps))
+        self.blocks = BertEncoder(
+            BertConfig(
+                hidden_size=d_model,
+                num_hidden_layers=n_layers,
+                num_attention_heads=n_heads,
+                intermediate_size=4 * d_model,
+                hidden_dropout_prob=dropout,
+                attention_probs_dropout_prob=dropout,
+                is_decoder=True,  # as BERT calls what has cross-attention
+                add_cross_attention=True,
+                attn_implementation="sdpa",
+            )
+        )
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            states: (B, T, n_taps · d_model), the layers side by side.
+            lengths: true lengths, (B,).
+
+        Returns:
+            embeddings (B, T', d_model), ``n_queries`` for each window of an item, and their number (B,).
+        """
+        items = [item[:length] for item, length in zip(states, lengths.tolist())]
+        windows = [item.split(self.window or len(item)) for item in items]
+        flat = [window for of_item in windows for window in of_item]
+        sizes = torch.tensor([len(window) for window in flat], device=states.device)
+        found = self._ask(pad_sequence(flat, batch_first=True), sizes)
+        counts = [len(of_item) for of_item in windows]
+        embeddings = [of_item.flatten(0, 1) for of_item in found.split(counts)]
+        return pad_sequence(embeddings, batch_first=True), torch.tensor(counts, device=states.device) * self.n_queries
+
+    def _ask(self, windows: Tensor, sizes: Tensor) -> Tensor:
+        """Windows (N, T, n_taps · d_model) of ``sizes`` states → (N, n_queries, d_model)."""
+        n = len(windows)
+        memory = windows.unflatten(-1, (self.n_taps, -1)).permute(2, 0, 1, 3).flatten(0, 1)
+        memory_mask = valid_positions(sizes, windows.shape[1])[:, None, None].repeat(self.n_taps, 1, 1, 1)
+        found = self.blocks(
+            self.queries.repeat_interleave(n, dim=0).to(memory.dtype),
+            # without a mask a decoder of BERT's would be causal; the queries have no order
+            attention_mask=memory_mask.new_ones(1, 1, self.n_queries, self.n_queries),
+            encoder_hidden_states=memory,
+            encoder_attention_mask=memory_mask,
+        ).last_hidden_state
+        weights = self.tap_weights.softmax(dim=-1)
+        return self.norm(torch.einsum("tnqd,qt->nqd", found.unflatten(0, (self.n_taps, n)), weights))

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``examples/evaluate_tasks.py`` on a tiny SALM and on a cascade."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_speechllm.models import cascade
+
+ROWS = [
+    {"instruction": "Happy or sad?", "label": "happy", "task": "emotion", "category": "paralinguistic"},
+    {"instruction": "Which mood?", "label": "sad", "task": "emotion", "category": "paralinguistic"},
+    {
+        "instruction": "Is it noisy?",
+        "label": "yes",
+        "labels": ["yes", "no"],
+        "task": "noise",
+        "category": "degradation",
+    },
+]
+
+
+@pytest.fixture
+def run(load_script):
+    script = load_script("evaluate_tasks")
+    defaults = OmegaConf.structured(script.EvaluateTasksArguments)
+    return lambda **arguments: script.main(OmegaConf.merge(defaults, arguments))
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_figures_by_category_and_a_killed_run_goes_on(run, tiny_nemo, make_manifest, tmp_path):
+    manifest, output = make_manifest((0.3, 0.4, 0.5), rows=ROWS), tmp_path / "tasks"
+    arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(output), max_new_tokens=2, batch_size=2)
+    run(**arguments)
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert {name: found["answers"] for name, found in metrics["categories"].items()} == {
+        "degradation": 1,
+        "paralinguistic": 2,
+    }
+    predictions = output / "predictions.jsonl"
+    whole = read_lines(predictions)
+    assert [row["labels"] for row in whole] == [["happy", "sad"], ["happy", "sad"], ["yes", "no"]]
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:1]))
+    run(**arguments)
+    assert read_lines(predictions) == whole
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+
+
+def test_a_cascade_reads_the_transcription(run, make_manifest, tmp_path, tiny_llm_folder, monkeypatch):
+    seen, join = [], cascade.join_segments
+    monkeypatch.setattr(cascade, "join_segments", lambda prompts, *rest: seen.append(prompts) or join(prompts, *rest))
+    manifest = make_manifest((0.3, 0.4, 0.5), rows=ROWS, transcription="what a day")
+    arguments = dict(manifest=str(manifest), output_dir=str(tmp_path / "cascade"), max_new_tokens=2)
+    run(model=f"cascade:unread+{tiny_llm_folder}", **arguments)
+    model = cascade.Cascade("unread", str(tiny_llm_folder))
+    (segment,) = seen[0][0]
+    assert model.tokenizer.decode(segment.ids).endswith(
+        "<|im_start|>audio\nwhat a day<|im_end|>\n<|im_start|>user\nHappy or sad?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert len(read_lines(tmp_path / "cascade/predictions.jsonl")) == 3
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"label": None}, r"manifest.jsonl:1: \['label'\] must be texts"),
+        ({"labels": ["sad", "angry"]}, "manifest.jsonl:1: labels: .* `label` 'happy' among them"),
+        ({"labels": ["happy", "Happy!"]}, "manifest.jsonl:1: labels .* words of its own"),
+    ],
+)
+def test_refuses(run, make_manifest, row, message):
+    manifest = make_manifest((0.3,), rows=[ROWS[0] | {"labels": ["happy", "sad"]} | row])
+    with pytest.raises(ValueError, match=message):
+        run(model="unread.nemo", manifest=str(manifest), output_dir="unread")
+
+
+def test_a_cascade_has_two_parts(run, make_manifest):
+    with pytest.raises(ValueError, match="cascade:WHISPER"):
+        run(model="cascade:whisper-base", manifest=str(make_manifest((0.3,) * 3, rows=ROWS)), output_dir="unread")

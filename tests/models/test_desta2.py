@@ -1,0 +1,331 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import soundfile
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import (
+    AutoTokenizer,
+    LlamaForCausalLM,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
+
+from nemo_speechllm import assets
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.models import DeSTA2
+from nemo_speechllm.models.transcriber import Transcriber, with_transcriptions
+from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.modules.segments import IGNORE_INDEX
+from nemo_speechllm.segments import AudioSegment
+
+ROOT = Path(__file__).parents[2]
+QUESTION = "What can you hear from the audio?"
+
+RESTORE = """
+import sys, soundfile
+from nemo_speechllm.models import load_model
+model = load_model(sys.argv[1])
+samples = [soundfile.read(path, dtype="float32")[0] for path in sys.argv[2:]]
+print("ANSWERS", type(model).__name__, model.transcribe(samples, verbose=False))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole_whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole Whisper of width 64 with random weights and whisper-base's tokenizer; it writes 8 tokens at most."""
+    folder, original = tmp_path_factory.mktemp("whole_whisper"), assets.resolve("whisper-base")
+    tokenizer = AutoTokenizer.from_pretrained(original)
+    torch.manual_seed(1)
+    sizes = {
+        f"{side}_{size}": value
+        for side in ("encoder", "decoder")
+        for size, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 128))
+    }
+    config = WhisperConfig(d_model=64, vocab_size=len(tokenizer), max_target_positions=16, **sizes)
+    WhisperForConditionalGeneration(config).save_pretrained(folder)
+    shutil.copy(original / "generation_config.json", folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def talkative_llm_folder(tmp_path_factory: pytest.TempPathFactory, tiny_llm_folder: Path) -> Path:
+    """The tiny LLM with larger weights: what it says depends on all that it reads."""
+    folder = tmp_path_factory.mktemp("talkative_llm")
+    shutil.copytree(tiny_llm_folder, folder, dirs_exist_ok=True)
+    llm = LlamaForCausalLM.from_pretrained(tiny_llm_folder, dtype=torch.float32)
+    with torch.no_grad():
+        for parameter in llm.model.layers.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(8.0)
+    llm.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def recipe(talkative_llm_folder: Path, whole_whisper_folder: Path, make_manifest) -> DictConfig:
+    """``conf/desta2/whisper_base_smollm2.yaml`` at tiny size, with a manifest of four descriptions."""
+    cfg = OmegaConf.load(ROOT / "conf/desta2/whisper_base_smollm2.yaml")
+    manifest = make_manifest(name="dev.jsonl", instruction=QUESTION, answer="A calm voice.", transcription="hello")
+    data = dict(manifest_filepath=str(manifest), batch_size=2, num_workers=0)
+    tiny = {
+        "llm": {"pretrained": str(talkative_llm_folder)},
+        "perception": {
+            "encoder": {"pretrained": str(whole_whisper_folder), "taps": [0, 1]},
+            "adapter": {"n_queries": 8, "n_heads": 2},
+        },
+        "generation": {"max_new_tokens": 8},
+        "train_ds": data | {"use_bucketing": False},
+        "validation_ds": data,
+    }
+    cfg.model = OmegaConf.merge(cfg.model, tiny)
+    cfg.trainer.accelerator = "cpu"
+    return cfg
+
+
+@pytest.fixture
+def make_desta2(recipe: DictConfig) -> Callable[..., DeSTA2]:
+    """``make_desta2(**changes)`` → a DeSTA2 in eval mode whose answers depend on the audio; the same seed each time."""
+
+    def make(**changes) -> DeSTA2:
+        torch.manual_seed(0)
+        model = DeSTA2(OmegaConf.merge(recipe.model, changes)).eval()
+        samples, perception = torch.from_numpy(voice(1.0))[None], model.perception
+        with (
+            torch.no_grad()
+        ):  # states of random weights are much alike: without this every audio would be heard the same
+            perception.adapter.queries.copy_(perception.adapter.queries[:, :1])
+            heard, _ = perception.adapter(*perception.encode(samples, torch.tensor([samples.shape[1]])))
+            perception.projection.linear.bias.copy_(-(perception.projection.linear.weight @ heard[0].mean(0)))
+            perception.projection.scale.fill_(2.0)
+        return model
+
+    return make
+
+
+def voice(seconds: float, pitch: float = 140.0) -> np.ndarray:
+    """A vowel-like sound: 20 harmonics."""
+    time = np.arange(round(seconds * 16000)) / 16000
+    return (0.05 * sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 21))).astype(np.float32)
+
+
+def asked(samples, answer=None, transcription="hello", question=QUESTION, **metadata) -> Conversation:
+    turns = [Turn("user", [Audio(torch.as_tensor(samples)), question])]
+    turns += [Turn("assistant", [answer])] if answer is not None else []
+    return Conversation("test", turns, {"transcription": transcription, "lang": "en", **metadata})
+
+
+def collate(model, conversations) -> ConversationBatch:
+    return ConversationDataset(model.builder).collate(conversations)
+
+
+class TestPrompt:
+    def test_it_is_audio_then_transcription_then_question(self, make_desta2, make_audio):
+        model = make_desta2()
+        conversation = with_transcriptions(asked(make_audio(1.0), "A calm voice."), ["hello there"])
+        segments = model.prompt_segments(conversation)
+        before, audio, after, answer = segments
+        assert audio == AudioSegment(0) and answer.loss
+        assert model.tokenizer.decode(before.ids).endswith("<|im_start|>audio\n")
+        assert model.tokenizer.decode(after.ids) == (
+            f"hello there<|im_end|>\n<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
+        )
+
+    def test_several_audios_have_a_message_each_in_any_turn(self, make_desta2, make_audio):
+        one, two, three = (Audio(torch.from_numpy(make_audio(0.5, seed))) for seed in range(3))
+        turns = [
+            Turn("user", ["Listen:", one, two, "Who?"]),
+            Turn("assistant", ["Ann."]),
+            Turn("user", [three, "And?"]),
+        ]
+        asked = with_transcriptions(Conversation("x", turns), ["a", "b", "c"])
+        assert [(turn.role, turn.parts) for turn in asked.turns] == [
+            ("user", ["Listen:"]),
+            ("audio", [one, "a"]),
+            ("audio", [two, "b"]),
+            ("user", ["Who?"]),
+            ("assistant", ["Ann."]),
+            ("audio", [three, "c"]),
+            ("user", ["And?"]),
+        ]
+        model = make_desta2()
+        conversation = Conversation("x", turns, {"transcription": ["a", "b", "c"]})
+        assert len(model.generate([conversation], max_new_tokens=3)) == 1
+
+    def test_loss_covers_the_answer_and_its_end(self, make_desta2, make_audio):
+        model = make_desta2()
+        batch = collate(model, [asked(make_audio(1.0), "A calm voice.")])
+        inputs = model._llm_inputs(batch, model._perceive(batch), with_answers=True)
+        learned = inputs.labels[inputs.labels != IGNORE_INDEX]
+        assert model.tokenizer.decode(learned) == "A calm voice.<|im_end|>"
+        assert set(model.loss(batch)) == {"loss", "lm_loss"}
+
+    def test_the_transcription_is_read(self, make_desta2, make_audio):
+        model, samples = make_desta2(), make_audio(1.0)
+        losses = [
+            model.loss(collate(model, [asked(samples, "A calm voice.", text)]))["loss"]
+            for text in ("hello", "bye", "")
+        ]
+        assert len(set(map(float, losses))) == 3
+
+    def test_as_many_transcriptions_as_audios(self, make_desta2, make_audio):
+        with pytest.raises(ValueError, match="test: 2 texts in `transcription` and 1 audios"):
+            make_desta2().generate([asked(make_audio(0.5), transcription=["a", "b"])])
+
+    def test_an_encoder_or_a_template_that_does_not_fit_is_refused(self, make_desta2):
+        with pytest.raises(ValueError, match="type is 'nemo'; DeSTA2 needs whisper"):
+            make_desta2(perception={"encoder": {"type": "nemo"}})
+        strict = "{% for m in messages %}{% if m.role == 'audio' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
+        strict += "<s>{% for m in messages %}{{ m.content }}{% endfor %}"
+        with pytest.raises(ValueError, match="refuses a message of the role 'audio'.*model.prompt.chat_template"):
+            make_desta2(prompt={"chat_template": strict})
+
+
+class TestTranscription:
+    def test_without_one_in_the_manifest_it_is_whispers(self, make_desta2, whole_whisper_folder, make_audio):
+        model, spoken = make_desta2(), voice(1.2)
+        conversations = [
+            asked(spoken, transcription=None),
+            asked(make_audio(0.5)),
+            asked(voice(0.7), transcription=""),
+        ]
+        (whisper,), given, empty = model.transcriber(collate(model, conversations))
+        expected = WhisperBaseline(str(whole_whisper_folder)).generate([asked(spoken)])[0].text
+        assert whisper == expected != ""
+        assert (given, empty) == (["hello"], [""])
+
+    def test_silence_noise_and_a_click_have_none(self, recipe):
+        noise = 0.1 * np.random.default_rng(0).standard_normal(32000).astype(np.float32)
+        audios = [np.zeros(16000), noise, np.eye(1, 400)[0]]
+        transcriber = Transcriber(recipe.model.perception.encoder, recipe.model.transcription.min_voice_seconds)
+        assert transcriber.transcribe([(torch.as_tensor(audio), "en") for audio in audios]) == ["", "", ""]
+
+    def test_speech_anywhere_in_a_long_audio_is_found(self, recipe):
+        transcriber = Transcriber(recipe.model.perception.encoder)
+        samples = np.concatenate([np.zeros(33 * 16000, dtype=np.float32), voice(0.8)])
+        assert transcriber._is_spoken(torch.from_numpy(samples))
+
+    def test_it_is_kept_on_disk_by_the_audios_content(self, make_desta2, tmp_path, monkeypatch):
+        section, samples = make_desta2().cfg.perception.encoder, torch.from_numpy(voice(1.0))
+        silence = torch.zeros(8000)
+        first = Transcriber(section)
+        first.cache(str(tmp_path / "texts"))
+        texts = first.transcribe([(samples, "en"), (silence, "en")])
+        assert texts[0] and not texts[1] and len(list(tmp_path.glob("texts/*/*.txt"))) == 2
+
+        again = Transcriber(section)
+        again.cache(str(tmp_path / "texts"))
+        monkeypatch.setattr(WhisperBaseline, "generate", lambda *args: pytest.fail("Whisper was asked again"))
+        assert again.transcribe([(silence, "en"), (samples.clone(), "en")]) == texts[::-1]
+        for other in ((samples, "fr"), (samples[:-1], "en")):
+            with pytest.raises(pytest.fail.Exception):
+                again.transcribe([other])
+
+    def test_without_a_whisper_the_remedy_is_named(self):
+        with pytest.raises(ValueError, match="give each manifest line its `transcription`"):
+            Transcriber(OmegaConf.create({"pretrained": None})).transcribe([(torch.from_numpy(voice(1.0)), None)])
+
+
+class TestGenerate:
+    @pytest.mark.parametrize("trim", [True, False])
+    def test_alone_in_a_batch_and_over_padded_are_token_identical(self, make_desta2, make_audio, trim):
+        model = make_desta2(perception={"encoder": {"trim": trim}})
+        conversations = [
+            asked(make_audio(seconds, seed=i), transcription="word " * i, question="What?" * (1 + i % 3))
+            for i, seconds in enumerate((1.0, 0.31, 2.4, 0.7))
+        ]
+        conversations.append(asked(voice(0.9), transcription=None))
+        alone = [answer.ids for answer in model.generate(conversations, batch_size=1)]
+        together = [answer.ids for answer in model.generate(conversations, batch_size=8)]
+        batch = collate(model, conversations)
+        padded = torch.nn.functional.pad(batch.audio, (0, 40000))
+        over_padded = model.generate_batch(ConversationBatch(conversations, padded, batch.audio_lengths), 8, 1)
+        assert len({tuple(ids) for ids in alone}) > 3
+        assert together == alone
+        assert [answer.ids for answer in over_padded] == alone
+
+    def test_the_answer_depends_on_the_audio(self, make_desta2, make_audio):
+        model = make_desta2()
+        answers = model.generate([asked(make_audio(1.0, seed)) for seed in range(4)])
+        assert len({answer.text for answer in answers}) > 1
+
+    @torch.no_grad()
+    def test_an_audio_beyond_a_window_has_queries_for_each(self, make_desta2, make_audio):
+        model, samples = make_desta2(), torch.from_numpy(make_audio(31.0))
+        embeddings, (length,) = model.perception(samples[None], torch.tensor([len(samples)]))
+        assert length == 16 and model.perception.frame_shift is None
+        for place, piece in ((slice(8), samples[:480000]), (slice(8, 16), samples[480000:])):
+            alone, _ = model.perception(piece[None], torch.tensor([len(piece)]))
+            torch.testing.assert_close(embeddings[0, place], alone[0], atol=1e-2, rtol=0)  # of size 2
+
+
+class TestTraining:
+    def test_only_the_adapter_trains_and_text_is_answered_as_before(self, make_desta2, make_audio):
+        model = make_desta2()
+        text = [Conversation("text", [Turn("user", ["What is the capital of France?"])])]
+        before, audio = {n: p.clone() for n, p in model.named_parameters()}, asked(make_audio(1.0))
+        text_before, audio_before = model.generate(text)[0].ids, model.generate([audio])[0].ids
+        batch = collate(model, [asked(make_audio(1.0), "A calm voice."), asked(make_audio(0.6, 1), "Two voices.")])
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=5e-2)
+        model.train()
+        for _ in range(5):
+            optimizer.zero_grad()
+            model.loss(batch)["loss"].backward()
+            optimizer.step()
+        changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+        adapter = {name for name in before if name.startswith(("perception.adapter.", "perception.projection."))}
+        assert changed == {name for name, parameter in model.named_parameters() if parameter.requires_grad} == adapter
+        assert model.generate(text)[0].ids == text_before
+        assert model.generate([audio])[0].ids != audio_before
+
+    def test_the_recipe_trains_with_cached_taps_and_transcriptions(self, recipe, make_manifest, tmp_path):
+        recipe.model.perception.state_cache = str(tmp_path / "states")
+        recipe.model.transcription.cache = str(tmp_path / "texts")
+        recipe.model.train_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "train.jsonl", answer="A voice."))
+        options = dict(max_steps=2, limit_val_batches=0, logger=False, enable_checkpointing=False)
+        trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, **options)
+        model = DeSTA2(recipe.model, trainer)
+        trainer.fit(model)
+        assert len(list(tmp_path.glob("states/*/*.safetensors"))) == 2
+        assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2
+        assert json.loads((tmp_path / "states/encoder.json").read_text())["taps"] == [0, 1]
+        model.generate([asked(voice(0.5), transcription=None)])
+        assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2, "what a user asks about is not kept"
+
+
+def test_a_checkpoint_is_the_adapter_alone_and_answers_the_same_in_another_process(make_desta2, make_audio, tmp_path):
+    model = make_desta2()
+    assert {name.split(".")[1] for name in model.state_dict()} == {"adapter", "projection"}
+    model.save_to(tmp_path / "desta2_tiny.nemo")
+    samples = [make_audio(1.0), np.zeros(8000, dtype=np.float32)]
+    for i, item in enumerate(samples):
+        soundfile.write(tmp_path / f"{i}.wav", item, 16000, subtype="FLOAT")
+    files = [str(tmp_path / f"{i}.wav") for i in range(2)]
+    command = [sys.executable, "-c", RESTORE, str(tmp_path / "desta2_tiny.nemo"), *files]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert f"ANSWERS DeSTA2 {model.transcribe(samples, verbose=False)}" in output
