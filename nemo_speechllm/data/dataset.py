@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+from nemo_speechllm.data.keywords import keyword_list
 
 INSTRUCTION_KEYS = ("instruction", "context", "question")
 
@@ -101,11 +102,8 @@ class ConversationBuilder:
 
         Where the instruction is the recipe's, its task is noted in ``metadata``.
         """
-        keywords = metadata.get("keywords")
-        context = ""
-        if keywords:
-            keywords = keywords if isinstance(keywords, str) else ", ".join(keywords)
-            context = self.keyword_template.replace("{keywords}", keywords)
+        keywords = keyword_list(metadata.get("keywords"))
+        context = self.keyword_template.replace("{keywords}", ", ".join(keywords)) if keywords else ""
         return Turn("user", [audio, context + self._instruction(metadata, name)])
 
     def _instruction(self, metadata: dict[str, Any], name: str) -> str:

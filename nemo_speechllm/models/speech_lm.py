@@ -31,9 +31,9 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
-from nemo_speechllm.data.instruction_sampling import InstructionSampler
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
+from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
@@ -81,7 +81,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
     ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own. With a section
-    ``instruction_sampling`` it trains on instructions (see `InstructionSampler`); validation asks what the data say.
+    ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on keywords (see
+    `KeywordContext`); validation asks what the data say.
 
     Args:
         cfg: the recipe's ``model`` section.
@@ -102,8 +103,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         super().__init__(cfg, trainer)
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
-        sampling = self.cfg.get("instruction_sampling")
-        self.instruction_sampler = InstructionSampler(sampling, self.builder) if sampling else None
+        self._transforms: list[Transform] = []
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
         self._validation_tallies: dict[int, ErrorTally] = {}
         self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
@@ -143,6 +143,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def setup_training_data(self, train_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="train", config=train_data_config)
         self._train_dl = self._build_dataloader(train_data_config)
+        self._transforms = training_transforms(self.cfg, train_data_config, self.builder)
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
@@ -170,8 +171,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> Tensor:
         """One optimisation step's loss; every part of it is logged."""
-        if self.instruction_sampler is not None:
-            batch = self.instruction_sampler(batch, self.current_epoch)
+        for transform in self._transforms:
+            batch = transform(batch, self.current_epoch)
         losses = self.loss(batch)
         size = len(batch.conversations)
         self.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
