@@ -114,6 +114,7 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
         "errors": sum(errors),
         "words": words,
         "truncated": answer.truncated,
+        "interventions": list(answer.interventions),
         "seconds": seconds,
         **keywords,
     }

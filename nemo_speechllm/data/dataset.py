@@ -53,6 +53,17 @@ class ConversationBatch:
             self.audio_lengths.to(device, non_blocking=non_blocking),
         )
 
+    def split(self) -> list["ConversationBatch"]:
+        """Each conversation as a batch of its own; its audios are padded to the longest of them alone."""
+        items, start = [], 0
+        for conversation in self.conversations:
+            end = start + len(conversation.audios)
+            lengths = self.audio_lengths[start:end]
+            longest = int(lengths.max()) if len(lengths) else 0
+            items.append(ConversationBatch([conversation], self.audio[start:end, :longest], lengths))
+            start = end
+        return items
+
 
 class ConversationBuilder:
     """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).

@@ -15,7 +15,7 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.transforms import Transform, training_transforms
+from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
+from nemo_speechllm.decoding.keyword_filter import keyword_filter
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
@@ -69,11 +72,13 @@ class Answer:
         text: without special tokens.
         ids: token ids without the end token.
         truncated: the token limit was reached before the model ended its answer.
+        interventions: what guards found and did, e.g. ``loop: ctc``; ids are those of the answer that is given.
     """
 
     text: str
     ids: list[int]
     truncated: bool
+    interventions: tuple[str, ...] = ()
 
 
 class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscriptionMixin):
@@ -128,6 +133,11 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         Raises:
             ValueError: ``decoder`` is ``ctc`` and the model has no CTC head.
         """
+
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model can say what CTC hears (``decoder=ctc``)."""
+        return False
 
     def train(self, mode: bool = True) -> "SpeechLM":
         """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
@@ -260,13 +270,67 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         return answers
 
     def _answer(self, batch: ConversationBatch, **options) -> list[Answer]:
-        """`generate_batch`, with recordings too long to transcribe at once cut at pauses."""
+        """`generate_batch` with long recordings cut at pauses, long keyword lists cut to the likely, and guards."""
         max_seconds = self.cfg.generation.get("max_audio_seconds")
         if max_seconds is None:
-            return self.generate_batch(batch, **options)
+            return self._guarded_answers(self._with_likely_keywords(batch), **options)
         pieces, counts = split_long_audio(batch, max_seconds)
-        answers = iter(self.generate_batch(pieces, **options))
+        answers = iter(self._guarded_answers(self._with_likely_keywords(pieces), **options))
         return [_joined([next(answers) for _ in range(count)]) for count in counts]
+
+    def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
+        """The batch with at most ``generation.max_keywords`` in each question: those that CTC may have heard."""
+        limit = self.cfg.generation.get("max_keywords")
+        lists = [keyword_list(conversation.metadata.get("keywords")) for conversation in batch.conversations]
+        if limit is None or max(map(len, lists), default=0) <= limit:
+            return batch
+        heard = self._ctc_texts(batch, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
+        conversations = list(batch.conversations)
+        for index, keywords in enumerate(lists):
+            conversation = conversations[index]
+            if len(keywords) > limit and len(conversation.without_answer().turns) == 1 and conversation.audios:
+                likely = keyword_filter(tuple(keywords)).select(heard[index], limit)
+                metadata = conversation.metadata | {"keywords": likely}
+                question = self.builder.question(conversation.audios[0], metadata, conversation.id)
+                conversations[index] = Conversation(conversation.id, [question], metadata)
+        return replace(batch, conversations=conversations)
+
+    def _guarded_answers(self, batch: ConversationBatch, **options) -> list[Answer]:
+        """`generate_batch`, with transcripts that show a fault of ``generation.guards`` replaced."""
+        answers = self.generate_batch(batch, **options)
+        guards = check_guards(self.cfg.generation.get("guards", DEFAULT_GUARDS))
+        heard = self._ctc_texts(batch, "guards: disagreement") if "disagreement" in guards else [None] * len(answers)
+        for index, item in enumerate(batch.split() if guards else []):
+            if item.conversations[0].metadata.get("task") == "asr" and len(item.audio) == 1:
+                fault = find_fault(list(guards), answers[index].text, item.audio[0], heard[index])
+                if fault is not None:
+                    answer = self._answer_instead(guards[fault], item, **options)
+                    answers[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))
+        return answers
+
+    def _answer_instead(self, action: str, item: ConversationBatch, **options) -> Answer:
+        """What a guard gives in the place of an answer."""
+        if action == "empty":
+            return Answer("", [], truncated=False)
+        if action == "ctc":
+            self._require_ctc("guards: ctc")
+        changes = {"ctc": {"decoder": "ctc"}, "retry": {"beam_size": max(RETRY_BEAM_SIZE, options["beam_size"])}}
+        return self.generate_batch(item, **options | changes[action])[0]
+
+    def _ctc_texts(self, batch: ConversationBatch, purpose: str) -> list[str]:
+        """What CTC hears in each conversation; nothing in one without audio."""
+        self._require_ctc(purpose)
+        spoken = [item for item in batch.conversations if item.audios]
+        options = generation_options(self.cfg.generation, decoder="ctc")
+        answers = iter(self.generate_batch(replace(batch, conversations=spoken), **options) if spoken else [])
+        return [next(answers).text if item.audios else "" for item in batch.conversations]
+
+    def _require_ctc(self, purpose: str) -> None:
+        if not self.has_ctc:
+            raise ValueError(
+                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} was trained without CTC; give fewer "
+                "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
+            )
 
     def transcribe(
         self,
@@ -287,7 +351,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
         Args:
             audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, or the path of a manifest.
-            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids) instead of strings.
+            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did) instead
+                of strings.
 
         Raises:
             ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for, or
@@ -354,7 +419,10 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:
             return [answer.text for answer in outputs]
-        return [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
+        hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
+        for hypothesis, answer in zip(hypotheses, outputs):
+            hypothesis.interventions = answer.interventions
+        return hypotheses
 
     @classmethod
     def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
@@ -419,7 +487,12 @@ def generation_options(
 def _joined(answers: list[Answer]) -> Answer:
     """The answers to consecutive pieces of one recording as one."""
     text = " ".join(answer.text for answer in answers if answer.text)
-    return Answer(text, [i for answer in answers for i in answer.ids], any(answer.truncated for answer in answers))
+    return Answer(
+        text,
+        [i for answer in answers for i in answer.ids],
+        any(answer.truncated for answer in answers),
+        tuple(intervention for answer in answers for intervention in answer.interventions),
+    )
 
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
