@@ -19,8 +19,9 @@
 
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
 for comparison. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
-where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was killed. ``metrics.json``
-is written at the end.
+where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
+changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
+killed. ``metrics.json`` is written at the end.
 """
 
 import hashlib
