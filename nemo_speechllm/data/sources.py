@@ -62,7 +62,7 @@ def check_sources(cfg: DictConfig, skip_bad_audio: bool = False) -> None:
 
 
 def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
-    """The rows of every manifest of a data section, of tarred ones too, each manifest once.
+    """The rows of every manifest of a data section, of tarred ones too.
 
     Args:
         cfg: a ``train_ds``/``validation_ds`` section.

@@ -38,16 +38,22 @@ class KeywordFilter:
     def __init__(self, keywords: Sequence[str]):
         self.keywords = list(keywords)
         self._folded = [f" {_fold(keyword)} " for keyword in self.keywords]
+        self._lengths = np.array([len(folded) for folded in self._folded])
 
     def scores(self, hypothesis: str) -> np.ndarray:
-        """How alike each keyword and its best match are, (N,), from 0 to 100."""
-        return process.cdist([f" {_fold(hypothesis)} "], self._folded, scorer=fuzz.partial_ratio, dtype=np.float32)[0]
+        """How alike each keyword and its best match are, (N,), from 0 to 100; what has no letter is like nothing."""
+        heard = _fold(hypothesis)
+        if not heard or not self.keywords:
+            return np.zeros(len(self.keywords), dtype=np.float32)
+        scores = process.cdist([f" {heard} "], self._folded, scorer=fuzz.partial_ratio, dtype=np.float32)[0]
+        # rapidfuzz looks for the shorter in the longer: a phrase that merely holds what was heard was not heard
+        held = np.minimum(1, (len(heard) + 2) / self._lengths)
+        return np.where(self._lengths > 2, scores * held, 0)
 
     def select(self, hypothesis: str, limit: int) -> list[str]:
         """At most ``limit`` keywords that the hypothesis may hold, in the order of the list."""
         scores = self.scores(hypothesis)
-        lengths = np.array([len(folded) for folded in self._folded])
-        best = np.lexsort((-lengths, -scores))[:limit]  # of two that match alike the longer one is no chance
+        best = np.lexsort((-self._lengths, -scores))[:limit]  # of two that match alike the longer one is no chance
         return [self.keywords[place] for place in sorted(best) if scores[place] >= MIN_SCORE]
 
 

@@ -52,7 +52,8 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
 
     Attributes:
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
-        keywords: words that may occur, put before the instruction.
+        keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
+            those that CTC may have heard.
         max_new_tokens, beam_size: of generation; None: the recipe's.
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
     """

@@ -129,12 +129,12 @@ def test_own_keywords_and_own_instructions_stay():
 
 
 def test_a_draw_depends_on_seed_epoch_and_sample_alone():
-    one, items = context(), [conversation(str(i)) for i in range(20)]
-    draw = lambda context, epoch: [context.sample(item, epoch).metadata["keywords"] for item in items]  # noqa: E731
+    def draw(keyword_context: KeywordContext, epoch: int, names=range(20)) -> list[list[str]]:
+        return [keyword_context.sample(conversation(str(i)), epoch).metadata["keywords"] for i in names]
+
+    one = context()
     first = draw(one, 3)
-    items.reverse()
-    assert list(reversed(draw(context(), 3))) == first
-    items.reverse()
+    assert draw(context(), 3, reversed(range(20))) == first[::-1]
     assert draw(one, 4) != first and draw(context(seed=1), 3) != first
 
 

@@ -45,7 +45,8 @@ def test_the_order_is_that_of_the_list_and_the_limit_holds():
 
 
 def test_nothing_heard_leaves_nothing():
-    assert KeywordFilter(LIST).select("", 8) == [] and KeywordFilter([]).select("ada", 8) == []
+    assert KeywordFilter(LIST).select("", 8) == [] and KeywordFilter(LIST).select("?!", 8) == []
+    assert KeywordFilter([]).select("ada", 8) == [] and KeywordFilter(["?!", "ada"]).select("ada", 8) == ["ada"]
 
 
 @given(st.lists(st.sampled_from(LIST), min_size=1, max_size=4, unique=True), st.integers(1, 8))

@@ -95,7 +95,7 @@ def test_report_counts_each_kind_among_those_it_can_befall():
         prediction("press one for support", "press one for support"),
         prediction("press one", looping, 2.0),
         prediction(looping, looping, 30.0),  # it was said so
-        prediction("one two three four", "one two"),
+        prediction("please hold the line", "please hold"),
         prediction("", "You will now copy the speech."),
         prediction("", ""),
     ]

@@ -68,7 +68,7 @@ def assert_same(found: tuple, report: dict) -> None:
 words = st.lists(st.sampled_from(["ada", "b", "c", "d"]), min_size=1, max_size=7).map(" ".join)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(words, words), min_size=1, max_size=4))
 def test_a_word_is_counted_as_nemo_counts_it(tmp_path_factory, pairs):
     counts = [count_keywords(hypothesis, reference, ["ada"], "none") for hypothesis, reference in pairs]
