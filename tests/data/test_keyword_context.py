@@ -168,7 +168,7 @@ def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_mani
     train_ds = OmegaConf.create(
         {"manifest_filepath": [str(make_manifest(lang=None)), str(make_manifest(name="b.jsonl"))]}
     )
-    cfg = OmegaConf.create({"keyword_context": CFG | {"positive_ratio": 0.0}})
+    cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, {"positive_ratio": 0.0})})
     (draw,) = training_transforms(cfg, train_ds, BUILDER)
     words = set(words_of("press one for support please hold the line thank you your call is important to us"))
     assert set(draw.pools) == {None, "en"} and set(draw.pools["en"].vocabulary.counts) == words

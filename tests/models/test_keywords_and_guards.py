@@ -18,7 +18,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.models import SALM
@@ -46,7 +46,9 @@ class SaveAt(pl.Callback):
             trainer.save_checkpoint(self.path)
 
 
-def test_training_asks_with_keywords_also_after_a_resume(tiny_salm_config, tmp_path):
+def test_training_asks_with_keywords_also_after_a_resume(tiny_salm_config, make_manifest, tmp_path):
+    tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5,), "dev.jsonl"))
+
     def fit(steps, ckpt_path=None, callbacks=()):
         torch.manual_seed(0)
         trainer = pl.Trainer(
@@ -168,7 +170,8 @@ def test_only_transcripts_are_guarded(says, ask):
 
 
 def test_silence_is_answered_with_nothing_also_by_checkpoints_that_know_no_guards(salm, make_audio):
-    del salm.cfg.generation["guards"]
+    with open_dict(salm.cfg):
+        del salm.cfg.generation["guards"]
     silence, speech = np.zeros(48000, dtype=np.float32), make_audio(1.0)
     hypotheses = salm.transcribe([silence, speech], return_hypotheses=True, verbose=False)
     assert hypotheses[0].text == "" and hypotheses[0].interventions == ("silence: empty",)
