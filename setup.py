@@ -33,6 +33,7 @@ INSTALL_REQUIRES = [
     "httpx",
     "huggingface_hub",
     "jiwer",
+    "kaldialign",
     "lhotse",
     "librosa",
     "lightning==2.4.*",
@@ -56,7 +57,7 @@ INSTALL_REQUIRES = [
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
 PLOT_REQUIRES = ["matplotlib"]
 EXTRAS_REQUIRE = {
-    "plots": PLOT_REQUIRES,  # analyze_alignment, evaluate_instructions, evaluate_robustness and sweep draw
+    "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
     "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.

@@ -18,27 +18,32 @@
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
 
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
-for comparison. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was killed. ``metrics.json``
-is written at the end.
+for comparison. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
+where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
+changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
+killed. ``metrics.json`` is written at the end.
 """
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING, OmegaConf, open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
+from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.metrics.error_rate import count_errors
+from nemo_speechllm.metrics.hallucination import hallucination_report
+from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, format_table, write_json
+from nemo_speechllm.metrics.report import error_report, format_shares, format_table, write_json
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.speech_lm import Answer, SpeechLM, generation_options
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
@@ -56,13 +61,15 @@ class EvaluateArguments:
     max_new_tokens: int | None = None  # None: the recipe's
     beam_size: int | None = None
     decoder: str | None = None  # llm, or ctc: the model's CTC head
+    keywords: list[str] | None = None  # words that may occur; None: the manifest lines' own
+    generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
     channel_selector: Any = None  # of files with several channels: a number or average
     normalizer: str = "english"  # english, basic (any language) or none
 
 
 def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
-    """The rows of a manifest without a defect."""
-    rows, issues = check_manifest(manifest, channel_selector=channel_selector)
+    """The rows of a manifest without a defect; one with an empty ``text`` is silence."""
+    rows, issues = check_manifest(manifest, channel_selector=channel_selector, allow_silence=True)
     if issues:
         listed = "\n".join(map(str, issues[:20]))
         raise ValueError(
@@ -79,6 +86,7 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dic
         "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
         "channel_selector": cfg.channel_selector,
         "normalizer": cfg.normalizer,
+        "keywords": None if cfg.keywords is None else list(cfg.keywords),
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)
         | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size, cfg.decoder),
@@ -96,6 +104,7 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
     """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words."""
     text = row.get("answer") or row["text"]
     *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
+    keywords = {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
     return {
         "index": index,
         "audio_filepath": row["audio_filepath"],
@@ -106,15 +115,31 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
         "errors": sum(errors),
         "words": words,
         "truncated": answer.truncated,
+        "interventions": list(answer.interventions),
         "seconds": seconds,
+        **keywords,
     }
+
+
+def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
+    """Error rates, ``hallucination``, and ``keywords`` over the predictions that have any."""
+    report = error_report(predictions, normalizer)
+    report["hallucination"] = hallucination_report(predictions, normalizer)
+    counts = [
+        count_keywords(p["pred_text"], p["text"], p["keywords"], normalizer) for p in predictions if p.get("keywords")
+    ]
+    return report | ({"keywords": keyword_report(counts)} if counts else {})
 
 
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
+    if cfg.keywords is not None:
+        rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
     is_baseline = cfg.model.startswith(WHISPER)
     model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
+    with open_dict(model.cfg):
+        model.cfg.generation.merge_with(cfg.generation)
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
     done = {prediction["index"] for prediction in log.predictions}
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]
@@ -129,9 +154,10 @@ def main(cfg: EvaluateArguments) -> None:
             log.append([prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)])
             progress.update(len(batch))
 
-    report = error_report(log.predictions, cfg.normalizer)
+    report = evaluation_report(log.predictions, cfg.normalizer)
     write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
     print(format_table(report))
+    print(format_shares(report))
     logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
 
 

@@ -18,6 +18,7 @@
     python examples/transcribe.py model=salm_whisper_smollm2 'audio=[one.wav,two.flac]'
     python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=out.jsonl batch_size=8
     python examples/transcribe.py model=x.nemo dataset_manifest=test.jsonl 'keywords=[Boston,Ada]'
+    python examples/transcribe.py model=x.nemo audio=clip.wav keywords_file=names.txt
 
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with ``pred_text``;
 without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all; for a long manifest
@@ -36,6 +37,7 @@ from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, AudioError
+from nemo_speechllm.data.keywords import read_keywords
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.models import load_model
 
@@ -53,6 +55,7 @@ class TranscribeArguments:
     num_workers: int = 0
     instruction: str | None = None  # None: the manifest line's own, or the recipe's
     keywords: list[str] | None = None  # words that may occur
+    keywords_file: str | None = None  # the same, one word or phrase a line
     max_new_tokens: int | None = None
     beam_size: int | None = None
     decoder: str | None = None  # llm, or ctc: the model's CTC head; None: the recipe's
@@ -74,6 +77,15 @@ def input_rows(cfg: TranscribeArguments) -> list[dict]:
     return [{"audio_filepath": str(path)} for path in files]
 
 
+def keywords_of(cfg: TranscribeArguments) -> list[str] | None:
+    """The words that may occur, from the command line or a file; None: the manifest lines' own."""
+    if cfg.keywords is not None and cfg.keywords_file is not None:
+        raise ValueError("keywords= and keywords_file= are two ways to say the same; give one")
+    if cfg.keywords_file is not None:
+        return read_keywords(cfg.keywords_file)
+    return None if cfg.keywords is None else list(cfg.keywords)
+
+
 def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]:
     """The rows whose audio can be read; each of the others is named in a warning."""
     kept = []
@@ -88,17 +100,17 @@ def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]
 
 def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
     """Prints or writes the rows' transcripts."""
-    options = (
+    names = (
         "batch_size",
         "num_workers",
         "instruction",
-        "keywords",
         "max_new_tokens",
         "beam_size",
         "decoder",
         "channel_selector",
     )
-    texts = load_model(cfg.model).transcribe(rows, **OmegaConf.to_container(OmegaConf.masked_copy(cfg, options)))
+    options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) | {"keywords": keywords_of(cfg)}
+    texts = load_model(cfg.model).transcribe(rows, **options)
     predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
     if cfg.output_filename is None:
         for row in predictions:

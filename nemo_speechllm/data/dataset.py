@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+from nemo_speechllm.data.keywords import keyword_list
 
 INSTRUCTION_KEYS = ("instruction", "context", "question")
 
@@ -51,6 +52,17 @@ class ConversationBatch:
             self.audio.to(device, non_blocking=non_blocking),
             self.audio_lengths.to(device, non_blocking=non_blocking),
         )
+
+    def split(self) -> list["ConversationBatch"]:
+        """Each conversation as a batch of its own; its audios are padded to the longest of them alone."""
+        items, start = [], 0
+        for conversation in self.conversations:
+            end = start + len(conversation.audios)
+            lengths = self.audio_lengths[start:end]
+            longest = int(lengths.max()) if len(lengths) else 0
+            items.append(ConversationBatch([conversation], self.audio[start:end, :longest], lengths))
+            start = end
+        return items
 
 
 class ConversationBuilder:
@@ -101,11 +113,8 @@ class ConversationBuilder:
 
         Where the instruction is the recipe's, its task is noted in ``metadata``.
         """
-        keywords = metadata.get("keywords")
-        context = ""
-        if keywords:
-            keywords = keywords if isinstance(keywords, str) else ", ".join(keywords)
-            context = self.keyword_template.replace("{keywords}", keywords)
+        keywords = keyword_list(metadata.get("keywords"))
+        context = self.keyword_template.replace("{keywords}", ", ".join(keywords)) if keywords else ""
         return Turn("user", [audio, context + self._instruction(metadata, name)])
 
     def _instruction(self, metadata: dict[str, Any], name: str) -> str:

@@ -100,6 +100,7 @@ def check_manifest(
     channel_selector: int | str | None = None,
     tolerance: float = 0.05,
     workers: int = 1,
+    allow_silence: bool = False,
 ) -> tuple[list[dict], list[ManifestIssue]]:
     """Check every line of a manifest and decode every audio file it names, each once and to its end.
 
@@ -111,6 +112,7 @@ def check_manifest(
         channel_selector: what will be read of files with several channels; None: they are an issue.
         tolerance: seconds by which a duration may differ from the audio's.
         workers: threads that decode (decoding runs outside Python's lock).
+        allow_silence: accept an empty `text`: a recording in which nothing is said, to evaluate on.
 
     Returns:
         The rows without any issue, as they were read, and all issues in the order of the lines.
@@ -130,7 +132,8 @@ def check_manifest(
             issues.append(row)
             continue
         audio_file = audio_path(row, path) if _has_path(row) else None
-        defects = list(row_defects(row))
+        silent = allow_silence and row.get("text") == ""
+        defects = [defect for defect in row_defects(row) if not (silent and defect[1] == "empty text")]
         if audio_file:
             defects += _audio_defects(row, audios[audio_file], sample_rate, channel_selector, tolerance)
             defects += _duplicate_defects(row, audio_file, number, seen)

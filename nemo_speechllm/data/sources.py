@@ -61,6 +61,26 @@ def check_sources(cfg: DictConfig, skip_bad_audio: bool = False) -> None:
                 source.manifest_filepath = checked
 
 
+def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
+    """The rows of every manifest of a data section, of tarred ones too.
+
+    Args:
+        cfg: a ``train_ds``/``validation_ds`` section.
+
+    Raises:
+        ValueError: a source is no NeMo manifest, or a line is broken.
+    """
+    for source in _sources(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))):
+        paths = _paths(source, "manifest_filepath")
+        if not paths or source.get("type", "nemo") not in ("nemo", "nemo_tarred"):
+            raise ValueError(
+                "the words of the training data are counted in NeMo manifests, and a source of model.train_ds is none "
+                f"(type {source.get('type')}); give model.keyword_context.vocabulary, a text file with a word a line"
+            )
+        for path in paths:
+            yield from read_manifest(path)
+
+
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
     """The section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups)."""
     if cfg.get("multi_config"):

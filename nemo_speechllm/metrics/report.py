@@ -148,6 +148,21 @@ def format_table(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def format_shares(report: dict[str, Any]) -> str:
+    """The ``hallucination`` and, where there is one, the ``keywords`` section of a report, a line each."""
+    found = {name: share for name, share in report["hallucination"].items() if isinstance(share, dict)}
+    counts = [f"{name.replace('_', ' ')} {share['count']} of {share['of']}" for name, share in found.items()]
+    lines = [f"hallucination: {', '.join(counts)}"]
+    if "keywords" in report:
+        figures = report["keywords"]
+        shares = [
+            f"{name} {_percent(figures[name]).strip()} % ({format_interval(figures[f'{name}_ci'])})"
+            for name in ("precision", "recall", "f", "leakage")
+        ]
+        lines.append(f"keywords: {', '.join(shares)}")
+    return "\n".join(lines)
+
+
 def _percent(rate: float | None) -> str:
     return f"{'-':>8}" if rate is None else f"{100 * rate:8.2f}"
 

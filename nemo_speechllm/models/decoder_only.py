@@ -56,6 +56,11 @@ class DecoderOnlySpeechLM(SpeechLM):
     CTC against the LLM's token embeddings, and answers are CTC's best path.
     """
 
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model was trained with CTC."""
+        return self.ctc is not None
+
     def build_modules(self) -> None:
         """Tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
         self._build_llm()

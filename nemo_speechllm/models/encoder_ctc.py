@@ -30,6 +30,11 @@ class EncoderCTCMixin:
 
     ctc_head: CTCHead | None
 
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model was trained with CTC."""
+        return self.ctc_head is not None
+
     def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
         """CTC of those audios whose transcript is known; of none: 0."""
         transcripts = self._transcripts(batch)

@@ -15,7 +15,7 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,12 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
-from nemo_speechllm.data.instruction_sampling import InstructionSampler
+from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
+from nemo_speechllm.data.transforms import Transform, training_transforms
+from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
+from nemo_speechllm.decoding.keyword_filter import keyword_filter
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
@@ -49,7 +52,8 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
 
     Attributes:
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
-        keywords: words that may occur, put before the instruction.
+        keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
+            those that CTC may have heard.
         max_new_tokens, beam_size: of generation; None: the recipe's.
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
     """
@@ -69,11 +73,13 @@ class Answer:
         text: without special tokens.
         ids: token ids without the end token.
         truncated: the token limit was reached before the model ended its answer.
+        interventions: what guards found and did, e.g. ``loop: ctc``; ids are those of the answer that is given.
     """
 
     text: str
     ids: list[int]
     truncated: bool
+    interventions: tuple[str, ...] = ()
 
 
 class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscriptionMixin):
@@ -81,7 +87,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
     ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own. With a section
-    ``instruction_sampling`` it trains on instructions (see `InstructionSampler`); validation asks what the data say.
+    ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on keywords (see
+    `KeywordContext`); validation asks what the data say.
 
     Args:
         cfg: the recipe's ``model`` section.
@@ -102,8 +109,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         super().__init__(cfg, trainer)
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
-        sampling = self.cfg.get("instruction_sampling")
-        self.instruction_sampler = InstructionSampler(sampling, self.builder) if sampling else None
+        self._transforms: list[Transform] = []
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
         self._validation_tallies: dict[int, ErrorTally] = {}
         self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
@@ -129,6 +135,11 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
             ValueError: ``decoder`` is ``ctc`` and the model has no CTC head.
         """
 
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model can say what CTC hears (``decoder=ctc``)."""
+        return False
+
     def train(self, mode: bool = True) -> "SpeechLM":
         """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
         super().train(mode)
@@ -143,6 +154,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def setup_training_data(self, train_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="train", config=train_data_config)
         self._train_dl = self._build_dataloader(train_data_config)
+        self._transforms = training_transforms(self.cfg, train_data_config, self.builder)
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
@@ -170,8 +182,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> Tensor:
         """One optimisation step's loss; every part of it is logged."""
-        if self.instruction_sampler is not None:
-            batch = self.instruction_sampler(batch, self.current_epoch)
+        for transform in self._transforms:
+            batch = transform(batch, self.current_epoch)
         losses = self.loss(batch)
         size = len(batch.conversations)
         self.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
@@ -259,13 +271,67 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
         return answers
 
     def _answer(self, batch: ConversationBatch, **options) -> list[Answer]:
-        """`generate_batch`, with recordings too long to transcribe at once cut at pauses."""
+        """`generate_batch` with long recordings cut at pauses, long keyword lists cut to the likely, and guards."""
         max_seconds = self.cfg.generation.get("max_audio_seconds")
         if max_seconds is None:
-            return self.generate_batch(batch, **options)
+            return self._guarded_answers(self._with_likely_keywords(batch), **options)
         pieces, counts = split_long_audio(batch, max_seconds)
-        answers = iter(self.generate_batch(pieces, **options))
+        answers = iter(self._guarded_answers(self._with_likely_keywords(pieces), **options))
         return [_joined([next(answers) for _ in range(count)]) for count in counts]
+
+    def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
+        """The batch with at most ``generation.max_keywords`` in each question: those that CTC may have heard."""
+        limit = self.cfg.generation.get("max_keywords")
+        lists = [keyword_list(conversation.metadata.get("keywords")) for conversation in batch.conversations]
+        if limit is None or max(map(len, lists), default=0) <= limit:
+            return batch
+        heard = self._ctc_texts(batch, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
+        conversations = list(batch.conversations)
+        for index, keywords in enumerate(lists):
+            conversation = conversations[index]
+            if len(keywords) > limit and len(conversation.without_answer().turns) == 1 and conversation.audios:
+                likely = keyword_filter(tuple(keywords)).select(heard[index], limit)
+                metadata = conversation.metadata | {"keywords": likely}
+                question = self.builder.question(conversation.audios[0], metadata, conversation.id)
+                conversations[index] = Conversation(conversation.id, [question], metadata)
+        return replace(batch, conversations=conversations)
+
+    def _guarded_answers(self, batch: ConversationBatch, **options) -> list[Answer]:
+        """`generate_batch`, with transcripts that show a fault of ``generation.guards`` replaced."""
+        answers = self.generate_batch(batch, **options)
+        guards = check_guards(self.cfg.generation.get("guards", DEFAULT_GUARDS))
+        heard = self._ctc_texts(batch, "guards: disagreement") if "disagreement" in guards else [None] * len(answers)
+        for index, item in enumerate(batch.split() if guards else []):
+            if item.conversations[0].metadata.get("task") == "asr" and len(item.audio) == 1:
+                fault = find_fault(list(guards), answers[index].text, item.audio[0], heard[index])
+                if fault is not None:
+                    answer = self._answer_instead(guards[fault], item, **options)
+                    answers[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))
+        return answers
+
+    def _answer_instead(self, action: str, item: ConversationBatch, **options) -> Answer:
+        """What a guard gives in the place of an answer."""
+        if action == "empty":
+            return Answer("", [], truncated=False)
+        if action == "ctc":
+            self._require_ctc("guards: ctc")
+        changes = {"ctc": {"decoder": "ctc"}, "retry": {"beam_size": max(RETRY_BEAM_SIZE, options["beam_size"])}}
+        return self.generate_batch(item, **options | changes[action])[0]
+
+    def _ctc_texts(self, batch: ConversationBatch, purpose: str) -> list[str]:
+        """What CTC hears in each conversation; nothing in one without audio."""
+        self._require_ctc(purpose)
+        spoken = [item for item in batch.conversations if item.audios]
+        options = generation_options(self.cfg.generation, decoder="ctc")
+        answers = iter(self.generate_batch(replace(batch, conversations=spoken), **options) if spoken else [])
+        return [next(answers).text if item.audios else "" for item in batch.conversations]
+
+    def _require_ctc(self, purpose: str) -> None:
+        if not self.has_ctc:
+            raise ValueError(
+                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} was trained without CTC; give fewer "
+                "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
+            )
 
     def transcribe(
         self,
@@ -286,7 +352,8 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
 
         Args:
             audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, or the path of a manifest.
-            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids) instead of strings.
+            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did) instead
+                of strings.
 
         Raises:
             ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for, or
@@ -353,7 +420,10 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscripti
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if not trcfg.return_hypotheses:
             return [answer.text for answer in outputs]
-        return [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
+        hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
+        for hypothesis, answer in zip(hypotheses, outputs):
+            hypothesis.interventions = answer.interventions
+        return hypotheses
 
     @classmethod
     def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
@@ -418,7 +488,12 @@ def generation_options(
 def _joined(answers: list[Answer]) -> Answer:
     """The answers to consecutive pieces of one recording as one."""
     text = " ".join(answer.text for answer in answers if answer.text)
-    return Answer(text, [i for answer in answers for i in answer.ids], any(answer.truncated for answer in answers))
+    return Answer(
+        text,
+        [i for answer in answers for i in answer.ids],
+        any(answer.truncated for answer in answers),
+        tuple(intervention for answer in answers for intervention in answer.interventions),
+    )
 
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:

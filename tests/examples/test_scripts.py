@@ -100,6 +100,18 @@ def test_transcribe_folder_and_file_print_the_transcripts(tiny_nemo, make_manife
     assert f"{tmp_path / 'manifest-0.flac'}: " in capsys.readouterr().out
 
 
+def test_transcribe_reads_keywords_from_a_file(tiny_nemo, make_manifest, tmp_path, capsys):
+    make_manifest((0.5,))
+    (tmp_path / "names.txt").write_text("Ada Lovelace\nBoston\n")
+    arguments = dict(model=tiny_nemo, audio=str(tmp_path / "manifest-0.flac"))
+    call("transcribe", **arguments, keywords=["Ada Lovelace", "Boston"])
+    expected = capsys.readouterr().out.splitlines()[-1]
+    call("transcribe", **arguments, keywords_file=str(tmp_path / "names.txt"))
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    with pytest.raises(ValueError, match="keywords= and keywords_file= are two ways"):
+        call("transcribe", **arguments, keywords_file="unread.txt", keywords=["Ada"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -192,8 +204,45 @@ def test_evaluate_reports_and_resumes(tiny_nemo, make_manifest, tmp_path, capsys
         call("evaluate", **arguments)
 
 
+def test_evaluate_reports_keywords_and_answers_to_silence(tiny_nemo, make_manifest, tmp_path, capsys):
+    rows = [{"keywords": ["support", "Ada"]}, {}, {"keywords": "line"}, {"text": ""}]
+    output = tmp_path / "evaluation"
+    arguments = dict(model=tiny_nemo, manifest=str(make_manifest(rows=rows)))
+    call("evaluate", **arguments, output_dir=str(output))
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert [p.get("keywords") for p in lines(output / "predictions.jsonl")] == [
+        ["support", "Ada"],
+        None,
+        ["line"],
+        None,
+    ]
+    # the tiny model has learnt nothing: of the two keywords that are said it recognises none
+    assert (metrics["keywords"]["utterances"], metrics["keywords"]["misses"], metrics["keywords"]["recall"]) == (
+        2,
+        1,
+        0,
+    )
+    assert metrics["hallucination"]["silence_answered"]["of"] == 1
+    assert "keywords: " in capsys.readouterr().out
+
+    call("evaluate", **arguments, output_dir=str(tmp_path / "all"), keywords=["hold"])
+    metrics = json.loads((tmp_path / "all" / "metrics.json").read_text())
+    assert metrics["keywords"]["utterances"] == 4
+    with pytest.raises(ValueError, match="another evaluation.*keywords was"):
+        call("evaluate", **arguments, output_dir=str(tmp_path / "all"))
+
+
+def test_evaluate_changes_the_generation_section(tiny_nemo, make_manifest, tmp_path):
+    arguments = dict(model=tiny_nemo, manifest=str(make_manifest((0.5,))), output_dir=str(tmp_path / "out"))
+    call("evaluate", **arguments, generation={"max_new_tokens": 1, "ctc_weight": 0})
+    (prediction,) = lines(tmp_path / "out" / "predictions.jsonl")
+    assert prediction["truncated"]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["generation"]["max_new_tokens"], record["generation"]["ctc_weight"]) == (1, 0)
+
+
 def test_evaluate_lists_the_defects_of_a_manifest(make_manifest, tmp_path):
-    manifest = make_manifest((0.5, 0.5), rows=[{"text": ""}, {"audio_filepath": "gone.flac"}])
+    manifest = make_manifest((0.5, 0.5), rows=[{"text": None}, {"audio_filepath": "gone.flac"}])
     with pytest.raises(ValueError, match=r"(?s)2 defects.*jsonl:1: text: .*jsonl:2: audio_filepath: .*--write-clean"):
         call("evaluate", model="unread.nemo", manifest=str(manifest), output_dir=str(tmp_path / "out"))
 

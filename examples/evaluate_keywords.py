@@ -1,0 +1,228 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How well rare words are recognised with a list of keywords: the right ones, none, wrong ones, and both together.
+
+    python examples/evaluate_keywords.py model=salm_whisper_smollm2 manifest=test.jsonl train_manifest=train.jsonl \
+        output_dir=runs/keywords
+    python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl output_dir=runs/keywords \
+        'sizes=[10,100]' vocabulary=words.txt max_count=0 'evaluate=[batch_size=4]'
+
+An utterance's keywords are its words that at most ``max_count`` training texts hold. Conditions: ``correct`` (its keywords alone),
+``empty``, ``distractors`` (rare words that it does not say, from the other utterances, the training texts and ``vocabulary``) and
+``mixed`` (both, shuffled) at each of ``sizes`` words. In every condition precision, recall and F are those of all the keywords of
+the manifest, wherever they occur; leakage is that of the list that was given, and p compares the word errors with those of
+``empty``. Lists depend on ``seed`` and the utterance alone.
+
+Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there; the same
+command takes up a run that was killed. ``results.csv``, ``results.md``, ``results.json`` and ``results.png`` hold all conditions.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nemo.core.config import hydra_runner
+from nemo.utils import logging
+from omegaconf import MISSING
+
+from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
+from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.journal import Journal
+from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
+from nemo_speechllm.metrics.plot import plot_keyword_figures
+from nemo_speechllm.metrics.report import claim_record, format_interval, write_csv, write_json, write_text
+from nemo_speechllm.metrics.significance import compare_paired
+from nemo_speechllm.randomness import named_random
+
+EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
+FIGURES = ("precision", "recall", "f", "leakage")
+
+
+@dataclass
+class EvaluateKeywordsArguments:
+    model: str = MISSING
+    manifest: str = MISSING
+    train_manifest: str = MISSING  # whose texts say what is rare
+    output_dir: str = MISSING
+    sizes: list[int] = field(default_factory=lambda: [10, 50, 100, 1000])  # words in a list
+    max_count: int = 2  # training texts that may hold a keyword
+    min_letters: int = 3  # of a keyword
+    vocabulary: str | None = None  # more distractors, a word a line
+    seed: int = 0
+    evaluate: list[str] = field(default_factory=list)  # further arguments of evaluate.py
+
+
+@dataclass
+class Condition:
+    """What stands in the lists: the utterance's ``own`` keywords or not, filled up with others to ``size`` words."""
+
+    kind: str
+    own: bool
+    size: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}_{self.size}" if self.size else self.kind
+
+
+def conditions_of(sizes: list[int]) -> list[Condition]:
+    """All conditions, no list first: what the others are compared with."""
+    filled = [Condition(kind, kind == "mixed", size) for kind in ("distractors", "mixed") for size in sizes]
+    return [Condition("empty", False), Condition("correct", True), *filled]
+
+
+def own_keywords(rows: list[dict], train: Vocabulary, cfg: EvaluateKeywordsArguments) -> list[list[str]]:
+    """The rare words of each row, in order.
+
+    Raises:
+        ValueError: there is none in the whole manifest.
+    """
+    found = []
+    for row in rows:
+        words = dict.fromkeys(words_of(row.get("answer") or row["text"]))
+        found.append([w for w in words if len(w) >= cfg.min_letters and train.is_rare(w, cfg.max_count)])
+    if not any(found):
+        raise ValueError(
+            f"{cfg.manifest}: no word of {cfg.min_letters} letters or more occurs in at most max_count={cfg.max_count} texts of "
+            f"{cfg.train_manifest}; raise max_count"
+        )
+    return found
+
+
+def distractors(own: list[list[str]], train: Vocabulary, cfg: EvaluateKeywordsArguments) -> list[str]:
+    """Every rare word there is, each once: of the manifest, the training texts and the vocabulary."""
+    words = [word for keywords in own for word in keywords]
+    words += [train.spelling(word) for word in train.counts if train.is_rare(word, cfg.max_count)]
+    words += read_keywords(cfg.vocabulary) if cfg.vocabulary else []
+    return list({word.casefold(): word for word in reversed(words) if len(word) >= cfg.min_letters}.values())
+
+
+def keyword_lists(
+    condition: Condition, rows: list[dict], own: list[list[str]], others: list[str], cfg: EvaluateKeywordsArguments
+) -> list[list[str]]:
+    """The list of each row.
+
+    Raises:
+        ValueError: there are fewer distractors than a list is to have.
+    """
+    lists = []
+    for index, (row, keywords) in enumerate(zip(rows, own)):
+        said = {word.casefold() for word in words_of(row.get("answer") or row["text"])}
+        unsaid = [word for word in others if word.casefold() not in said]
+        given = keywords if condition.own else []
+        missing = max(0, condition.size - len(given))
+        if missing > len(unsaid):
+            raise ValueError(
+                f"{condition.name}: {missing} distractors are wanted and there are {len(unsaid)} rare words to take; give "
+                "vocabulary=, a file with a word a line, or smaller sizes="
+            )
+        random = named_random((cfg.seed, index, condition.kind))
+        # a longer list holds the words of a shorter one
+        drawn = [*given, *(unsaid[place] for place in random.permutation(len(unsaid))[:missing])]
+        lists.append([drawn[place] for place in random.permutation(len(drawn))])
+    return lists
+
+
+def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Report and predictions of the model under a condition, by examples/evaluate.py in a process of its own."""
+    output = manifest.parent / "evaluation"
+    values = {"model": cfg.model, "manifest": str(manifest), "output_dir": str(output)}
+    arguments = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    subprocess.run([sys.executable, str(EVALUATE), *arguments, *cfg.evaluate], check=True)
+    predictions = Journal(output / "predictions.jsonl", "a prediction").rows
+    report = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    return report, sorted(predictions, key=lambda prediction: prediction["index"])
+
+
+def figures(
+    condition: Condition, report: dict, predictions: list[dict], first: list[dict], scored: list[str]
+) -> dict[str, Any]:
+    """A row of the results: word errors, keyword figures with their intervals, and p against the first condition."""
+    normalizer = report["normalizer"]
+    texts = [(prediction["pred_text"], prediction["text"]) for prediction in predictions]
+    found = keyword_report([count_keywords(*pair, scored, normalizer) for pair in texts])
+    given = [prediction["keywords"] for prediction in predictions]
+    listed = [count_keywords(*pair, keywords, normalizer) for pair, keywords in zip(texts, given) if keywords]
+    found |= {key: value for key, value in keyword_report(listed).items() if key.startswith("leak")}
+    errors = [[prediction["errors"] for prediction in run] for run in (first, predictions)]
+    p = compare_paired(*errors, [prediction["words"] for prediction in predictions]).p
+    row = {"condition": condition.kind, "size": condition.size or None, "wer": report["wer"]}
+    row["wer_low"], row["wer_high"] = report["wer_ci"] or (None, None)
+    row["p"] = None if condition.kind == "empty" else p
+    for name in FIGURES:
+        row[name] = found[name]
+        row[f"{name}_low"], row[f"{name}_high"] = found[f"{name}_ci"] or (None, None)
+    return row | {name: found[name] for name in ("hits", "misses", "false_alarms", "leaked")}
+
+
+def write_results(rows: list[dict[str, Any]], output: Path) -> None:
+    """One table of all conditions as CSV, Markdown and JSON, and a plot over the size of the lists."""
+    write_csv(output / "results.csv", rows)
+    write_json(output / "results.json", {"conditions": rows})
+    lines = ["| list | words | WER, % | p | precision, % | recall, % | F, % | leakage, % |", "|---" * 8 + "|"]
+    for row in rows:
+        p = "-" if row["p"] is None else f"{row['p']:.3f}"
+        cells = [row["condition"], str(row["size"] or "-"), _cell(row, "wer"), p, *(_cell(row, n) for n in FIGURES)]
+        lines.append(f"| {' | '.join(cells)} |")
+    write_text(output / "results.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    plot_keyword_figures(output / "results.png", rows)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return "-"
+    return f"{100 * row[name]:.1f} ({format_interval([row[f'{name}_low'], row[f'{name}_high']])})"
+
+
+@hydra_runner(config_name="EvaluateKeywordsArguments", schema=EvaluateKeywordsArguments)
+def main(cfg: EvaluateKeywordsArguments) -> None:
+    output = Path(cfg.output_dir)
+    rows = read_manifest(cfg.manifest, locate_audio=True)
+    train = Vocabulary.of_texts(
+        row.get("answer") or row.get("text") or "" for row in read_manifest(cfg.train_manifest)
+    )
+    own = own_keywords(rows, train, cfg)
+    others = distractors(own, train, cfg)
+    scored = sorted({word for keywords in own for word in keywords})
+    record = {key: digest(cfg[key]) for key in ("manifest", "train_manifest", "vocabulary")}
+    record |= {key: cfg[key] for key in ("max_count", "min_letters", "seed")}
+    lists = [(condition, keyword_lists(condition, rows, own, others, cfg)) for condition in conditions_of(cfg.sizes)]
+    results, first = [], None
+    for number, (condition, keywords) in enumerate(lists, 1):
+        logging.info(f"[{number}/{len(lists)}] {condition.name}")
+        folder = output / condition.name
+        folder.mkdir(parents=True, exist_ok=True)
+        claim_record(folder / "condition.json", record, "lists made of something else")
+        manifest = folder / "manifest.jsonl"
+        given = (row | {"keywords": words} for row, words in zip(rows, keywords))
+        write_manifest(manifest, (relocate(row, Path("rows"), manifest) for row in given))
+        report, predictions = evaluate(cfg, manifest)
+        first = first or predictions
+        results.append(figures(condition, report, predictions, first, scored))
+    write_results(results, output)
+    logging.info(f"results.csv, .md, .json and .png are in {output}")
+
+
+def digest(path: str | None) -> str | None:
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    main()

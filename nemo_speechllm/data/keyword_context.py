@@ -1,0 +1,123 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Speech in-context training: now and then a list of words stands before the instruction, few of which are said (2310.09424)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from nemo.utils import logging
+from omegaconf import DictConfig
+
+from nemo_speechllm.data.conversation import Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
+from nemo_speechllm.data.keywords import Vocabulary, words_of
+from nemo_speechllm.randomness import named_random
+
+
+@dataclass
+class Pool:
+    """What lists in one language are drawn from.
+
+    Attributes:
+        vocabulary: of the language.
+        words: those of it that may stand in a list, folded, (N,).
+        weights: in how many texts each occurs, (N,).
+        places: where a word stands in ``words``.
+    """
+
+    vocabulary: Vocabulary
+    words: np.ndarray
+    weights: np.ndarray
+    places: dict[str, int]
+
+    @classmethod
+    def of(cls, vocabulary: Vocabulary, max_count: int | None) -> "Pool":
+        """The words that at most ``max_count`` texts hold."""
+        counts = {word: n for word, n in vocabulary.counts.items() if vocabulary.is_rare(word, max_count)}
+        words, weights = np.array(list(counts), dtype=object), np.array(list(counts.values()), dtype=float)
+        return cls(vocabulary, words, weights, {word: place for place, word in enumerate(counts)})
+
+    def draw_others(self, said: set[str], count: int, random: np.random.Generator) -> list[str]:
+        """Up to ``count`` different words that are not among ``said``, each with its frequency."""
+        weights = self.weights.copy()
+        weights[[self.places[word] for word in said if word in self.places]] = 0
+        count = min(count, np.count_nonzero(weights))
+        return list(random.choice(self.words, count, replace=False, p=weights / weights.sum())) if count else []
+
+
+class KeywordContext:
+    """Puts keywords into the questions of a batch: some of the answer's words among many that are not in it.
+
+    The negatives are words of other answers in their frequency, as in the paper's code, where they are those of the previous
+    utterance; here they come from a vocabulary, so that a draw depends on (seed, epoch, id of the sample) and nothing else:
+    the number of workers and of ranks, the batch and a resumption do not change it. Positives and negatives are written as
+    the vocabulary writes them. A conversation with keywords or an instruction of its own stays as it is.
+
+    Args:
+        cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it, ``positive_ratio``
+            of them from the answer (as many as it has), ``distractors_only`` (share of the lists that have none of them),
+            ``max_count`` (only words that at most so many texts hold; null: any) and ``seed``.
+        builder: makes the user's turn.
+        vocabularies: by language of the answer; None is that of answers in any other.
+
+    Raises:
+        ValueError: a share is not between 0 and 1, or a count is less than 1.
+    """
+
+    def __init__(self, cfg: DictConfig, builder: ConversationBuilder, vocabularies: dict[str | None, Vocabulary]):
+        for key in ("probability", "positive_ratio", "distractors_only"):
+            if not 0 <= cfg[key] <= 1:
+                raise ValueError(f"keyword_context.{key} is {cfg[key]}; it is a share, between 0 and 1")
+        for key in ("words", "max_count"):
+            if cfg[key] is not None and cfg[key] < 1:
+                raise ValueError(f"keyword_context.{key} is {cfg[key]}; it must be at least 1")
+        self.cfg = cfg
+        self.builder = builder
+        self.pools = {language: Pool.of(words, cfg.max_count) for language, words in vocabularies.items()}
+        self.pools.setdefault(None, Pool.of(Vocabulary(), cfg.max_count))
+        for language, pool in self.pools.items():
+            if language in vocabularies and len(pool.words) < cfg.words:
+                logging.warning(
+                    f"keyword_context: lists are to have {cfg.words} words, and the vocabulary "
+                    f"({language or 'of any language'}) has {len(pool.words)} to draw from: its lists are shorter"
+                )
+
+    def __call__(self, batch: ConversationBatch, epoch: int) -> ConversationBatch:
+        """The batch with keywords in its questions; audio and answers are the same."""
+        return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
+
+    def sample(self, conversation: Conversation, epoch: int) -> Conversation:
+        """The conversation as asked in an epoch; ``metadata`` tells ``keywords``."""
+        metadata, answer = conversation.metadata, conversation.answer
+        if metadata.get("keywords") or metadata.get("task") is None or answer is None:
+            return conversation
+        random = named_random(("keywords", self.cfg.seed, epoch, conversation.id))
+        if random.random() >= self.cfg.probability:
+            return conversation
+        pool = self.pools.get(metadata.get("target_lang") or metadata.get("lang"), self.pools[None])
+        metadata = metadata | {"keywords": self._draw(answer, pool, random)}
+        question = self.builder.question(conversation.audios[0], metadata, conversation.id)
+        return Conversation(conversation.id, [question, Turn("assistant", [answer])], metadata)
+
+    def _draw(self, answer: str, pool: Pool, random: np.random.Generator) -> list[str]:
+        said = {word.casefold(): pool.vocabulary.spelling(word) for word in words_of(answer)}
+        candidates = [word for word in said if pool.vocabulary.is_rare(word, self.cfg.max_count)]
+        wanted = int(self.cfg.words * self.cfg.positive_ratio)
+        if random.random() < self.cfg.distractors_only:
+            wanted = 0
+        positives = [candidates[i] for i in random.permutation(len(candidates))[:wanted]]
+        negatives = pool.draw_others(set(said), self.cfg.words - len(positives), random)
+        keywords = [said[word] for word in positives] + [pool.vocabulary.spellings[word] for word in negatives]
+        return [keywords[i] for i in random.permutation(len(keywords))]

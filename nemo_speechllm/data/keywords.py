@@ -1,0 +1,88 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Keywords: as a manifest writes them, as a file lists them, and the vocabulary of a corpus that they are drawn from."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# letters and digits of any script; apostrophe and hyphen inside a word belong to it
+_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+
+
+def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
+    """A manifest's ``keywords`` as a list; a string holds them with commas between."""
+    if isinstance(keywords, str):
+        keywords = keywords.split(",")
+    return [keyword.strip() for keyword in keywords or [] if keyword.strip()]
+
+
+def read_keywords(path: str | Path) -> list[str]:
+    """The keywords of a UTF-8 text file, one word or phrase a line; empty lines are none.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no keyword, or is no text in UTF-8.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8, one keyword a line") from error
+    keywords = [line.strip() for line in lines if line.strip()]
+    if not keywords:
+        raise ValueError(f"{path} holds no keyword; write one word or phrase a line")
+    return keywords
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, as they are written and without the punctuation around them."""
+    return _WORD.findall(text)
+
+
+@dataclass
+class Vocabulary:
+    """The words of a corpus; a word is the same in upper and lower case.
+
+    Attributes:
+        counts: in how many texts a word occurs, by its folded form.
+        spellings: how a word is written most often, by its folded form.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    spellings: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_texts(cls, texts: Iterable[str]) -> "Vocabulary":
+        """Counts the words of texts; in any order of the texts it is the same."""
+        written: dict[str, Counter[str]] = {}
+        counts: Counter[str] = Counter()
+        for text in texts:
+            words = words_of(text)
+            counts.update({word.casefold() for word in words})
+            for word in words:
+                written.setdefault(word.casefold(), Counter())[word] += 1
+        folded = sorted(counts)
+        spellings = {word: min(written[word].items(), key=lambda item: (-item[1], item[0]))[0] for word in folded}
+        return cls(Counter({word: counts[word] for word in folded}), spellings)
+
+    def spelling(self, word: str) -> str:
+        """The word as the corpus writes it most often; one that the corpus does not have stays as it is."""
+        return self.spellings.get(word.casefold(), word)
+
+    def is_rare(self, word: str, max_count: int | None) -> bool:
+        """Whether at most ``max_count`` texts hold the word; None: any word is rare enough."""
+        return max_count is None or self.counts[word.casefold()] <= max_count

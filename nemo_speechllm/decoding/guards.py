@@ -1,0 +1,83 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answers that cannot be trusted: how they are told, and what is given in their place.
+
+A small LLM that hears nothing goes on talking, and one that is lost repeats itself. A recipe's ``generation.guards`` names what
+is looked for and what is done about it: ``{silence: empty, loop: retry, chatter: ctc, disagreement: ctc}``.
+"""
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from nemo_speechllm.data.conversation import SAMPLE_RATE
+from nemo_speechllm.metrics.error_rate import error_rate
+from nemo_speechllm.metrics.hallucination import is_chatter, is_loop
+
+KINDS = ("silence", "loop", "chatter", "disagreement")  # in the order they are looked for
+ACTIONS = ("empty", "retry", "ctc")  # no words; a beam search; what the encoder's own CTC heard
+DEFAULT_GUARDS = {"silence": "empty"}  # of recipes and checkpoints that say nothing of guards
+RETRY_BEAM_SIZE = 4
+SILENCE_DB = -60.0  # of full scale; a quiet room is at -50
+MAX_DISAGREEMENT = 0.6  # character error rate against CTC
+_FRAME = SAMPLE_RATE // 20
+
+
+def check_guards(guards: DictConfig | None) -> dict[str, str]:
+    """What is to be done by what is found, in the order it is looked for.
+
+    Args:
+        guards: the recipe's ``generation.guards``; None: nothing.
+
+    Raises:
+        ValueError: an unknown kind or action.
+    """
+    guards = dict(guards or {})
+    for kind, action in guards.items():
+        if kind not in KINDS or action not in ACTIONS:
+            raise ValueError(
+                f"model.generation.guards: {{{kind}: {action}}} is unknown; there are {list(KINDS)}, each with one of "
+                f"{list(ACTIONS)}"
+            )
+    return {kind: guards[kind] for kind in KINDS if kind in guards}
+
+
+def is_silent(samples: Tensor) -> bool:
+    """Whether no 50 ms of a recording, (T,), have a level above -60 dB of full scale."""
+    frames = torch.nn.functional.pad(samples.float(), (0, -len(samples) % _FRAME)).view(-1, _FRAME)
+    return bool(frames.square().mean(1).max() <= 10 ** (SILENCE_DB / 10))
+
+
+def disagrees(text: str, heard: str) -> bool:
+    """Whether an answer is something else than what CTC heard: over 60 % of characters differ. Where CTC heard nothing
+    there is nothing to compare."""
+    return bool(heard) and error_rate([text], [heard], "char", "basic") > MAX_DISAGREEMENT
+
+
+def find_fault(kinds: list[str], text: str, samples: Tensor, heard: str | None) -> str | None:
+    """The first of ``kinds`` that an answer shows, or None.
+
+    Args:
+        text: the answer.
+        samples: what it was given to, (T,).
+        heard: CTC's hypothesis; None where the disagreement is not asked for.
+    """
+    shows = {
+        "silence": lambda: is_silent(samples),
+        "loop": lambda: is_loop(text),
+        "chatter": lambda: is_chatter(text),
+        "disagreement": lambda: disagrees(text, heard),
+    }
+    return next((kind for kind in kinds if shows[kind]()), None)

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answers that were not heard: loops, refusals and chatter, text without speech, far too much or too little text."""
+
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from nemo_speechllm.metrics.error_rate import count_errors_each, normalizer
+from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+
+MAX_COMPRESSION_RATIO = 2.4  # Whisper's (2212.04356, section 4.5)
+MAX_CHARACTERS_PER_SECOND = 30  # fast speech has about 20
+WORD_REPEATS, PHRASE_REPEATS = 6, 3  # a digit may well be said five times in a row, three words hardly three times
+PHRASE_WORDS = 3
+DELETED_SHARE = 0.5
+
+# what chat models say in place of a transcript; recorded prompts say "I am sorry", too, so that alone is none of it
+_CHATTER = re.compile(
+    r"\bas an? (ai|language model)\b|\blanguage model\b"
+    r"|\b(can ?not|can'?t|unable to|not able to) (transcribe|hear|listen|access|process|assist|provide)\b"
+    r"|\b(copy|transcribe|translate) (the|this|your) (speech|audio|text|recording)\b"
+    r"|\b(the|this) (audio|speech|speaker|transcript|transcription) (says|said|contains|reads|is about)\b"
+    r"|^(sure|certainly|of course)\b[,!.]? (here|i|let)\b|\bhere('s| is) (the|a|your) trans",
+    re.IGNORECASE,
+)
+
+
+def compression_ratio(text: str) -> float:
+    """Bytes of the text over bytes of it compressed; above 2.4 Whisper takes it for a loop."""
+    content = text.encode()
+    return len(content) / len(zlib.compress(content))
+
+
+def longest_repetition(text: str, words: int) -> int:
+    """How often at most a run of ``words`` words comes in a row: 3 for words=2 in ``a b a b a b``."""
+    tokens = text.split()
+    best = run = 0  # words that are the same as the one ``words`` places before
+    for place in range(words, len(tokens)):
+        run = run + 1 if tokens[place] == tokens[place - words] else 0
+        best = max(best, run)
+    return best // words + 1 if len(tokens) >= words else 0
+
+
+def is_loop(text: str) -> bool:
+    """Whether a text goes round in circles; short texts show it in their repetitions, long ones when compressed too."""
+    text = normalizer("basic")(text)
+    if compression_ratio(text) > MAX_COMPRESSION_RATIO:
+        return True
+    for words in range(1, len(text.split()) // PHRASE_REPEATS + 1):
+        if longest_repetition(text, words) >= (PHRASE_REPEATS if words >= PHRASE_WORDS else WORD_REPEATS):
+            return True
+    return False
+
+
+def is_chatter(text: str) -> bool:
+    """Whether a text is a chat model's remark or refusal, in English, and no transcript."""
+    return _CHATTER.search(text.replace("’", "'")) is not None
+
+
+def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = "english") -> dict[str, Any]:
+    """
+    Args:
+        predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration`` (s).
+        normalize: name of the text `normalizer` for counting words.
+
+    Returns:
+        ``loops``, ``chatter`` (where the reference is neither), ``too_long`` (over 30 characters a second), ``deleted`` (half
+        of the reference's words or more are missing), ``silence_answered`` (words where nothing is said): each with its
+        ``count``, the number of utterances it can befall (``of``), ``rate`` and 95 % bootstrap interval ``ci``, None for no
+        utterance; and ``characters_per_second`` of ``pred_text`` over all utterances.
+    """
+    texts, references = [p["pred_text"] for p in predictions], [p["text"] for p in predictions]
+    errors = count_errors_each(texts, references, "word", normalize)
+    pairs = list(zip(texts, references))
+    spoken = [count for count in errors if count.reference]
+    flags = {
+        "loops": [is_loop(text) and not is_loop(reference) for text, reference in pairs],
+        "chatter": [is_chatter(text) and not is_chatter(reference) for text, reference in pairs],
+        "too_long": [len(p["pred_text"]) > MAX_CHARACTERS_PER_SECOND * p["duration"] for p in predictions],
+        "deleted": [count.deletions >= DELETED_SHARE * count.reference for count in spoken],
+        "silence_answered": [count.insertions > 0 for count in errors if not count.reference],
+    }
+    seconds = sum(p["duration"] for p in predictions)
+    return {
+        **{name: _share(found) for name, found in flags.items()},
+        "characters_per_second": sum(map(len, texts)) / seconds if seconds else None,
+    }
+
+
+def _share(found: list[bool]) -> dict[str, Any]:
+    ones = [1] * len(found)
+    return {
+        "count": sum(found),
+        "of": len(found),
+        "rate": sum(found) / len(found) if found else None,
+        "ci": percentile_interval(resampled_rates(found, ones)) if found else None,
+    }

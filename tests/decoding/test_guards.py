@@ -1,0 +1,73 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Which answers are found at fault, and why."""
+
+import pytest
+import torch
+
+from nemo_speechllm.decoding.guards import check_guards, disagrees, find_fault, is_silent
+
+SPEECH = 0.1 * torch.sin(torch.arange(16000) / 20)
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (torch.zeros(48000), True),
+        (torch.zeros(7), True),
+        (1e-4 * torch.randn(16000, generator=torch.Generator().manual_seed(0)), True),
+        (SPEECH, False),
+        (torch.cat([torch.zeros(32000), SPEECH[:1600]]), False),  # a word at the end
+    ],
+)
+def test_silence_is_where_no_moment_is_loud(samples, expected):
+    assert is_silent(samples) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "expected"),
+    [
+        ("please hold the line", "pleas holt the line", False),
+        ("You will now copy the speech.", "press one for sales", True),
+        ("Please hold, the line!", "PLEASE HOLD THE LINE", False),
+        ("something", "", False),
+    ],
+)
+def test_disagreement_is_with_what_ctc_heard(text, heard, expected):
+    assert disagrees(text, heard) == expected
+
+
+def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
+    kinds = ["silence", "loop", "chatter", "disagreement"]
+    loop = "the line " * 20
+    assert find_fault(kinds, loop, torch.zeros(16000), "the line") == "silence"
+    assert find_fault(kinds, loop, SPEECH, "the line") == "loop"
+    assert find_fault(kinds, "As an AI I have no ears.", SPEECH, "the line") == "chatter"
+    assert find_fault(kinds, "Good morning", SPEECH, "the line is busy") == "disagreement"
+    assert find_fault(kinds, "the line", SPEECH, "the line") is None
+    assert (
+        find_fault(["chatter"], loop, torch.zeros(16000), None) is None and find_fault([], loop, SPEECH, None) is None
+    )
+
+
+def test_guards_come_in_the_order_they_are_looked_for():
+    assert list(check_guards({"disagreement": "ctc", "silence": "empty"})) == ["silence", "disagreement"]
+    assert check_guards(None) == {}
+
+
+@pytest.mark.parametrize("guards", [{"noise": "empty"}, {"loop": "beam"}])
+def test_unknown_guards_are_refused(guards):
+    with pytest.raises(ValueError, match=r"generation.guards: \{.*\} is unknown; there are \['silence'.*'retry'"):
+        check_guards(guards)

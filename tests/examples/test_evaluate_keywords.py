@@ -1,0 +1,107 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``examples/evaluate_keywords.py`` on a tiny SALM."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_speechllm.data.manifest import read_manifest
+
+TEXTS = ("call ada now", "please hold", "boston is near", "call me")
+
+
+@pytest.fixture
+def keywords(load_script):
+    return load_script("evaluate_keywords")
+
+
+@pytest.fixture
+def run(keywords, load_script, monkeypatch):
+    """The script with arguments; evaluate.py runs in this process, which has loaded everything."""
+
+    def in_this_process(command, check):
+        evaluate = load_script("evaluate")
+        arguments = OmegaConf.from_dotlist([argument.replace('"', "") for argument in command[2:]])
+        evaluate.main(OmegaConf.merge(OmegaConf.structured(evaluate.EvaluateArguments), arguments))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(keywords.subprocess, "run", in_this_process)
+    defaults = OmegaConf.structured(keywords.EvaluateKeywordsArguments)
+    return lambda **arguments: keywords.main(OmegaConf.merge(defaults, arguments))
+
+
+@pytest.fixture
+def data(make_manifest, tmp_path):
+    """Manifest, training manifest and vocabulary; rare are ada, boston and near."""
+    rows = [{"text": text} for text in TEXTS]
+    train = [{"text": "call now please"}, {"text": "hold me"}, {"text": "is"}, {"text": "now"}]
+    (tmp_path / "words.txt").write_text("".join(f"word{i}\n" for i in range(20)))
+    return {
+        "manifest": str(make_manifest(rows=rows)),
+        "train_manifest": str(make_manifest(name="train.jsonl", rows=train)),
+        "vocabulary": str(tmp_path / "words.txt"),
+        "max_count": 0,
+    }
+
+
+def test_conditions_have_their_lists_and_a_table(run, tiny_nemo, data, tmp_path):
+    output = tmp_path / "out"
+    arguments = data | dict(model=tiny_nemo, output_dir=str(output), sizes=[3, 6], evaluate=["max_new_tokens=2"])
+    run(**arguments)
+    lists = {
+        path.name: [row["keywords"] for row in read_manifest(path / "manifest.jsonl", locate_audio=True)]
+        for path in output.iterdir()
+        if path.is_dir()
+    }
+    own = [{"ada"}, set(), {"boston", "near"}, set()]
+    assert [set(words) for words in lists["correct"]] == own and lists["empty"] == [[]] * 4
+    for size in (3, 6):
+        for mixed, wrong, said in zip(lists[f"mixed_{size}"], lists[f"distractors_{size}"], own):
+            assert len(mixed) == len(set(mixed)) == len(wrong) == size
+            assert said <= set(mixed) and not said & set(wrong)
+    assert all(set(a) <= set(b) for a, b in zip(lists["distractors_3"], lists["distractors_6"]))
+
+    results = json.loads((output / "results.json").read_text())["conditions"]
+    names = [("empty", None), ("correct", None), ("distractors", 3), ("distractors", 6), ("mixed", 3), ("mixed", 6)]
+    assert [(row["condition"], row["size"]) for row in results] == names
+    assert {row["hits"] + row["misses"] for row in results} == {3}
+    assert results[0]["p"] is None and results[0]["leakage"] is None and 0 < results[1]["p"] <= 1
+    assert len((output / "results.md").read_text().splitlines()) == 2 + len(names)
+    assert len((output / "results.csv").read_text().splitlines()) == 1 + len(names)
+    assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
+
+    # killed in the last condition: what is there stays
+    last = output / "mixed_6" / "evaluation"
+    whole = (last / "predictions.jsonl").read_bytes()
+    (last / "predictions.jsonl").write_bytes(whole.splitlines(keepends=True)[0])
+    before = Path(output / "empty/evaluation/predictions.jsonl").stat().st_mtime_ns
+    run(**arguments)
+    assert len((last / "predictions.jsonl").read_bytes().splitlines()) == 4
+    assert Path(output / "empty/evaluation/predictions.jsonl").stat().st_mtime_ns == before
+    assert json.loads((output / "results.json").read_text())["conditions"][-1]["misses"] == results[-1]["misses"]
+    with pytest.raises(ValueError, match="lists made of something else.*seed was 0, is 1"):
+        run(**arguments | {"seed": 1})
+
+
+def test_too_few_words_are_refused(run, data, tmp_path):
+    arguments = data | dict(model="unread.nemo", output_dir=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="distractors_50: 50 distractors are wanted and there are 2[0-9] rare words"):
+        run(**arguments, sizes=[50])
+    with pytest.raises(ValueError, match="no word of 9 letters or more"):
+        run(**arguments, min_letters=9)

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""A model's long keyword lists, its guards and its training on keywords, with a tiny SALM."""
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf, open_dict
+
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.models import SALM
+from nemo_speechllm.models.speech_lm import Answer
+
+CONTEXT = {
+    "probability": 0.5,
+    "words": 4,
+    "positive_ratio": 0.5,
+    "distractors_only": 0.1,
+    "max_count": None,
+    "vocabulary": None,
+    "seed": 0,
+}
+
+
+class SaveAt(pl.Callback):
+    """Writes a checkpoint at the end of a step."""
+
+    def __init__(self, step: int, path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+def test_training_asks_with_keywords_also_after_a_resume(tiny_salm_config, make_manifest, tmp_path):
+    tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5,), "dev.jsonl"))
+
+    def fit(steps, ckpt_path=None, callbacks=()):
+        torch.manual_seed(0)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=steps,
+            callbacks=list(callbacks),
+            limit_val_batches=0,
+            enable_checkpointing=False,
+            logger=False,
+            enable_progress_bar=False,
+            use_distributed_sampler=False,
+        )
+        model = SALM(OmegaConf.merge(tiny_salm_config.model, {"keyword_context": CONTEXT}), trainer)
+        asked, loss = [], model.loss
+
+        def recorded(batch):
+            asked.extend((c.id, c.turns[0].text) for c in batch.conversations)
+            return loss(batch)
+
+        model.loss = recorded
+        trainer.fit(model, ckpt_path=ckpt_path)
+        return asked
+
+    whole = fit(6, callbacks=[SaveAt(3, tmp_path / "x.ckpt")])
+    assert len(whole) == 12 and fit(6, ckpt_path=tmp_path / "x.ckpt") == whole[6:]
+    with_list = [text for _, text in whole if text.startswith("The following words may occur: ")]
+    assert 0 < len(with_list) < 12 and all(text.endswith(". Transcribe the speech.") for text in with_list)
+    assert all(text.count(", ") == 3 for text in with_list)
+
+
+@pytest.fixture
+def ask(make_audio):
+    """``ask(model, samples=None, **metadata)`` → the answer to one question of the model's own."""
+
+    def answer(model, samples=None, **metadata) -> Answer:
+        audio = Audio(torch.from_numpy(make_audio(1.0)) if samples is None else samples)
+        question = model.builder.question(audio, metadata, "x")
+        return model.generate([Conversation("x", [question], metadata)])[0]
+
+    return answer
+
+
+@pytest.fixture
+def says(salm, monkeypatch):
+    """``says(llm, ctc, beam="")`` → the SALM, which now answers so, and the conversations it was asked."""
+
+    def pretend(llm: str, ctc: str, beam: str = ""):
+        asked = []
+
+        def generate_batch(batch, max_new_tokens, beam_size, decoder=None):
+            asked.extend((decoder, conversation.turns[0].text) for conversation in batch.conversations)
+            text = ctc if decoder == "ctc" else (beam if beam_size > 1 else llm)
+            return [Answer(text, [1], False) for _ in batch.conversations]
+
+        monkeypatch.setattr(salm, "generate_batch", generate_batch)
+        return salm, asked
+
+    return pretend
+
+
+def test_a_long_list_is_cut_to_what_ctc_may_have_heard(says, ask):
+    model, asked = says("", "call ada lovelace")
+    model.cfg.generation.max_keywords = 2
+    ask(model, keywords=["Ottawa", "Lovelace", "zebra", "Ada"])
+    start = "The following words may occur: "
+    assert asked[0][0] == "ctc" and asked[1] == (None, f"{start}Lovelace, Ada. Transcribe the speech.")
+    asked.clear()
+    ask(model, keywords="Ottawa, Lovelace")
+    assert asked == [(None, f"{start}Ottawa, Lovelace. Transcribe the speech.")], "short enough to stay as it is"
+    model.cfg.generation.max_keywords = None
+    asked.clear()
+    ask(model, keywords=["a"] * 99)
+    assert len(asked) == 1
+
+
+def test_a_long_list_in_a_batch_is_that_of_its_own_item(salm, make_audio):
+    salm.cfg.generation.max_keywords = 3
+    audios = [make_audio(seconds, seed=i) for i, seconds in enumerate((1.0, 0.6, 1.4))]
+    keywords = [f"{a}{b}" for a in "abcdefgh" for b in ("an", "et", "is")]
+    together = salm.transcribe(audios, keywords=keywords, batch_size=3, verbose=False)
+    assert together == [salm.transcribe([audio], keywords=keywords, verbose=False)[0] for audio in audios]
+
+
+def test_without_ctc_a_long_list_is_refused(make_salm, ask):
+    model = make_salm(loss={"ctc_weight": 0}, ctc_compression=False, generation={"ctc_weight": 0, "max_keywords": 2})
+    with pytest.raises(
+        ValueError, match="3 keywords, more than generation.max_keywords=2: this needs CTC's hypothesis"
+    ):
+        ask(model, keywords=["a", "b", "c"])
+    model.cfg.generation.guards = {"disagreement": "ctc"}
+    with pytest.raises(ValueError, match="guards: disagreement: this needs CTC's hypothesis"):
+        ask(model)
+
+
+@pytest.mark.parametrize(
+    ("guards", "llm", "expected", "found"),
+    [
+        ({"loop": "ctc"}, "one two " * 20, "press one", ("loop: ctc",)),
+        ({"loop": "retry"}, "one two " * 20, "from the beam", ("loop: retry",)),
+        ({"chatter": "empty"}, "As an AI I cannot hear.", "", ("chatter: empty",)),
+        ({"disagreement": "ctc"}, "good morning", "press one", ("disagreement: ctc",)),
+        ({"loop": "ctc", "disagreement": "ctc"}, "press one", "press one", ()),
+        (None, "one two " * 20, "one two " * 20, ()),
+    ],
+)
+def test_a_fault_is_mended_and_noted(says, ask, guards, llm, expected, found):
+    model, _ = says(llm, "press one", "from the beam")
+    model.cfg.generation.guards = guards
+    answer = ask(model)
+    assert (answer.text, answer.interventions) == (expected, found)
+
+
+def test_only_transcripts_are_guarded(says, ask):
+    model, _ = says("As an AI I cannot hear.", "press one")
+    model.cfg.generation.guards = {"silence": "empty", "chatter": "ctc"}
+    silence = torch.zeros(16000)
+    assert ask(model, silence, instruction="Who speaks?").text == "As an AI I cannot hear."
+    assert ask(model, silence).interventions == ("silence: empty",)
+
+
+def test_silence_is_answered_with_nothing_also_by_checkpoints_that_know_no_guards(salm, make_audio):
+    with open_dict(salm.cfg):
+        del salm.cfg.generation["guards"]
+    silence, speech = np.zeros(48000, dtype=np.float32), make_audio(1.0)
+    hypotheses = salm.transcribe([silence, speech], return_hypotheses=True, verbose=False)
+    assert hypotheses[0].text == "" and hypotheses[0].interventions == ("silence: empty",)
+    assert hypotheses[1].text == salm.transcribe([speech], verbose=False)[0] != ""
+    assert hypotheses[1].interventions == ()
+
+
+def test_interventions_in_the_pieces_of_a_long_recording_are_kept(salm, make_audio):
+    salm.cfg.generation.max_audio_seconds = 2.0
+    samples = np.concatenate([make_audio(2.0), np.zeros(48000, dtype=np.float32)])
+    (hypothesis,) = salm.transcribe([samples], return_hypotheses=True, verbose=False)
+    assert "silence: empty" in hypothesis.interventions and hypothesis.text
