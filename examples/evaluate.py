@@ -45,7 +45,8 @@ from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, format_shares, format_table, write_json
 from nemo_speechllm.models import load_model
-from nemo_speechllm.models.speech_lm import Answer, SpeechLM, generation_options
+from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.fingerprint import state_digest
 

@@ -47,7 +47,8 @@ from nemo_speechllm.metrics.plot import plot_instructions
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, write_csv, write_json, write_text
 from nemo_speechllm.models import load_model
-from nemo_speechllm.models.speech_lm import SpeechLM, generation_options
+from nemo_speechllm.models.answers import generation_options
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.fingerprint import state_digest
 
 Item = tuple[Speech, Case | None]  # without a case: to be transcribed

@@ -42,8 +42,9 @@ from nemo_speechllm.metrics.classification import choose_label, classification_r
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import write_json, write_text
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.answers import generation_options
 from nemo_speechllm.models.cascade import Cascade
-from nemo_speechllm.models.speech_lm import SpeechLM, generation_options
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.fingerprint import state_digest
 
 CASCADE = "cascade:"

@@ -24,7 +24,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
-from nemo_speechllm.models.speech_lm import Answer, generation_options
+from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.transcriber import Transcriber, with_transcriptions
 from nemo_speechllm.modules.llm import load_llm
 from nemo_speechllm.modules.segments import join_segments

@@ -27,7 +27,8 @@ from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
-from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC
 from nemo_speechllm.modules.perception import Perception

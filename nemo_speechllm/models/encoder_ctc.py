@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.ctc_head import CTCHead
 
 

@@ -24,8 +24,9 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.decoding.generate import generate_text_ids
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
-from nemo_speechllm.models.speech_lm import Answer, SpeechLM
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
 from nemo_speechllm.modules.las_decoder import DecoderText, add_positions, build_las_decoder, join_text, las_loss

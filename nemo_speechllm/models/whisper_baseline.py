@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
-from nemo_speechllm.models.speech_lm import Answer, generation_options
+from nemo_speechllm.models.answers import Answer, generation_options
 
 WINDOW_SECONDS = 30
 

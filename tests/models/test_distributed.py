@@ -32,7 +32,7 @@ import importlib.util, json, os
 from pathlib import Path
 from nemo_speechllm.metrics.error_rate import ErrorCounts
 from nemo_speechllm.models import SALM
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.fingerprint import state_digest
 
 record = {{"trained": [], "validated": []}}

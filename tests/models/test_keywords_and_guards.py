@@ -22,7 +22,7 @@ from omegaconf import OmegaConf, open_dict
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.models import SALM
-from nemo_speechllm.models.speech_lm import Answer
+from nemo_speechllm.models.answers import Answer
 
 CONTEXT = {
     "probability": 0.5,

@@ -1,0 +1,132 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answers: what is asked for, what comes back, and what stands between a model and a user that was not heard."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from omegaconf import DictConfig
+
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.keywords import keyword_list
+from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
+from nemo_speechllm.decoding.keyword_filter import keyword_filter
+
+DECODERS = ("llm", "ctc")
+
+
+@dataclass
+class Answer:
+    """A generated answer.
+
+    Attributes:
+        text: without special tokens.
+        ids: token ids without the end token.
+        truncated: the token limit was reached before the model ended its answer.
+        interventions: what guards found and did, e.g. ``loop: ctc``; ids are those of the answer that is given.
+    """
+
+    text: str
+    ids: list[int]
+    truncated: bool
+    interventions: tuple[str, ...] = ()
+
+
+class GuardedAnswersMixin:
+    """Gives a model's answers with long keyword lists cut to the likely and with guards (``generation.max_keywords``, ``guards``).
+
+    For classes with ``cfg``, ``builder`` and ``generate_batch``.
+    """
+
+    @property
+    def has_ctc(self) -> bool:
+        """Whether the model can say what CTC hears (``decoder=ctc``)."""
+        return False
+
+    def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
+        """The batch with at most ``generation.max_keywords`` in each question: those that CTC may have heard."""
+        limit = self.cfg.generation.get("max_keywords")
+        lists = [keyword_list(conversation.metadata.get("keywords")) for conversation in batch.conversations]
+        if limit is None or max(map(len, lists), default=0) <= limit:
+            return batch
+        heard = self._ctc_texts(batch, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
+        conversations = list(batch.conversations)
+        for index, keywords in enumerate(lists):
+            conversation = conversations[index]
+            if len(keywords) > limit and len(conversation.without_answer().turns) == 1 and conversation.audios:
+                likely = keyword_filter(tuple(keywords)).select(heard[index], limit)
+                metadata = conversation.metadata | {"keywords": likely}
+                question = self.builder.question(conversation.audios[0], metadata, conversation.id)
+                conversations[index] = Conversation(conversation.id, [question], metadata)
+        return replace(batch, conversations=conversations)
+
+    def _guarded_answers(self, batch: ConversationBatch, **options) -> list[Answer]:
+        """`generate_batch`, with transcripts that show a fault of ``generation.guards`` replaced."""
+        answers = self.generate_batch(batch, **options)
+        guards = check_guards(self.cfg.generation.get("guards", DEFAULT_GUARDS))
+        heard = self._ctc_texts(batch, "guards: disagreement") if "disagreement" in guards else [None] * len(answers)
+        for index, item in enumerate(batch.split() if guards else []):
+            if item.conversations[0].metadata.get("task") == "asr" and len(item.audio) == 1:
+                fault = find_fault(list(guards), answers[index].text, item.audio[0], heard[index])
+                if fault is not None:
+                    answer = self._answer_instead(guards[fault], item, **options)
+                    answers[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))
+        return answers
+
+    def _answer_instead(self, action: str, item: ConversationBatch, **options) -> Answer:
+        """What a guard gives in the place of an answer."""
+        if action == "empty":
+            return Answer("", [], truncated=False)
+        if action == "ctc":
+            self._require_ctc("guards: ctc")
+        changes = {"ctc": {"decoder": "ctc"}, "retry": {"beam_size": max(RETRY_BEAM_SIZE, options["beam_size"])}}
+        return self.generate_batch(item, **options | changes[action])[0]
+
+    def _ctc_texts(self, batch: ConversationBatch, purpose: str) -> list[str]:
+        """What CTC hears in each conversation; nothing in one without audio."""
+        self._require_ctc(purpose)
+        spoken = [item for item in batch.conversations if item.audios]
+        options = generation_options(self.cfg.generation, decoder="ctc")
+        answers = iter(self.generate_batch(replace(batch, conversations=spoken), **options) if spoken else [])
+        return [next(answers).text if item.audios else "" for item in batch.conversations]
+
+    def _require_ctc(self, purpose: str) -> None:
+        if not self.has_ctc:
+            raise ValueError(
+                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} was trained without CTC; give fewer "
+                "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
+            )
+
+
+def generation_options(
+    recipe: DictConfig, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
+) -> dict[str, Any]:
+    """``max_new_tokens``, ``beam_size`` and ``decoder``, where they are None from the recipe's ``model.generation`` section.
+
+    Raises:
+        ValueError: a number is less than 1, or the decoder is unknown.
+    """
+    numbers = {
+        "max_new_tokens": recipe.max_new_tokens if max_new_tokens is None else max_new_tokens,
+        "beam_size": recipe.beam_size if beam_size is None else beam_size,
+    }
+    for name, value in numbers.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1 (leave it unset for the recipe's)")
+    decoder = decoder or recipe.get("decoder")
+    if decoder not in (None, *DECODERS):
+        raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
+    return {**numbers, "decoder": decoder}
