@@ -20,7 +20,7 @@
 ``manifest`` has labels where there are any (gender, age, accent, emotion, …), maybe ``segments`` with their own.
 What is finished is in ``metadata/`` and ``descriptions/``, row by row: the same command resumes a run that was killed.
 With ``num_shards=N`` each ``shard_index`` is a command of its own, on any machine; whichever finds the journals of all
-shards in its ``output_dir`` writes ``manifest.jsonl``, which examples/train.py reads, and ``report.json``.
+shards in its ``output_dir`` writes ``desta.jsonl``, which examples/train.py reads, and ``report.json``.
 """
 
 import hashlib
@@ -47,14 +47,15 @@ def load_models(cfg: DictConfig) -> dict[str, Model]:
     return models | ({"language": WhisperLanguage(cfg.language)} if cfg.language else {})
 
 
+ENGINES = ("transformers", "vllm", "endpoint")
+
+
 def load_engine(cfg: DictConfig) -> Engine:
     """The LLM, in this process or behind an endpoint."""
     if cfg.engine == "endpoint":
         return EndpointEngine(**cfg.endpoint, max_new_tokens=cfg.max_new_tokens)
     if cfg.engine == "vllm":
         return VLLMEngine(str(assets.resolve(cfg.llm)), max_new_tokens=cfg.max_new_tokens)
-    if cfg.engine != "transformers":
-        raise ValueError(f"engine={cfg.engine}: there are transformers, vllm and endpoint")
     folder = assets.resolve(cfg.llm)
     llm = load_llm(folder, cfg.transformers.dtype)
     return TransformersEngine(
@@ -81,6 +82,8 @@ def claim(builder: DescriptionBuilder, cfg: DictConfig) -> None:
 @hydra_runner(config_path="../../conf", config_name="desta2/build")
 def main(cfg: DictConfig) -> None:
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if cfg.engine not in ENGINES:  # not after hours of measuring
+        raise ValueError(f"engine={cfg.engine}: there are {', '.join(ENGINES)}")
     builder = DescriptionBuilder(cfg.manifest, cfg.output_dir, cfg.shard_index, cfg.num_shards)
     with builder.lock():
         claim(builder, cfg)
@@ -93,7 +96,11 @@ def main(cfg: DictConfig) -> None:
         return
     write_json(Path(cfg.output_dir) / "report.json", report)
     print(", ".join(f"{name}: {count}" for name, count in report.items()))
-    logging.info(f"manifest.jsonl and report.json are in {cfg.output_dir}")
+    if 2 * report["kept"] < report["rows"]:
+        logging.warning(
+            f"most descriptions were rejected; read some in {cfg.output_dir}, and see llm and max_new_tokens"
+        )
+    logging.info(f"desta.jsonl and report.json are in {cfg.output_dir}")
 
 
 if __name__ == "__main__":

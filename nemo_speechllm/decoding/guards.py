@@ -28,7 +28,7 @@ from nemo_speechllm.metrics.hallucination import is_chatter, is_loop
 
 KINDS = ("silence", "loop", "chatter", "disagreement")  # in the order they are looked for
 ACTIONS = ("empty", "retry", "ctc")  # no words; a beam search; what the encoder's own CTC heard
-DEFAULT_GUARDS = {"silence": "empty"}  # of recipes and checkpoints that say nothing of guards
+DEFAULT_GUARDS = {"silence": "empty"}  # unless a recipe or checkpoint says otherwise
 RETRY_BEAM_SIZE = 4
 SILENCE_DB = -60.0  # of full scale; a quiet room is at -50
 MAX_DISAGREEMENT = 0.6  # character error rate against CTC
@@ -39,12 +39,19 @@ def check_guards(guards: DictConfig | None) -> dict[str, str]:
     """What is to be done by what is found, in the order it is looked for.
 
     Args:
-        guards: the recipe's ``generation.guards``; None: nothing.
+        guards: the recipe's ``generation.guards``, beside the default ones; a kind whose action is None is not looked for.
+            None: nothing is.
 
     Raises:
-        ValueError: an unknown kind or action.
+        ValueError: an unknown kind or action, or no mapping.
     """
-    guards = dict(guards or {})
+    if guards is None:
+        return {}
+    if not isinstance(guards, (dict, DictConfig)):
+        raise ValueError(
+            f"model.generation.guards is {guards!r}; it must be null or a mapping such as {DEFAULT_GUARDS}"
+        )
+    guards = {kind: action for kind, action in {**DEFAULT_GUARDS, **guards}.items() if action is not None}
     for kind, action in guards.items():
         if kind not in KINDS or action not in ACTIONS:
             raise ValueError(

@@ -38,8 +38,13 @@ Target = tuple[str, str]  # skill and text
 
 
 def matches(output: str, target: Target, normalize: str = "basic") -> bool:
-    """Whether an output is the target, text normalised; capital letters count where they are what was asked for."""
+    """Whether an output is the target, text normalised; capital letters count where they are what was asked for.
+
+    Where nothing is to be said, punctuation is something.
+    """
     skill, text = target
+    if not text.strip():
+        return not output.strip()
     clean = normalizer(normalize)
     return clean(output).strip() == clean(text).strip() and (skill != CASED or output == output.upper())
 

@@ -67,6 +67,13 @@ def test_guards_come_in_the_order_they_are_looked_for():
     assert check_guards(None) == {}
 
 
+def test_guards_come_beside_the_default_ones():
+    assert check_guards({"loop": "retry"}) == {"silence": "empty", "loop": "retry"}
+    assert check_guards({"silence": None, "loop": "ctc"}) == {"loop": "ctc"}
+    with pytest.raises(ValueError, match="generation.guards is 'empty'; it must be null or a mapping"):
+        check_guards("empty")
+
+
 @pytest.mark.parametrize("guards", [{"noise": "empty"}, {"loop": "beam"}])
 def test_unknown_guards_are_refused(guards):
     with pytest.raises(ValueError, match=r"generation.guards: \{.*\} is unknown; there are \['silence'.*'retry'"):

@@ -74,10 +74,10 @@ def test_the_pool_differs_from_the_paper_by_its_questions_alone():
 def test_its_manifest_is_read_for_training(main, recipe, monkeypatch):
     accept_everything(monkeypatch)
     main(recipe)
-    rows = read_manifest(Path(recipe.output_dir) / "manifest.jsonl", locate_audio=True)
+    rows = read_manifest(Path(recipe.output_dir) / "desta.jsonl", locate_audio=True)
     report = json.loads((Path(recipe.output_dir) / "report.json").read_text())
     assert report == {"rows": 4, "kept": 4, "empty": 0, "truncated": 0, "refusal": 0, "echo": 0}
-    section = {"manifest_filepath": f"{recipe.output_dir}/manifest.jsonl", "batch_size": 4, "num_workers": 0}
+    section = {"manifest_filepath": f"{recipe.output_dir}/desta.jsonl", "batch_size": 4, "num_workers": 0}
     section |= {"use_lhotse": True, "sample_rate": 16000}
     dataset = ConversationDataset(ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Transcribe."}})))
     (batch,) = build_dataloader(OmegaConf.create(section), dataset, None, 0, 1)
@@ -94,7 +94,7 @@ def test_says_which_shards_are_still_to_run(main, recipe, monkeypatch, caplog):
     assert "run shard 1 (" in said[-1]
     recipe.shard_index = 1
     main(recipe)
-    assert len(read_manifest(Path(recipe.output_dir) / "manifest.jsonl")) == 4
+    assert len(read_manifest(Path(recipe.output_dir) / "desta.jsonl")) == 4
 
 
 def test_refuses_to_mix_recipes_but_not_batch_sizes(main, recipe, monkeypatch):
@@ -111,5 +111,6 @@ def test_refuses_to_mix_recipes_but_not_batch_sizes(main, recipe, monkeypatch):
 
 def test_an_unknown_engine_names_those_there_are(main, recipe):
     recipe.engine = "llama.cpp"
-    with pytest.raises(ValueError, match="engine=llama.cpp: there are transformers, vllm and endpoint"):
+    with pytest.raises(ValueError, match="engine=llama.cpp: there are transformers, vllm, endpoint"):
         main(recipe)
+    assert not Path(recipe.output_dir).exists()  # nothing was measured first

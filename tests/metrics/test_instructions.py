@@ -58,7 +58,8 @@ def item(skill: str = "reverse", **changes) -> dict:
         ("one two three four", "upper_case", False),
         ("ONE TWO THREE FOUR", "transcribe", True),
         ("", "ignore", True),
-        (" . ", "ignore", True),
+        (" ", "ignore", True),
+        ("::: ''", "ignore", False),  # where nothing is to be said, punctuation is something
         ("one", "ignore", False),
     ],
 )

@@ -43,7 +43,7 @@ class DescriptionBuilder:
 
     Args:
         manifest: NeMo manifest; a row's ``id`` is its own or made of its audio's path and offset.
-        output_dir: folder of ``metadata/``, ``descriptions/`` and the final ``manifest.jsonl``.
+        output_dir: folder of ``metadata/``, ``descriptions/`` and the final ``desta.jsonl``.
         shard_index, num_shards: this shard's number from 0, and of how many; a row's shard depends on its id alone.
 
     Raises:
@@ -160,7 +160,7 @@ class DescriptionBuilder:
                 progress.update()
 
     def finish(self) -> dict[str, int] | None:
-        """Last stage: ``manifest.jsonl``, once the rows of all shards are there.
+        """Last stage: ``desta.jsonl``, once the rows of all shards are there.
 
         Returns:
             how many rows there are, are ``kept``, and are rejected by reason; None while rows are missing.
@@ -179,7 +179,7 @@ class DescriptionBuilder:
             raise ValueError(
                 f"{self.output_dir / DESCRIPTIONS}: the filters left no description: {report}; read some there"
             )
-        target = self.output_dir / "manifest.jsonl"
+        target = self.output_dir / "desta.jsonl"  # NeMo validates on no file called manifest
         write_manifest(target, (self._example(id, found[id]["segments"], described[id], target) for id in kept))
         return report
 

@@ -55,7 +55,7 @@ def test_writes_a_training_manifest_in_the_order_of_the_rows(make_manifest, tmp_
     assert build(DescriptionBuilder(manifest, tmp_path / "out")) == {
         "rows": 4, "kept": 4, "empty": 0, "truncated": 0, "refusal": 0, "echo": 0,
     }  # fmt: skip
-    rows, sources = read_manifest(tmp_path / "out" / "manifest.jsonl", locate_audio=True), read_manifest(manifest)
+    rows, sources = read_manifest(tmp_path / "out" / "desta.jsonl", locate_audio=True), read_manifest(manifest)
     assert [row["id"] for row in rows] == [row["audio_filepath"] for row in sources]
     assert [row["text"] for row in rows] == [row["transcription"] for row in rows] == [row["text"] for row in sources]
     seed = '[00:00:00 - 00:00:01]: "press one for support" (Gender:Female, Language: English, '
@@ -71,7 +71,7 @@ def test_segments_are_measured_each_by_itself(make_manifest, tmp_path):
     segments = [{"start": 0, "end": 0.5, "text": "Hi.", "speaker": "ann"}, {"start": 0.5, "end": 1.2, "text": "Yes?"}]
     manifest = make_manifest((1.2,), segments=segments, text=None, lang=None)
     build(DescriptionBuilder(manifest, tmp_path / "out"))
-    (row,) = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    (row,) = read_manifest(tmp_path / "out" / "desta.jsonl")
     assert row["text"] == row["transcription"] == "Hi. Yes?" and "segments" not in row
     assert [segment["metadata"]["duration"]["value"] for segment in row["metadata"]] == [0.5, 0.7]
     assert journaled(tmp_path / "out", "descriptions")[0]["seed"].count("\n") == 1
@@ -85,7 +85,7 @@ def test_rejected_descriptions_are_counted_and_left_out(make_manifest, tmp_path)
 
     report = build(DescriptionBuilder(make_manifest(), tmp_path / "out"), lambda: moody)
     assert report == {"rows": 4, "kept": 1, "empty": 1, "truncated": 1, "refusal": 1, "echo": 0}
-    assert [row["answer"] for row in read_manifest(tmp_path / "out" / "manifest.jsonl")] == ["A voice."]
+    assert [row["answer"] for row in read_manifest(tmp_path / "out" / "desta.jsonl")] == ["A voice."]
     assert [row["rejected"] for row in journaled(tmp_path / "out", "descriptions")].count(None) == 1
 
 
@@ -101,12 +101,12 @@ def test_shards_are_disjoint_and_the_last_one_writes_the_manifest(make_manifest,
     for shard in (2, 0):
         builder = DescriptionBuilder(manifest, out, shard, 3)
         assert build(builder, questions=["a?", "b?", "c?"]) is None
-        assert not (out / "manifest.jsonl").exists()
+        assert not (out / "desta.jsonl").exists()
     ids = [row["audio_filepath"] for row in read_manifest(manifest)]
     assert builder.missing() == {1: sum(shard_of(id, 3) == 1 for id in ids)}
     assert build(DescriptionBuilder(manifest, out, 1, 3), questions=["a?", "b?", "c?"])["kept"] == 12
-    whole = read_manifest(tmp_path / "whole" / "manifest.jsonl")
-    assert read_manifest(out / "manifest.jsonl") == whole and len({row["instruction"] for row in whole}) > 1
+    whole = read_manifest(tmp_path / "whole" / "desta.jsonl")
+    assert read_manifest(out / "desta.jsonl") == whole and len({row["instruction"] for row in whole}) > 1
 
 
 def test_what_is_done_loads_no_model_again(make_manifest, tmp_path):
@@ -168,8 +168,8 @@ def test_ten_kills_lose_and_double_nothing(endpoint, tmp_path):
         return sum(file.stat().st_size for file in folder.rglob("*.jsonl"))
 
     build_by_endpoint(manifest, tmp_path / "whole", endpoint.url)
-    whole = read_manifest(tmp_path / "whole" / "manifest.jsonl")
-    (tmp_path / "whole" / "manifest.jsonl").unlink()
+    whole = read_manifest(tmp_path / "whole" / "desta.jsonl")
+    (tmp_path / "whole" / "desta.jsonl").unlink()
     total = written(tmp_path / "whole")  # of the journals
 
     context = multiprocessing.get_context("fork")  # a fresh interpreter would take seconds to import
@@ -182,11 +182,11 @@ def test_ten_kills_lose_and_double_nothing(endpoint, tmp_path):
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was to be killed before it was done"
-        assert not (out / "manifest.jsonl").exists()
+        assert not (out / "desta.jsonl").exists()
 
     assert build_by_endpoint(manifest, out, endpoint.url)["kept"] == clips
-    ids = [row["id"] for row in read_manifest(out / "manifest.jsonl")]
+    ids = [row["id"] for row in read_manifest(out / "desta.jsonl")]
     assert len(set(ids)) == clips
     for stage in ("metadata", "descriptions"):
         assert Counter(row["id"] for row in journaled(out, stage)) == Counter(ids)
-    assert read_manifest(out / "manifest.jsonl") == whole
+    assert read_manifest(out / "desta.jsonl") == whole
