@@ -21,6 +21,7 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from nemo.utils import logging
+from nemo.utils.nemo_logging import LogMode
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -114,6 +115,11 @@ class ConversationBuilder:
         Where the instruction is the recipe's, its task is noted in ``metadata``.
         """
         keywords = keyword_list(metadata.get("keywords"))
+        if keywords and not self.keyword_template:
+            logging.warning(
+                f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords)",
+                mode=LogMode.ONCE,
+            )
         context = self.keyword_template.replace("{keywords}", ", ".join(keywords)) if keywords else ""
         return Turn("user", [audio, context + self._instruction(metadata, name)])
 
@@ -216,9 +222,16 @@ def build_dataloader(
             )
         cfg.prompt_format = PROMPT_FORMAT
         text_tokenizer = TextTokenizer(dataset.builder, tokenizer)
-    return get_lhotse_dataloader_from_config(
-        cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
-    )
+    try:
+        return get_lhotse_dataloader_from_config(
+            cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
+        )
+    except AssertionError as error:  # Lhotse's, without a word of what to do
+        if "number of buckets" not in str(error):
+            raise
+        raise ValueError(
+            f"{error} There are too few recordings to bucket: set use_bucketing=false in the data section"
+        ) from error
 
 
 def _speech_of(cut: Cut) -> Cut:

@@ -129,6 +129,12 @@ def test_keywords_stand_before_the_instruction(builder, audio_file, keywords):
     assert text == "Keywords: Rhino, Zebra. Transcribe."
 
 
+def test_keywords_without_a_place_are_warned_of(audio_file, nemo_log):
+    builder = ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Write."}}))
+    assert user_text(builder.from_example(cut_of(audio_file, custom={"keywords": ["Rhino"]}))) == "Write."
+    assert "prompt has no place for them (model.prompt.keywords)" in nemo_log.text
+
+
 def test_braces_in_a_manifest_line_are_text(builder, audio_file):
     text = user_text(builder.from_example(cut_of(audio_file, custom={"keywords": "{lang} {x}"})))
     assert text == "Keywords: {lang} {x}. Transcribe."
@@ -509,3 +515,8 @@ def test_lines_that_nemo_passes_over_need_no_audio(load, make_manifest, tmp_path
     manifest = make_manifest([0.5, 0.6], rows=[{}, {"_skipme": True}])
     (tmp_path / "manifest-1.flac").unlink()
     assert len(conversations(load(manifest_filepath=str(manifest), batch_size=2))) == 1
+
+
+def test_fewer_recordings_than_buckets_is_an_error_that_says_what_to_do(load, make_manifest):
+    with pytest.raises(ValueError, match="number of buckets.*set use_bucketing=false"):
+        load(manifest_filepath=str(make_manifest((1.0, 1.2, 1.4))), batch_size=2, use_bucketing=True, num_buckets=10)
