@@ -24,7 +24,6 @@ changes the model's generation section. ``predictions.jsonl`` grows batch by bat
 killed. ``metrics.json`` is written at the end.
 """
 
-import hashlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ from nemo_speechllm.metrics.error_rate import count_errors
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, format_shares, format_table, write_json
+from nemo_speechllm.metrics.report import error_report, file_digest, format_shares, format_table, write_json
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -84,7 +83,7 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dic
     """What the predictions depend on. The batch size is not in it: answers do not depend on the batch."""
     return {
         "model": state_digest(model),
-        "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "manifest": file_digest(cfg.manifest),
         "channel_selector": cfg.channel_selector,
         "normalizer": cfg.normalizer,
         "keywords": None if cfg.keywords is None else list(cfg.keywords),

@@ -45,7 +45,7 @@ from nemo_speechllm.data.skills import RULES, SKILLS
 from nemo_speechllm.metrics.instructions import format_instruction_table, instruction_report, instruction_rows, score
 from nemo_speechllm.metrics.plot import plot_instructions
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import error_report, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import generation_options
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -99,7 +99,7 @@ def run_record(cfg: EvaluateInstructionsArguments, model: SpeechLM, items: list[
     """What the predictions depend on."""
     return {
         "model": state_digest(model),
-        "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "manifest": file_digest(cfg.manifest),
         "items": hashlib.sha256(repr(items).encode()).hexdigest(),
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)

@@ -29,7 +29,6 @@ Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` t
 command takes up a run that was killed. ``results.csv``, ``results.md``, ``results.json`` and ``results.png`` hold all conditions.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -46,7 +45,7 @@ from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.plot import plot_keyword_figures
-from nemo_speechllm.metrics.report import claim_record, format_interval, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import claim_record, file_digest, format_interval, write_csv, write_json, write_text
 from nemo_speechllm.metrics.significance import compare_paired
 from nemo_speechllm.randomness import named_random
 
@@ -201,7 +200,7 @@ def main(cfg: EvaluateKeywordsArguments) -> None:
     own = own_keywords(rows, train, cfg)
     others = distractors(own, train, cfg)
     scored = sorted({word for keywords in own for word in keywords})
-    record = {key: digest(cfg[key]) for key in ("manifest", "train_manifest", "vocabulary")}
+    record = {key: cfg[key] and file_digest(cfg[key]) for key in ("manifest", "train_manifest", "vocabulary")}
     record |= {key: cfg[key] for key in ("max_count", "min_letters", "seed")}
     lists = [(condition, keyword_lists(condition, rows, own, others, cfg)) for condition in conditions_of(cfg.sizes)]
     results, first = [], None
@@ -218,10 +217,6 @@ def main(cfg: EvaluateKeywordsArguments) -> None:
         results.append(figures(condition, report, predictions, first, scored))
     write_results(results, output)
     logging.info(f"results.csv, .md, .json and .png are in {output}")
-
-
-def digest(path: str | None) -> str | None:
-    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ examples/evaluate.py writes there; the same command takes up a run that was kill
 ``results.json`` and ``results.png`` hold all conditions.
 """
 
-import hashlib
 import json
 import subprocess
 import sys
@@ -52,7 +51,15 @@ from nemo_speechllm.data.conditions import (
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.plot import plot_error_rates
-from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import (
+    claim_record,
+    figure_rows,
+    file_digest,
+    format_interval,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 RECORDED = "recorded"
@@ -192,8 +199,8 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
     noise = (
         [samples_of(row) for row in read_manifest(cfg.noise_manifest, locate_audio=True)] if cfg.noise_manifest else []
     )
-    record = {"manifest": digest(cfg.manifest), "pause": cfg.pause, "seed": cfg.seed}
-    record |= {"noise_manifest": digest(cfg.noise_manifest) if cfg.noise_manifest else None}
+    record = {"manifest": file_digest(cfg.manifest), "pause": cfg.pause, "seed": cfg.seed}
+    record |= {"noise_manifest": file_digest(cfg.noise_manifest) if cfg.noise_manifest else None}
     found = []
     for number, condition in enumerate(conditions, 1):
         logging.info(f"[{number}/{len(conditions)}] {condition.name}")
@@ -203,10 +210,6 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
         found.append((condition, evaluate(cfg, make(condition, rows, noise, folder, cfg))))
     write_results(found, output)
     logging.info(f"results.csv, .md, .json and .png are in {output}")
-
-
-def digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ batch by batch: the same command takes up a run that was killed. ``metrics.json`
 end.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import write_json, write_text
+from nemo_speechllm.metrics.report import file_digest, write_json, write_text
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import generation_options
 from nemo_speechllm.models.cascade import Cascade
@@ -102,7 +101,7 @@ def run_record(cfg: EvaluateTasksArguments, model: SpeechLM | Cascade) -> dict[s
     return {
         "model": state_digest(model),
         "cascade": cfg.model if cfg.model.startswith(CASCADE) else None,
-        "manifest": hashlib.sha256(Path(cfg.manifest).read_bytes()).hexdigest(),
+        "manifest": file_digest(cfg.manifest),
         "channel_selector": cfg.channel_selector,
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)

@@ -23,7 +23,6 @@ With ``num_shards=N`` each ``shard_index`` is a command of its own, on any machi
 shards in its ``output_dir`` writes ``desta.jsonl``, which examples/train.py reads, and ``report.json``.
 """
 
-import hashlib
 from pathlib import Path
 
 from nemo.core.config import hydra_runner
@@ -35,7 +34,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.data.desta.build import DESCRIPTIONS, METADATA, DescriptionBuilder
 from nemo_speechllm.data.desta.generation import EndpointEngine, Engine, TransformersEngine, VLLMEngine
 from nemo_speechllm.data.desta.metadata import Model
-from nemo_speechllm.metrics.report import claim_record, write_json
+from nemo_speechllm.metrics.report import claim_record, file_digest, write_json
 from nemo_speechllm.modules.llm import load_llm
 
 
@@ -66,7 +65,7 @@ def load_engine(cfg: DictConfig) -> Engine:
 def claim(builder: DescriptionBuilder, cfg: DictConfig) -> None:
     """Notes what each stage depends on, or refuses to mix; batch size and concurrency change no description."""
     cfg = OmegaConf.to_container(cfg, resolve=True)
-    source = {"manifest": hashlib.sha256(builder.manifest.read_bytes()).hexdigest()}
+    source = {"manifest": file_digest(builder.manifest)}
     source |= {key: cfg[key] for key in ("num_shards", "channel_selector", "metadata")}
     wording = {
         key: cfg[key] for key in ("attributes", "questions", "template", "seed", "max_new_tokens", "llm", "engine")

@@ -15,6 +15,7 @@
 """The figures of an evaluation: error rates over all utterances, by language and their mean, truncation, speed."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -207,6 +208,11 @@ def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
     if differing:
         changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {record.get(key)!r}" for key in differing)
         raise ValueError(f"{path.parent} holds {what} ({changes}); give another output_dir, or remove the folder")
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content, for the record of what depends on it."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:

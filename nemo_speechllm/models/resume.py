@@ -14,7 +14,6 @@
 
 """A killed run goes on with the losses it would have had: same data order, same random numbers."""
 
-import hashlib
 import json
 import random
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ from nemo.utils.exp_manager import get_log_dir
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch.utils.data import DataLoader, IterableDataset
 
-from nemo_speechllm.metrics.report import write_json
+from nemo_speechllm.metrics.report import file_digest, write_json
 
 RUN_RECORD = "run.json"
 
@@ -167,7 +166,7 @@ def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
     """
     record = dict(_leaves(OmegaConf.to_container(cfg), "model"))
     manifests = {str(value) for name, value in record.items() if "manifest_filepath" in name}
-    record |= {f"content of {path}": _digest(Path(path)) for path in sorted(manifests) if Path(path).is_file()}
+    record |= {f"content of {path}": file_digest(path) for path in sorted(manifests) if Path(path).is_file()}
     path = folder / RUN_RECORD
     if not path.exists() or not any(
         folder.glob("*.ckpt")
@@ -192,7 +191,3 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
     else:
         for key, inner in items:
             yield from _leaves(inner, f"{name}.{key}")
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from nemo_speechllm.models.resume import ResumableTrainingMixin
-from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.encoders import build_encoder, valid_positions
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
 
@@ -80,7 +80,7 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         has a loss of 1.
         """
         frames = min(states.shape[2], taught.shape[1])  # the two round an utterance's end differently
-        valid = torch.arange(frames, device=lengths.device) < lengths[:, None]
+        valid = valid_positions(lengths, frames)
         predicted = self.predictor(states.transpose(1, 2)[:, :frames][valid])
         return nn.functional.mse_loss(predicted, self.target_norm(taught[:, :frames][valid]))
 

@@ -21,6 +21,8 @@ from nemo.collections.asr.modules import ConformerEncoder
 from nemo.core.classes.common import typecheck
 from torch import Tensor, nn
 
+from nemo_speechllm.modules.encoders import valid_positions
+
 
 class FrameStacking(nn.Module):
     """Joins every n consecutive frames into one of n times the width (2307.11795, section 3).
@@ -39,7 +41,7 @@ class FrameStacking(nn.Module):
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """states (B, T, D), lengths (B,) → (B, ceil(T / n), n · D), ceil(lengths / n)."""
         batch, time, width = states.shape
-        valid = torch.arange(time, device=states.device) < lengths[:, None]
+        valid = valid_positions(lengths, time)
         states = nn.functional.pad(states * valid[..., None], (0, 0, 0, -time % self.n))
         return states.reshape(batch, -1, self.n * width), -(-lengths // self.n)
 

@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.asr.models import EncDecCTCModelBPE
@@ -37,6 +38,36 @@ SENTENCES = (
     "Merci de patienter.",
 )
 TINY_ENCODER = {"n_layers": 1, "d_model": 32, "n_heads": 4, "subsampling_conv_channels": 8, "ff_expansion_factor": 2}
+
+
+class SaveAt(pl.Callback):
+    """Writes a checkpoint at the end of a step."""
+
+    def __init__(self, step: int, path: Path):
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.fixture
+def save_at() -> type[SaveAt]:
+    """``save_at(step, path)`` → a callback that writes a checkpoint at the end of a step."""
+    return SaveAt
+
+
+@pytest.fixture
+def make_trainer() -> Callable[..., pl.Trainer]:
+    """``make_trainer(**options)`` → a quiet trainer on the CPU that writes nothing by itself."""
+
+    def make(**options) -> pl.Trainer:
+        defaults = dict(
+            accelerator="cpu", max_steps=2, enable_checkpointing=False, logger=False, num_sanity_val_steps=0
+        )
+        return pl.Trainer(**defaults | {"enable_progress_bar": False, "use_distributed_sampler": False} | options)
+
+    return make
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@
 
 """A model that trains on instructions: what it is asked in each step, also after a resume, and in validation."""
 
-import lightning.pytorch as pl
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -25,36 +24,16 @@ from nemo_speechllm.models import SALM
 SAMPLING = {"skills": None, "alpha": 1.0, "beta": 1.0, "split": "seen", "seed": 0, "targets": {"kind": "extractive"}}
 
 
-class SaveAt(pl.Callback):
-    """Writes a checkpoint at the end of a step."""
-
-    def __init__(self, step: int, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
 @pytest.fixture
-def fit(tiny_salm_config, make_manifest):
+def fit(tiny_salm_config, make_manifest, make_trainer):
     """``fit(steps, ckpt_path=None, callbacks=(), **sampling)`` → what was asked and answered: in training, in validation."""
 
     tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "dev.jsonl"))
 
     def run(steps, ckpt_path=None, callbacks=(), **sampling):
         torch.manual_seed(0)
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            callbacks=list(callbacks),
-            val_check_interval=steps,
-            check_val_every_n_epoch=None,
-            enable_checkpointing=False,
-            logger=False,
-            num_sanity_val_steps=0,
-            enable_progress_bar=False,
-            use_distributed_sampler=False,
+        trainer = make_trainer(
+            max_steps=steps, callbacks=list(callbacks), val_check_interval=steps, check_val_every_n_epoch=None
         )
         cfg = OmegaConf.merge(tiny_salm_config.model, {"instruction_sampling": SAMPLING | sampling})
         model = SALM(cfg, trainer)
@@ -72,9 +51,9 @@ def fit(tiny_salm_config, make_manifest):
     return run
 
 
-def test_a_resumed_run_is_asked_what_it_would_have_been_asked(fit, tmp_path):
+def test_a_resumed_run_is_asked_what_it_would_have_been_asked(fit, save_at, tmp_path):
     checkpoint = tmp_path / "x.ckpt"
-    whole, validated = fit(6, callbacks=[SaveAt(3, checkpoint)])  # in the middle of the second of three epochs
+    whole, validated = fit(6, callbacks=[save_at(3, checkpoint)])  # in the middle of the second of three epochs
     resumed, _ = fit(6, ckpt_path=checkpoint)
     assert len(whole) == 12 and resumed == whole[6:]
     by_sample = {name: {text for other, text, _ in whole if other == name} for name, _, _ in whole}

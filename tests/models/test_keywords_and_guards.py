@@ -14,7 +14,6 @@
 
 """A model's long keyword lists, its guards and its training on keywords, with a tiny SALM."""
 
-import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
@@ -35,32 +34,14 @@ CONTEXT = {
 }
 
 
-class SaveAt(pl.Callback):
-    """Writes a checkpoint at the end of a step."""
-
-    def __init__(self, step: int, path):
-        self.step, self.path = step, path
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
-def test_training_asks_with_keywords_also_after_a_resume(tiny_salm_config, make_manifest, tmp_path):
+def test_training_asks_with_keywords_also_after_a_resume(
+    tiny_salm_config, make_manifest, make_trainer, save_at, tmp_path
+):
     tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5,), "dev.jsonl"))
 
     def fit(steps, ckpt_path=None, callbacks=()):
         torch.manual_seed(0)
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            callbacks=list(callbacks),
-            limit_val_batches=0,
-            enable_checkpointing=False,
-            logger=False,
-            enable_progress_bar=False,
-            use_distributed_sampler=False,
-        )
+        trainer = make_trainer(max_steps=steps, callbacks=list(callbacks), limit_val_batches=0)
         model = SALM(OmegaConf.merge(tiny_salm_config.model, {"keyword_context": CONTEXT}), trainer)
         asked, loss = [], model.loss
 
@@ -72,7 +53,7 @@ def test_training_asks_with_keywords_also_after_a_resume(tiny_salm_config, make_
         trainer.fit(model, ckpt_path=ckpt_path)
         return asked
 
-    whole = fit(6, callbacks=[SaveAt(3, tmp_path / "x.ckpt")])
+    whole = fit(6, callbacks=[save_at(3, tmp_path / "x.ckpt")])
     assert len(whole) == 12 and fit(6, ckpt_path=tmp_path / "x.ckpt") == whole[6:]
     with_list = [text for _, text in whole if text.startswith("The following words may occur: ")]
     assert 0 < len(with_list) < 12 and all(text.endswith(". Transcribe the speech.") for text in with_list)

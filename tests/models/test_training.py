@@ -57,11 +57,6 @@ def recipe(tiny_salm_config: DictConfig, make_manifest) -> DictConfig:
     return tiny_salm_config
 
 
-def make_trainer(**options) -> pl.Trainer:
-    defaults = dict(accelerator="cpu", max_steps=2, enable_checkpointing=False, logger=False, num_sanity_val_steps=0)
-    return pl.Trainer(**defaults | {"enable_progress_bar": False, "use_distributed_sampler": False} | options)
-
-
 def make_model(cfg, trainer, **changes) -> SALM:
     """The model as ``examples/train.py`` makes it, with its data."""
     torch.manual_seed(0)
@@ -69,7 +64,7 @@ def make_model(cfg, trainer, **changes) -> SALM:
 
 
 class TestFit:
-    def test_validation_logs_loss_and_error_rates(self, recipe):
+    def test_validation_logs_loss_and_error_rates(self, recipe, make_trainer):
         trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None)
         trainer.fit(make_model(recipe, trainer))
         metrics = trainer.logged_metrics
@@ -78,7 +73,9 @@ class TestFit:
         assert torch.isfinite(metrics["val_loss"])
 
     @pytest.mark.parametrize("by_language", [False, True], ids=["one set", "a set per language"])
-    def test_validation_of_several_languages_logs_each_and_their_mean(self, by_language, recipe, make_manifest):
+    def test_validation_of_several_languages_logs_each_and_their_mean(
+        self, by_language, recipe, make_manifest, make_trainer
+    ):
         if by_language:
             manifests = [str(make_manifest((0.5, 0.7), f"{lang}.jsonl", lang=lang)) for lang in ("en", "fr")]
         else:
@@ -92,7 +89,7 @@ class TestFit:
             mean = (metrics[f"{rate}_en"] + metrics[f"{rate}_fr"]) / 2
             assert metrics[f"{rate}_macro"] == pytest.approx(float(mean))
 
-    def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest):
+    def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest, make_trainer):
         recipe.model.validation_ds.manifest_filepath = [
             str(make_manifest((0.5, 0.7), "first.jsonl")),
             str(make_manifest((0.6,), "second.jsonl")),
@@ -103,7 +100,7 @@ class TestFit:
         assert len(names) == 3 and "val_wer" in names
         assert any("first" in name for name in names) and any("second" in name for name in names)
 
-    def test_a_frozen_encoder_stays_in_eval_mode_and_as_it_is(self, recipe):
+    def test_a_frozen_encoder_stays_in_eval_mode_and_as_it_is(self, recipe, make_trainer):
         modes = []
 
         class Watch(pl.Callback):
@@ -120,7 +117,7 @@ class TestFit:
         assert {name for name in changed if name.startswith("llm.")} <= {n for n in before if ".lora_" in n}
         assert any(name.startswith("perception.adapter.") for name in changed)
 
-    def test_a_nemo_encoder_trains_in_the_same_recipe(self, recipe, make_fastconformer):
+    def test_a_nemo_encoder_trains_in_the_same_recipe(self, recipe, make_fastconformer, make_trainer):
         encoder = {"type": "nemo", "pretrained": str(make_fastconformer())}
         trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None)
         model = make_model(
@@ -243,7 +240,7 @@ class TestResumePoint:
     """What a kill at each moment of writing the checkpoints leaves behind, and what NeMo then resumes from."""
 
     @pytest.fixture
-    def resumed_from(self, tmp_path) -> Callable[..., str | None]:
+    def resumed_from(self, tmp_path, make_trainer) -> Callable[..., str | None]:
         """``resumed_from(*names)`` → name of the checkpoint taken, of a folder that holds ``names``, oldest first."""
 
         def resume(*names: str) -> str | None:
