@@ -69,7 +69,7 @@ def generate_text_ids(
     Args:
         decoder: from `nemo_speechllm.modules.las_decoder.build_las_decoder`.
         states: (B, T, d_model), states_mask (B, T).
-        text: the instructions, left-padded.
+        text: the instructions, without answers.
     """
     config = _search(end_token_id, max_new_tokens, beam_size)
     # Hugging Face puts this token before a text that begins with another; here nothing stands before the instruction
@@ -79,6 +79,7 @@ def generate_text_ids(
         attention_mask=states_mask,
         decoder_input_ids=text.ids,
         decoder_attention_mask=text.attention_mask,
+        decoder_answer_start=text.answer_start,
         generation_config=config,
     )
     return _until_end(ids[:, text.ids.shape[1] :], end_token_id)

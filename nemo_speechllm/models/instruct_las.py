@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 from omegaconf import open_dict
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
@@ -30,6 +30,7 @@ from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
 from nemo_speechllm.modules.las_decoder import DecoderText, add_positions, build_las_decoder, join_text, las_loss
+from nemo_speechllm.modules.losses import compress_runs
 from nemo_speechllm.modules.perception import Perception
 
 TOKENIZER_NAME = "tokenizer.model"
@@ -39,12 +40,14 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     """Listen, attend and spell by instruction: Conformer → Transformer decoder, both from scratch (section 3).
 
     The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated. With
-    an empty instruction it is a plain listen-attend-spell model. Beside it a CTC head may learn, from the same encoder's
+    an empty instruction it is a plain listen-attend-spell model. With ``ctc_compression`` the decoder attends to one vector
+    for each token that CTC hears, in place of every frame: where it has only hours of speech to learn from, finding the
+    place in the audio is what it is slowest to learn. Beside it a CTC head may learn, from the same encoder's
     states, what is said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
 
     Raises:
         FileNotFoundError: there is no tokenizer in ``model.tokenizer.dir``.
-        ValueError: the tokenizer has no ``[EOT]``.
+        ValueError: the tokenizer has no ``[EOT]``; ``ctc_compression`` without CTC of the same frames.
     """
 
     def build_modules(self) -> None:
@@ -59,6 +62,11 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         self.add_reference("perception.encoder", encoder)
         has_ctc = self.cfg.loss.encoder_ctc_weight > 0
         self.ctc_head = CTCHead(self.perception.encoder.d_model, tokenizer_file) if has_ctc else None
+        if self.cfg.ctc_compression and not (has_ctc and self.perception.has_frames_of_encoder):
+            raise ValueError(
+                "model.ctc_compression joins the frames that CTC reads as one token: it needs model.loss.encoder_ctc_weight "
+                "above 0, model.perception.stack=1 and no model.perception.adapter; or set model.ctc_compression=false"
+            )
 
     def _read_tokenizer(self) -> bytes:
         """The SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
@@ -78,10 +86,20 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         """lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
         text = self._text(batch.conversations)
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
-        losses = {"lm_loss": self._lm_loss(text, *self.perception.adapt(states, lengths))}
+        losses = {"lm_loss": self._lm_loss(text, *self._hear(states, lengths))}
         if self.ctc_head is not None:
             losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
         return self._weighted_sum(losses)
+
+    def _hear(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder attends to, (B, T', d), lengths (B,): every frame, or with ``ctc_compression`` every heard token."""
+        heard, heard_lengths = self.perception.adapt(states, lengths)
+        if not self.cfg.ctc_compression:
+            return heard, heard_lengths
+        blank = self.tokenizer.vocab_size
+        heard, heard_lengths = compress_runs(heard, heard_lengths, self.ctc_head.log_probs(states), blank)
+        # where nothing was heard there is still a place to look at: attention over nothing is not defined
+        return nn.functional.pad(heard, (0, 0, 0, 1)), heard_lengths + 1
 
     def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Tensor:
         """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
@@ -90,6 +108,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             attention_mask=valid_positions(lengths, heard.shape[1]),
             decoder_input_ids=text.ids,
             decoder_attention_mask=text.attention_mask,
+            decoder_answer_start=text.answer_start,
             use_cache=False,
         ).logits
         smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
@@ -107,7 +126,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
         if decoder == "ctc":
             return self._ctc_answers(batch)
-        heard, lengths = self.perception(batch.audio, batch.audio_lengths)
+        heard, lengths = self._hear(*self.perception.encode(batch.audio, batch.audio_lengths))
         mask = valid_positions(lengths, heard.shape[1])
         ids, truncated = generate_text_ids(
             self.text_decoder, add_positions(heard), mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size

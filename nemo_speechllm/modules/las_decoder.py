@@ -15,36 +15,66 @@
 """The decoder of a listen-attend-spell model: text that attends to an encoder's states, and its training loss."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import EncoderDecoderCache, T5Config, T5ForConditionalGeneration
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
 from nemo_speechllm.segments import TextSegment
 
 
 @dataclass
 class DecoderText:
-    """What the decoder reads: padded on the left, so that all items end at the last position.
+    """What the decoder reads: instructions padded on the left and answers on the right, so that all answers begin at one position.
 
     Attributes:
         ids: (B, L).
         attention_mask: (B, L), 1 where there is something.
         learned: (B, L), true where the loss is taken.
+        answer_start: position of the first token of each answer, which comes after ``[EOT]``; L where there are none.
     """
 
     ids: Tensor
     attention_mask: Tensor
     learned: Tensor
+    answer_start: int
 
 
-def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> T5ForConditionalGeneration:
-    """A Transformer decoder with cross-attention and random weights: Hugging Face's T5, whose encoder has no layers.
+class LASDecoder(T5ForConditionalGeneration):
+    """Hugging Face's T5, whose encoder has no layers, with absolute positions of the answer's tokens.
 
     T5 knows positions by their distance alone. So instructions of unequal length, padded on the left, are answered in one
-    batch as they are one by one. What is left of T5's encoder normalises the audio states that are given as
-    ``inputs_embeds`` and drops out some.
+    batch as they are one by one. But which of the spoken words comes next is a question of how many have been written:
+    that place, counted from ``[EOT]``, is added to a token's embedding. What is left of T5's encoder normalises the audio
+    states that are given as ``inputs_embeds`` and drops out some.
+    """
+
+    def forward(
+        self,
+        decoder_input_ids: Tensor,
+        decoder_answer_start: int,
+        past_key_values: EncoderDecoderCache | None = None,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """T5's, of ids (B, L) after those in ``past_key_values``.
+
+        Args:
+            decoder_answer_start: see `DecoderText`; named as ``generate`` wants what is not for the encoder.
+        """
+        known = past_key_values.get_seq_length() if past_key_values is not None else 0
+        positions = known + torch.arange(decoder_input_ids.shape[1], device=decoder_input_ids.device)
+        places = (positions - decoder_answer_start + 1).clamp(min=0)
+        # embeddings of size 1 beside places of size 1 (1706.03762, section 3.4)
+        embeddings = self.shared(decoder_input_ids) * self.config.d_model**0.5
+        embeddings = embeddings + sinusoids(places, self.config.d_model).to(embeddings.dtype)
+        return super().forward(decoder_inputs_embeds=embeddings, past_key_values=past_key_values, **kwargs)
+
+
+def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LASDecoder:
+    """A Transformer decoder with cross-attention and random weights.
 
     Args:
         cfg: the recipe's ``model.decoder`` section: ``n_layers``, ``d_model``, ``n_heads``, ``ff_expansion_factor``,
@@ -53,11 +83,11 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> T5
         end_token_id: ends an answer; also fills up what is padded.
 
     Raises:
-        ValueError: ``d_model`` is no multiple of ``n_heads``.
+        ValueError: ``d_model`` is odd or no multiple of ``n_heads``.
     """
-    if cfg.d_model % cfg.n_heads:
+    if cfg.d_model % cfg.n_heads or cfg.d_model % 2:
         raise ValueError(
-            f"model.decoder.d_model={cfg.d_model} must be a multiple of model.decoder.n_heads={cfg.n_heads}"
+            f"model.decoder.d_model={cfg.d_model} must be even and a multiple of model.decoder.n_heads={cfg.n_heads}"
         )
     config = T5Config(
         vocab_size=vocab_size,
@@ -72,43 +102,46 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> T5
         eos_token_id=end_token_id,
         tie_word_embeddings=False,  # they are tied all the same; what this turns off is T5's scaling of the output
     )
-    decoder = T5ForConditionalGeneration(config)
+    decoder = LASDecoder(config)
     # T5's embeddings of size 1 are for Adafactor, whose steps grow with a weight; Adam's would take thousands to move them
     nn.init.normal_(decoder.get_input_embeddings().weight, std=cfg.d_model**-0.5)
     return decoder
 
 
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """Sinusoids of absolute positions (T,): (T, width) (1706.03762, section 3.5)."""
+    pairs = torch.arange(0, width, 2, device=positions.device)
+    angles = positions[:, None] * 10000.0 ** (-pairs / width)
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+
+
 def add_positions(states: Tensor) -> Tensor:
-    """Audio states (B, T, d), brought to size 1, with sinusoids of their absolute positions (1706.03762, section 3.5).
+    """Audio states (B, T, d), brought to size 1, with sinusoids of their absolute positions.
 
     A Conformer knows positions by their distance alone, and so does the decoder: without this, what follows the first of
     two like-sounding words cannot be told from what follows the second.
     """
     _, time, width = states.shape
-    pairs = torch.arange(0, width, 2, device=states.device)
-    angles = torch.arange(time, device=states.device)[:, None] * 10000.0 ** (-pairs / width)
-    positions = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)[:, :width]
+    positions = sinusoids(torch.arange(time, device=states.device), width)
     return nn.functional.rms_norm(states, (width,)) + positions.to(states.dtype)
 
 
 def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.device | str = "cpu") -> DecoderText:
-    """Joins the segments of each prompt and pads them on the left.
+    """Joins the segments of each prompt, and pads instructions on the left, answers on the right.
 
     Args:
-        prompts: B lists of segments.
+        prompts: B lists of segments; those that are learned come last, and are the answer.
         pad_id: any token; whether a position is padding is known from its place.
     """
-    ids = [[token for segment in prompt for token in segment.ids] for prompt in prompts]
-    learned = [[segment.loss for segment in prompt for _ in segment.ids] for prompt in prompts]
-    size = max(map(len, ids))
-    rows = zip(ids, learned)
-    padded = [([pad_id] * (size - len(i)) + i, [False] * (size - len(i)) + own) for i, own in rows]
-    mask = [[0] * (size - len(row)) + [1] * len(row) for row in ids]
-    return DecoderText(
-        torch.tensor([row for row, _ in padded], device=device),
-        torch.tensor(mask, device=device),
-        torch.tensor([row for _, row in padded], device=device),
-    )
+    halves = [
+        [[i for s in prompt if s.loss == learned for i in s.ids] for learned in (False, True)] for prompt in prompts
+    ]
+    start, size = (max(len(half) for half in column) for column in zip(*halves))
+    rows = [(start - len(asked), asked + answer, size - len(answer)) for asked, answer in halves]
+    ids = [[pad_id] * left + row + [pad_id] * right for left, row, right in rows]
+    mask = torch.tensor([[0] * left + [1] * len(row) + [0] * right for left, row, right in rows], device=device)
+    learned = mask.bool() & (torch.arange(start + size, device=device) >= start)
+    return DecoderText(torch.tensor(ids, device=device), mask, learned, start)
 
 
 def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label_smoothing: float) -> Tensor:
@@ -120,7 +153,8 @@ def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label
         instruction_weight: of the instruction's tokens; those learned have weight 1. The first token of all is not predicted.
         label_smoothing: share of the target that is spread over the vocabulary.
     """
-    weights = torch.where(text.learned, 1.0, instruction_weight)[:, 1:] * text.attention_mask[:, :-1]
+    weights = torch.where(text.learned, 1.0, instruction_weight)[:, 1:]
+    weights = weights * text.attention_mask[:, :-1] * text.attention_mask[:, 1:]
     losses = nn.functional.cross_entropy(
         logits[:, :-1].transpose(1, 2).float(), text.ids[:, 1:], label_smoothing=label_smoothing, reduction="none"
     )

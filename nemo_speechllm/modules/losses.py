@@ -73,24 +73,33 @@ class EmbeddingCTC(nn.Module):
         return [tokens[labels[labels > 0] - 1].tolist() for labels, _ in _best_paths(log_probs, lengths)]
 
     def compress(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """One embedding per heard token: the mean over each run of frames that the best path reads as the same token.
-
-        Blank frames are left out, so the LLM reads about as many vectors as the answer has tokens, in their order (the CTC
-        compressor of 2307.03917, section 3.1, with blank removal and averaging).
-
-        (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,). Where nothing was heard a length is 0.
-        """
+        """One embedding per heard token, see `compress_runs`: (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,)."""
         log_probs, _ = self.log_probs(audio_embeddings.detach(), token_embeddings)
-        heard = []
-        for embeddings, (labels, run) in zip(audio_embeddings, _best_paths(log_probs, lengths)):
-            membership = nn.functional.one_hot(run, len(labels))[:, labels > 0].to(embeddings.dtype)
-            heard.append((membership / membership.sum(0)).T @ embeddings[: len(run)])
-        return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(
-            lengths
-        )
+        return compress_runs(audio_embeddings, lengths, log_probs, blank=0)
+
+
+def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int) -> tuple[Tensor, Tensor]:
+    """The mean over each run of frames that CTC's best path reads as the same token.
+
+    Blank frames are left out, so what reads them reads about as many vectors as there are tokens to hear, in their order
+    (the CTC compressor of 2307.03917, section 3.1, with blank removal and averaging).
+
+    Args:
+        states: (B, T, D), lengths (B,).
+        log_probs: of CTC, (B, T, V); no gradient goes through the choice of runs.
+        blank: its class.
+
+    Returns:
+        (B, T', D), lengths (B,). Where nothing was heard a length is 0.
+    """
+    heard = []
+    for item, (labels, run) in zip(states, _best_paths(log_probs, lengths)):
+        membership = nn.functional.one_hot(run, len(labels))[:, labels != blank].to(item.dtype)
+        heard.append((membership / membership.sum(0)).T @ item[: len(run)])
+    return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(lengths)
 
 
 def _best_paths(log_probs: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Of each item the classes of its best path's runs, blank (0) among them, and the run of each of its frames."""
+    """Of each item the classes of its best path's runs, blanks among them, and the run of each of its frames."""
     best = log_probs.argmax(-1)
     return [path[:length].unique_consecutive(return_inverse=True) for path, length in zip(best, lengths.tolist())]

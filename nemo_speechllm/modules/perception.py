@@ -76,6 +76,11 @@ class Perception(nn.Module):
         """The encoder's states (B, T, d_model), lengths (B,) → what `forward` returns."""
         return self._project(*self.stacking(self._mask(states, lengths), lengths))
 
+    @property
+    def has_frames_of_encoder(self) -> bool:
+        """Whether `adapt` gives one embedding for each of the encoder's states."""
+        return self.adapter is None and self.stacking.n == 1
+
     def adapt_frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor] | None:
         """Where stacking is all there is between encoder and projection: each frame projected alone.
 
@@ -84,7 +89,7 @@ class Perception(nn.Module):
 
         The encoder's states (B, T, d_model), lengths (B,) → (B, ≥T, d_llm), lengths (B,); None where `adapt`'s are the finest.
         """
-        if self.adapter is not None or self.stacking.n == 1:
+        if self.adapter is not None or self.has_frames_of_encoder:
             return None
         return self._project(*self.stacking.one_by_one(self._mask(states, lengths), lengths))
 

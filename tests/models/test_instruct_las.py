@@ -172,15 +172,18 @@ def last_word(text: str) -> str:
 
 class TestAnswers:
     @pytest.mark.parametrize("options", [{}, {"beam_size": 3}, {"decoder": "ctc"}], ids=["greedy", "beam", "ctc"])
-    def test_alone_in_a_batch_and_over_padded_are_identical(self, make_instruct_las, conversations, options):
-        model = make_instruct_las()
+    @pytest.mark.parametrize("ctc_compression", [False, True], ids=["frames", "tokens"])
+    def test_alone_in_a_batch_and_over_padded_are_identical(
+        self, make_instruct_las, conversations, options, ctc_compression
+    ):
+        model = make_instruct_las(ctc_compression=ctc_compression)
         alone = [answer.ids for answer in model.generate(conversations, batch_size=1, **options)]
         together = [answer.ids for answer in model.generate(conversations, batch_size=8, **options)]
         batch = collate(model, conversations)
         audio = torch.nn.functional.pad(batch.audio, (0, 40000))
         padded = ConversationBatch(conversations, audio, batch.audio_lengths)
         options = {"beam_size": 1} | options
-        assert len({tuple(ids) for ids in alone}) > 3
+        assert len({tuple(ids) for ids in alone}) >= 3
         assert together == alone
         assert [answer.ids for answer in model.generate_batch(padded, 12, **options)] == alone
 
@@ -209,6 +212,35 @@ class TestAnswers:
         model = make_instruct_las(loss={"encoder_ctc_weight": 0.0})
         with pytest.raises(ValueError, match="InstructLAS was trained without CTC.*use decoder=llm"):
             model.transcribe(make_audio(0.5), decoder="ctc", verbose=False)
+
+
+class TestCompression:
+    def test_the_decoder_attends_to_what_ctc_hears_and_one_place_more(self, make_instruct_las, conversations):
+        model = make_instruct_las(ctc_compression=True)
+        batch = collate(model, conversations)
+        states, lengths = model.perception.encode(batch.audio, batch.audio_lengths)
+        heard, heard_lengths = model._hear(states, lengths)
+        spoken = [len(item.ids) for item in model.ctc_head.greedy(states, lengths)]
+        assert heard_lengths.tolist() == [count + 1 for count in spoken]
+        assert heard.shape[1] == max(spoken) + 1 and max(spoken) > min(spoken)
+
+    def test_where_ctc_hears_nothing_there_is_an_answer_and_a_finite_gradient(self, make_instruct_las, make_audio):
+        model = make_instruct_las(ctc_compression=True)
+        with torch.no_grad():
+            model.ctc_head.decoder.decoder_layers[0].bias[-1] = 1e4  # all blank
+        items = [asked(make_audio(2.0, seed=i), "Hold", "Thank you.") for i in range(2)]
+        losses = model.loss(collate(model, items))
+        losses["lm_loss"].backward()
+        assert losses["lm_loss"].isfinite()
+        assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
+        assert [answer.ids for answer in model.generate(items)]
+
+    @pytest.mark.parametrize(
+        "changes", [{"loss": {"encoder_ctc_weight": 0.0}}, {"perception": {"stack": 2}}], ids=["no CTC", "stack"]
+    )
+    def test_without_ctc_of_the_same_frames_it_is_an_error(self, make_instruct_las, changes):
+        with pytest.raises(ValueError, match="ctc_compression joins the frames.*encoder_ctc_weight"):
+            make_instruct_las(ctc_compression=True, **changes)
 
 
 class TestCheckpoint:
@@ -262,29 +294,24 @@ class TestCheckpoint:
             make_instruct_las(tokenizer={"dir": str(ctc_tokenizer_folder)})
 
 
-def make_trainer(**options) -> pl.Trainer:
-    defaults = dict(accelerator="cpu", max_steps=4, logger=False, num_sanity_val_steps=0, enable_progress_bar=False)
-    return pl.Trainer(**defaults | {"enable_checkpointing": False, "use_distributed_sampler": False} | options)
-
-
-def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(instruct_las_recipe, make_manifest, tmp_path):
+def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
+    instruct_las_recipe, make_manifest, make_trainer, save_at, tmp_path
+):
     data = {"manifest_filepath": str(make_manifest(name="speech.jsonl")), "num_workers": 0}
     train = data | {"use_bucketing": False, "batch_duration": 2.5}
     cfg = OmegaConf.merge(instruct_las_recipe.model, {"train_ds": train, "validation_ds": data})
 
-    class SaveHalfway(pl.Callback):
-        def on_train_batch_end(self, trainer, *args):
-            if trainer.global_step == 3:  # not before a validation, which draws random numbers and is not repeated
-                trainer.save_checkpoint(tmp_path / "half.ckpt")
-
     def fit(resume: Path | None, *callbacks) -> tuple[InstructLAS, pl.Trainer]:
         pl.seed_everything(0)
-        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None, callbacks=list(callbacks))
+        trainer = make_trainer(
+            max_steps=4, val_check_interval=2, check_val_every_n_epoch=None, callbacks=list(callbacks)
+        )
         model = InstructLAS(OmegaConf.create({"model": cfg}).model, trainer)
         trainer.fit(model, ckpt_path=resume)
         return model, trainer
 
-    whole, trainer = fit(None, SaveHalfway())
+    # not before a validation, which draws random numbers and is not repeated
+    whole, trainer = fit(None, save_at(3, tmp_path / "half.ckpt"))
     assert {"val_loss", "val_wer", "train_lm_loss", "train_encoder_ctc_loss"} <= set(trainer.logged_metrics)
     resumed, _ = fit(tmp_path / "half.ckpt")
     for name, value in whole.state_dict().items():

@@ -14,6 +14,8 @@
 
 """The decoder that attends to audio: what is padded makes no difference, and decoding is what was trained."""
 
+import functools
+
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -60,6 +62,7 @@ def batch(items, more_states: int = 0, more_tokens: int = 0):
     text.ids = torch.nn.functional.pad(text.ids, (more_tokens, 0), value=7)
     text.attention_mask = torch.nn.functional.pad(text.attention_mask, (more_tokens, 0))
     text.learned = torch.nn.functional.pad(text.learned, (more_tokens, 0))
+    text.answer_start += more_tokens
     return states, valid_positions(lengths, states.shape[1]), text
 
 
@@ -69,6 +72,7 @@ def logits(decoder, states, mask, text) -> torch.Tensor:
         attention_mask=mask,
         decoder_input_ids=text.ids,
         decoder_attention_mask=text.attention_mask,
+        decoder_answer_start=text.answer_start,
         use_cache=False,
     ).logits
 
@@ -89,9 +93,10 @@ def test_with_and_without_cache_decode_the_same(decoder, items, beam_size, monke
     answers, lengths = [], []
     forward = decoder.decoder.forward
 
-    def watched(*args, input_ids=None, **kwargs):
-        lengths.append(input_ids.shape[1])
-        return forward(*args, input_ids=input_ids, **kwargs)
+    @functools.wraps(forward)  # `generate` looks at what it takes
+    def watched(*args, inputs_embeds=None, **kwargs):
+        lengths.append(inputs_embeds.shape[1])
+        return forward(*args, inputs_embeds=inputs_embeds, **kwargs)
 
     monkeypatch.setattr(decoder.decoder, "forward", watched)
     for use_cache in (True, False):
@@ -108,6 +113,22 @@ def test_greedy_decoding_takes_what_training_finds_likeliest(decoder, items):
     best = logits(decoder, states, mask, text).argmax(-1)
     for predicted, learned, ids in zip(best, text.learned, answers):
         assert predicted[:-1][learned[1:]].tolist() == ids
+
+
+def test_which_place_of_the_answer_it_is_makes_a_difference_and_how_long_the_instruction_was_makes_none(
+    decoder, items
+):
+    states, mask, text = batch([items[0]])
+    words = torch.full_like(text.ids, 9)  # one token, again and again: its distance to the others says nothing
+    text.ids = words
+
+    def predicted(answer_start: int) -> torch.Tensor:
+        text.answer_start = answer_start
+        return logits(decoder, states, mask, text)
+
+    as_instruction = predicted(words.shape[1])
+    assert not torch.allclose(predicted(2)[:, -1], as_instruction[:, -1])
+    torch.testing.assert_close(predicted(2)[:, :2], as_instruction[:, :2])
 
 
 def test_beam_search_finds_what_is_likelier_than_greedy(decoder, items):
@@ -144,16 +165,17 @@ class TestLoss:
         ]
         return join_text(prompts, END)
 
-    def test_text_is_padded_on_the_left(self, text):
-        assert text.ids.tolist() == [[5, 6, 7, 8, END], [END, END, END, 9, END]]
-        assert text.attention_mask.tolist() == [[1] * 5, [0, 0, 0, 1, 1]]
-        assert text.learned.tolist() == [[False, False, False, True, True], [False] * 4 + [True]]
+    def test_instructions_are_padded_on_the_left_and_answers_on_the_right(self, text):
+        assert text.ids.tolist() == [[5, 6, 7, 8, END], [END, END, 9, END, END]]
+        assert text.attention_mask.tolist() == [[1] * 5, [0, 0, 1, 1, 0]]
+        assert text.learned.tolist() == [[False, False, False, True, True], [False] * 3 + [True, False]]
+        assert text.answer_start == 3
 
     def test_it_covers_exactly_the_answers_and_their_end_tokens(self, text):
         scores = torch.randn(2, 5, VOCABULARY, requires_grad=True)
         las_loss(scores, text, 0.0, 0.1).backward()
         moved = (scores.grad != 0).any(-1)
-        assert moved.tolist() == [[False, False, True, True, False], [False, False, False, True, False]]
+        assert moved.tolist() == [[False, False, True, True, False], [False, False, True, False, False]]
 
     def test_an_instruction_may_have_a_weight_but_its_first_token_has_none(self, text):
         scores = torch.randn(2, 5, VOCABULARY)
@@ -164,7 +186,7 @@ class TestLoss:
             (0.5, log_probs[0, 1, 7]),
             (1.0, log_probs[0, 2, 8]),
             (1.0, log_probs[0, 3, END]),
-            (1.0, log_probs[1, 3, END]),
+            (1.0, log_probs[1, 2, END]),
         ]
         torch.testing.assert_close(found, -sum(w * value for w, value in expected) / sum(w for w, _ in expected))
 
@@ -180,5 +202,5 @@ class TestLoss:
 
 def test_heads_that_do_not_fit_the_width_are_an_error():
     cfg = OmegaConf.create({"n_layers": 1, "d_model": 30, "n_heads": 4, "ff_expansion_factor": 2, "dropout": 0.0})
-    with pytest.raises(ValueError, match="decoder.d_model=30 must be a multiple of model.decoder.n_heads=4"):
+    with pytest.raises(ValueError, match="decoder.d_model=30 must be even and a multiple of model.decoder.n_heads=4"):
         build_las_decoder(cfg, VOCABULARY, END)
