@@ -89,6 +89,8 @@ def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item
     if unknown:
         raise ValueError(f"skills={sorted(unknown)}: no such skill; there are {list(SKILLS)}")
     cases = CaseBuilder(rows, cfg.seed, list(cfg.skills)).build(CaseSizes(cfg.per_cell, cfg.per_trap, cfg.pairs))
+    if not cases:
+        raise ValueError("per_cell, per_trap and pairs leave nothing to ask; give one of them a number above 0")
     return [
         *((speech, None) for speech in dict.fromkeys(case.speech for case in cases)),
         *((c.speech, c) for c in cases),

@@ -38,8 +38,11 @@ def read_keywords(path: str | Path) -> list[str]:
         FileNotFoundError: there is no such file.
         ValueError: it holds no keyword, or is no text in UTF-8.
     """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no keywords file {path}; the path counts from {Path.cwd()}")
     try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8, one keyword a line") from error
     keywords = [line.strip() for line in lines if line.strip()]

@@ -171,6 +171,8 @@ def _existing_audio(row: dict, manifest: str | Path, number: int) -> Path:
 
 
 def _parse_lines(path: str | Path) -> Iterator[tuple[int, dict | ManifestIssue]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no manifest {path}; the path counts from {Path.cwd()}")
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             yield number, _parse_line(line, path, number)

@@ -26,6 +26,16 @@ from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, chec
 from nemo_speechllm.decoding.keyword_filter import keyword_filter
 
 DECODERS = ("llm", "ctc")
+GENERATION_SETTINGS = (
+    "decoder",
+    "max_new_tokens",
+    "beam_size",
+    "repetition_penalty",
+    "ctc_weight",
+    "max_audio_seconds",
+    "guards",
+    "max_keywords",
+)
 
 
 @dataclass
@@ -109,6 +119,17 @@ class GuardedAnswersMixin:
                 f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} was trained without CTC; give fewer "
                 "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
             )
+
+
+def check_generation(recipe: DictConfig) -> None:
+    """
+    Raises:
+        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, or wrong ``guards``.
+    """
+    unknown = sorted(set(recipe) - set(GENERATION_SETTINGS))
+    if unknown:
+        raise ValueError(f"model.generation has no setting {unknown}; there are {list(GENERATION_SETTINGS)}")
+    check_guards(recipe.get("guards", DEFAULT_GUARDS))
 
 
 def generation_options(

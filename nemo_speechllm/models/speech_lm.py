@@ -35,7 +35,7 @@ from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
-from nemo_speechllm.models.answers import Answer, GuardedAnswersMixin, generation_options
+from nemo_speechllm.models.answers import Answer, GuardedAnswersMixin, check_generation, generation_options
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.llm import freeze_by_pattern
@@ -75,7 +75,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         trainer: Lightning trainer, if there is one.
 
     Raises:
-        ValueError: an entry of ``freeze_params`` matches no parameter.
+        ValueError: an entry of ``freeze_params`` matches no parameter, or ``generation`` has a setting that nothing reads.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
@@ -86,6 +86,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
             if cfg.get(section):
                 with open_dict(cfg[section]):
                     cfg[section].defer_setup = True
+        check_generation(cfg.generation)
         super().__init__(cfg, trainer)
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)

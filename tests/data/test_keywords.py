@@ -31,6 +31,8 @@ def test_keywords_of_a_manifest(keywords, expected):
 
 def test_a_keyword_file_has_one_a_line(tmp_path):
     path = tmp_path / "names.txt"
+    with pytest.raises(FileNotFoundError, match="no keywords file .*names.txt; the path counts from"):
+        read_keywords(path)
     path.write_bytes("\ufeffAda Lovelace\r\n\r\n  Größe \n".encode())
     assert read_keywords(path) == ["Ada Lovelace", "Größe"]
     path.write_text("\n \n")

@@ -55,6 +55,12 @@ def test_rows_come_back_as_written(tmp_path):
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["m.jsonl"]
 
 
+def test_a_manifest_that_is_not_there_is_named_with_the_folder_it_was_looked_for_from(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no manifest m.jsonl; the path counts from {tmp_path}"):
+        read_manifest("m.jsonl")
+
+
 def test_a_failed_write_keeps_the_old_manifest(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [row()])
     with pytest.raises(TypeError):

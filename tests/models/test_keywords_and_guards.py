@@ -125,6 +125,18 @@ def test_without_ctc_a_long_list_is_refused(make_salm, ask):
 
 
 @pytest.mark.parametrize(
+    ("generation", "message"),
+    [
+        ({"max_tokens": 9}, r"generation has no setting \['max_tokens'\]; there are \['decoder', 'max_new_tokens'"),
+        ({"guards": {"loops": "ctc"}}, "{loops: ctc} is unknown"),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_an_error_before_anything_is_heard(make_salm, generation, message):
+    with pytest.raises(ValueError, match=message):
+        make_salm(generation=generation)
+
+
+@pytest.mark.parametrize(
     ("guards", "llm", "expected", "found"),
     [
         ({"loop": "ctc"}, "one two " * 20, "press one", ("loop: ctc",)),
