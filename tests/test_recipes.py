@@ -31,7 +31,8 @@ EARLIER_STAGE = {
     "ctc_prompted_llm/stage2_alignment": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
     "instruct_las/small": {"model.tokenizer.dir"},
-    "instruct_las/digits": {"model.tokenizer.dir"},
+    "instruct_las/digits_encoder": {"model.tokenizer.dir"},
+    "instruct_las/digits": {"model.tokenizer.dir", "init_from_nemo_model"},
     "instruct_las/librispeech": {"model.tokenizer.dir"},
 }
 # those that train nothing are no recipes; test_sweep.py and test_build_desta.py in tests/examples compose them

@@ -42,7 +42,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated. With
     an empty instruction it is a plain listen-attend-spell model. With ``ctc_compression`` the decoder attends to one vector
     for each token that CTC hears, in place of every frame: where it has only hours of speech to learn from, finding the
-    place in the audio is what it is slowest to learn. Beside it a CTC head may learn, from the same encoder's
+    place in the audio is what it is slowest to learn. With ``loss.lm_weight`` 0 the decoder is not run at all: the encoder
+    alone is taught, by CTC. Beside it a CTC head may learn, from the same encoder's
     states, what is said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
 
     Raises:
@@ -84,9 +85,10 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
-        text = self._text(batch.conversations)
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
-        losses = {"lm_loss": self._lm_loss(text, *self._hear(states, lengths))}
+        losses = {}
+        if self.cfg.loss.lm_weight > 0:
+            losses["lm_loss"] = self._lm_loss(self._text(batch.conversations), *self._hear(states, lengths))
         if self.ctc_head is not None:
             losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
         return self._weighted_sum(losses)
@@ -122,9 +124,9 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     def generate_batch(
         self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
     ) -> list[Answer]:
-        """Answers of the decoder, or of the CTC head: what is said, whatever the instruction."""
+        """Answers of the decoder, or of the CTC head (what is said, whatever the instruction), as `DecoderOnlySpeechLM`'s."""
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
-        if decoder == "ctc":
+        if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
             return self._ctc_answers(batch)
         heard, lengths = self._hear(*self.perception.encode(batch.audio, batch.audio_lengths))
         mask = valid_positions(lengths, heard.shape[1])

@@ -356,8 +356,11 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @classmethod
     def list_available_models(cls) -> list[PretrainedModelInfo]:
-        """The checkpoints that come with the package and are of this class (`SpeechLM`: of any); see `from_pretrained`."""
-        pattern = "*.nemo" if cls is SpeechLM else f"{cls.__name__.lower()}_*.nemo"
+        """The checkpoints that come with the package and are of this class (`SpeechLM`: of any); see `from_pretrained`.
+
+        A checkpoint's name begins with that of the module of its class: ``instruct_las_digits``.
+        """
+        pattern = "*.nemo" if cls is SpeechLM else f"{cls.__module__.rpartition('.')[2]}_*.nemo"
         return [
             PretrainedModelInfo(
                 pretrained_model_name=path.stem,

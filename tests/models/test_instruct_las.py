@@ -123,6 +123,15 @@ class TestTraining:
         plain = make_instruct_las(loss={"encoder_ctc_weight": 0.0, "lm_weight": 1.0})
         assert plain.ctc_head is None and set(plain.loss(batch)) == {"loss", "lm_loss"}
 
+    def test_without_a_weight_the_decoder_is_not_run_and_ctc_answers(self, make_instruct_las, make_audio, monkeypatch):
+        model = make_instruct_las(loss={"lm_weight": 0.0, "encoder_ctc_weight": 1.0}, generation={"decoder": None})
+        monkeypatch.setattr(model.text_decoder, "forward", None)
+        items = [asked(make_audio(2.0), "Hold", "Thank you.")]
+        losses = model.loss(collate(model, items))
+        assert set(losses) == {"loss", "encoder_ctc_loss"}
+        torch.testing.assert_close(losses["loss"], losses["encoder_ctc_loss"])
+        assert model.generate(items) == model.generate(items, decoder="ctc")
+
     def test_ctc_learns_what_is_said_whatever_the_answer(self, make_instruct_las, make_audio):
         model = make_instruct_las()
         text = "Please hold the line."
