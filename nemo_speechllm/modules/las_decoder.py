@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 from transformers import EncoderDecoderCache, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
+from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
 from nemo_speechllm.segments import TextSegment
 
@@ -103,9 +104,35 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LA
         tie_word_embeddings=False,  # they are tied all the same; what this turns off is T5's scaling of the output
     )
     decoder = LASDecoder(config)
-    # T5's embeddings of size 1 are for Adafactor, whose steps grow with a weight; Adam's would take thousands to move them
-    nn.init.normal_(decoder.get_input_embeddings().weight, std=cfg.d_model**-0.5)
+    _initialise_for_adam(decoder)
     return decoder
+
+
+class ScaledQuery(nn.Linear):
+    """The query of scaled dot-product attention (1706.03762, section 3.2.1): the scale is a factor, not the size of the weights."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__(d_model, d_model, bias=False)
+        self.scale = (d_model // n_heads) ** -0.5
+        nn.init.normal_(self.weight, std=d_model**-0.5)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, L, d_model) → (B, L, d_model)."""
+        return super().forward(states) * self.scale
+
+
+def _initialise_for_adam(decoder: LASDecoder) -> None:
+    """T5's weights are for Adafactor, whose steps grow with a weight. Adam's do not: it would take thousands to move T5's
+    embeddings, and twenty to double T5's queries, after which attention looks at one place and learns nothing more."""
+    width, heads = decoder.config.d_model, decoder.config.num_heads
+    nn.init.normal_(decoder.get_input_embeddings().weight, std=width**-0.5)
+    attentions = [module for module in decoder.modules() if isinstance(module, T5Attention)]
+    for attention in attentions:
+        attention.q = ScaledQuery(width, heads)
+    layers = [module.wo for module in decoder.modules() if isinstance(module, T5DenseActDense)]
+    with torch.no_grad():  # what is added to the residual stream by all of them together has the size of one
+        for linear in [*layers, *(attention.o for attention in attentions)]:
+            linear.weight.mul_((len(layers) + len(attentions)) ** -0.5)
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
