@@ -19,19 +19,23 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.models import SALM, load_model
+from nemo_speechllm.models import SALM, InstructLAS, load_model
 from nemo_speechllm.models.loading import shipped_models
+from nemo_speechllm.models.speech_lm import SpeechLM
 
 
-def test_the_salm_is_listed():
-    assert [info.pretrained_model_name for info in SALM.list_available_models()] == ["salm_whisper_smollm2"]
+@pytest.mark.parametrize(
+    ("model_class", "name"), [(SALM, "salm_whisper_smollm2"), (InstructLAS, "instruct_las_digits")]
+)
+def test_a_class_lists_its_own(model_class, name):
+    assert [info.pretrained_model_name for info in model_class.list_available_models()] == [name]
 
 
 @pytest.mark.parametrize("name", sorted(shipped_models()))
 def test_a_shipped_checkpoint_is_small_portable_and_answers(name, make_audio):
     assert shipped_models()[name].stat().st_size <= 25 * 2**20
     model = load_model(name)
-    saved = OmegaConf.to_yaml(SALM.restore_from(shipped_models()[name], return_config=True))
+    saved = OmegaConf.to_yaml(SpeechLM.restore_from(shipped_models()[name], return_config=True))
     assert not re.findall(r"[:-] '?/\w+.*", saved), "an absolute path of the machine it was made on"
     assert all(section.by_reference for section in model.references.values())
     answers = model.transcribe([make_audio(1.0), make_audio(0.5, seed=1)], max_new_tokens=8, verbose=False)
