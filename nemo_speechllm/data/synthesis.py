@@ -37,7 +37,8 @@ from nemo_speechllm.data.synthesis_voices import VOICES, Voice
 SAMPLE_RATE = 16000
 ENGLISH = LANGUAGES["en"]
 
-_WORD = re.compile(r"(?:[^\W\d_]|')+")
+_LETTER = re.compile(r"[^\W\d_]")
+_WORD = re.compile(rf"(?:{_LETTER.pattern}|')+")
 _SLOT = re.compile(r"\{(\w+)\}")
 _BLOCK_TAG = re.compile(r"</?(?:p|div|li|ul|ol|h\d|td|tr|dt|dd|br|blockquote|pre|center)\b[^>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]+>")
@@ -68,7 +69,7 @@ class TemplateGrammar:
     def sentence(self, rng: np.random.Generator) -> str:
         """Draws one sentence with every slot filled."""
         text = self._fill(str(rng.choice(self.templates)), rng)
-        return text[0].upper() + text[1:]
+        return _LETTER.sub(lambda match: match[0].upper(), text, count=1)
 
     def sentences(self, seed: int) -> Iterator[str]:
         """Endless draws, the i-th a pure function of `(seed, i)`."""
