@@ -12,7 +12,11 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The voices of synthetic speech: optional Python packages, and programs of optional Debian packages."""
+"""The voices of synthetic speech: optional Python packages, and programs of optional Debian packages.
+
+Licences: SVOX Pico is Apache-2.0, its voices come without their source; eSpeak NG is GPL-3.0-or-later; RHVoice and the four
+Russian voices used are LGPL-2.1-or-later. RHVoice's other Russian voices are left out: most are CC-BY-NC-ND.
+"""
 
 import importlib.util
 import json
