@@ -77,7 +77,11 @@ class Language:
         return self.letters.upper()
 
 
-ENGLISH_WORDS = "the|and|of|with|is|are|you|your|for|this|that|to|from|by|file|user|not"
+ENGLISH_WORDS = (
+    "the|and|of|with|is|are|was|were|be|been|have|you|your|for|this|that|these|those|to|from|by|not|user|can|may|will|should|"
+    "more|many|several|some|such|like|when|which|than|then|how|why|what|using|used|also|only|other|it|we|they|run|at|"
+    "see|here|there"
+)
 
 LANGUAGES: dict[str, Language] = {
     language.code: language
