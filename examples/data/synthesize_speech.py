@@ -18,8 +18,8 @@ r"""Makes synthetic speech for training, on CPU: telephone prompts from template
     python examples/data/synthesize_speech.py --out data/synth \
         --debian-text fortunes fortunes-min debian-handbook anarchism
 
-    apt-get install libttspico-utils espeak-ng      # the voices of es, fr, it; the first is in Debian's component non-free
-    pip install rhvoice-wrapper==0.8.0 && apt-get install librhvoice5 rhvoice-russian      # of ru; non-free, too
+    apt-get install libttspico-utils  # the voices of es, fr, it; in Debian's component non-free
+    pip install rhvoice-wrapper==0.8.0 && apt-get install librhvoice5 rhvoice-russian  # of ru; non-free, too
     python examples/data/synthesize_speech.py --lang es --out data/synth_es --open 900 --templates 600 \
         --debian-text fortunes-es debian-handbook --exclude data/prompts/dev_es.jsonl data/prompts/test_es.jsonl
 

@@ -101,7 +101,7 @@ LANGUAGES: dict[str, Language] = {
         Language(
             code="es",
             letters="abcdefghijklmnopqrstuvwxyzáéíóúüñ",
-            voices={"pico-es": 0.75, "espeak-es": 0.25},
+            voices={"pico-es": 1.0},
             words=(2, 14),
             one_letter="[aeouyAEOUY]",
             abbreviations=(" Sr", " Sra", " Dr", " Dra", " Ud", " Uds", " pág", " etc"),
@@ -112,7 +112,7 @@ LANGUAGES: dict[str, Language] = {
         Language(
             code="fr",
             letters="abcdefghijklmnopqrstuvwxyzàâæçèéêëîïôœùûüÿ",
-            voices={"pico-fr": 0.75, "espeak-fr": 0.25},
+            voices={"pico-fr": 1.0},
             words=(2, 14),
             one_letter="(?:[aàyAÀY]|[cdjlmnstCDJLMNST]')",
             abbreviations=(" MM", " Mme", " Mlle", " Dr", " etc", " ex", " cf"),
@@ -123,7 +123,7 @@ LANGUAGES: dict[str, Language] = {
         Language(
             code="it",
             letters="abcdefghijklmnopqrstuvwxyzàèéìíòóùú",
-            voices={"pico-it": 0.75, "espeak-it": 0.25},
+            voices={"pico-it": 1.0},
             words=(2, 14),
             one_letter="(?:[aeioèAEIOÈ]|[cdlmnstvCDLMNSTV]')",
             abbreviations=(" Sig", " Dott", " Ing", " pag", " ecc", " es"),

@@ -14,8 +14,8 @@
 
 """The voices of synthetic speech: optional Python packages, and programs and libraries of optional Debian packages.
 
-Licences: SVOX Pico is Apache-2.0, its voices come without their source; eSpeak NG is GPL-3.0-or-later; RHVoice and the four
-Russian voices used are LGPL-2.1-or-later. RHVoice's other Russian voices are left out: most are CC-BY-NC-ND.
+Licences: SVOX Pico is Apache-2.0, its voices come without their source; RHVoice and the four Russian voices used are
+LGPL-2.1-or-later. RHVoice's other Russian voices are left out: most are CC-BY-NC-ND.
 """
 
 import ctypes.util
@@ -69,7 +69,7 @@ def program_voice(*command: str) -> Voice:
 
     Args:
         command: the program and its arguments, where `{wav}` stands for the file to write, `{percent}` for the tempo in percent
-            of the voice's own, `{wpm}` for the tempo in words a minute, `{text}` for the text, which also comes on stdin.
+            of the voice's own, `{text}` for the text.
 
     Raises:
         RuntimeError: of the voice, if the program fails; the message holds what it said.
@@ -78,9 +78,9 @@ def program_voice(*command: str) -> Voice:
     def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder, "speech.wav")
-            values = {"wav": wav, "percent": round(100 * speed), "wpm": round(175 * speed), "text": text}
+            values = {"wav": wav, "percent": round(100 * speed), "text": text}
             filled = [argument.format(**values) for argument in command]
-            done = subprocess.run(filled, input=text, capture_output=True, encoding="utf-8")
+            done = subprocess.run(filled, capture_output=True, encoding="utf-8")
             if done.returncode or not wav.exists():
                 raise RuntimeError(f"{command[0]} failed with status {done.returncode} for {text!r}: {done.stderr}")
             return soundfile.read(wav)
@@ -156,15 +156,6 @@ def _pico(locale: str) -> VoiceSource:
     )
 
 
-def _espeak(voice: str) -> VoiceSource:
-    command = ("espeak-ng", "-v", voice, "-s", "{wpm}", "-w", "{wav}", "--stdin")
-    return VoiceSource(
-        load=lambda: program_voice(*command),
-        is_installed=lambda: shutil.which(command[0]) is not None,
-        install="apt-get install espeak-ng",
-    )
-
-
 def _rhvoice(profile: str) -> VoiceSource:
     return VoiceSource(
         load=lambda: load_rhvoice(profile),
@@ -187,9 +178,6 @@ VOICES: dict[str, VoiceSource] = {
     "pico-es": _pico("es-ES"),
     "pico-fr": _pico("fr-FR"),
     "pico-it": _pico("it-IT"),
-    "espeak-es": _espeak("es-419"),
-    "espeak-fr": _espeak("fr"),
-    "espeak-it": _espeak("it"),
     "aleksandr": _rhvoice("aleksandr"),
     "anna": _rhvoice("anna"),
     "elena": _rhvoice("elena"),
