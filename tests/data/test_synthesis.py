@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,20 @@ from nemo_speechllm.data.synthesis import (
     draw_style,
     read_sentences,
     split_sentences,
+    text_key,
 )
+from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
+from nemo_speechllm.data.synthesis_voices import VOICES, VoiceSource
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request) -> Language:
+    return LANGUAGES[request.param]
 
 
 @pytest.fixture(scope="module")
-def grammar() -> TemplateGrammar:
-    return TemplateGrammar()
+def grammar(language) -> TemplateGrammar:
+    return TemplateGrammar(language.templates)
 
 
 @pytest.fixture
@@ -59,6 +68,11 @@ def test_every_template_fills_all_its_slots(grammar):
         assert filled[-1] in ".?"
 
 
+def test_templates_use_the_letters_of_their_language_only(grammar, language):
+    for sentence in distinct(grammar.sentences(0), 300, set()):
+        assert set(sentence.lower()) <= set(language.letters + " ',.?¿-"), sentence
+
+
 def test_every_slot_is_used(grammar):
     lines = [*grammar.templates, *(entry for entries in grammar.slots.values() for entry in entries)]
     assert [slot for slot in grammar.slots if not any(f"{{{slot}}}" in line for line in lines)] == []
@@ -67,7 +81,13 @@ def test_every_slot_is_used(grammar):
 def test_sentences_repeat_with_their_seed_only(grammar):
     first, again, other = (distinct(grammar.sentences(seed), 20, set()) for seed in (1, 1, 2))
     assert first == again != other
-    assert all(sentence[0].isupper() for sentence in first)
+    assert all(sentence.lstrip("¿")[0].isupper() for sentence in first)
+
+
+def test_a_question_that_begins_with_a_mark_gets_its_capital(tmp_path):
+    path = tmp_path / "grammar.yaml"
+    path.write_text("slots: {what: [hora]}\ntemplates: {short: ['¿qué {what} es?']}\n", encoding="utf-8")
+    assert TemplateGrammar(path).sentence(np.random.default_rng(0)) == "¿Qué hora es?"
 
 
 def test_unknown_slot_names_file_and_slot(tmp_path):
@@ -103,6 +123,36 @@ def test_split_sentences(text, sentences):
     assert split_sentences(text) == sentences
 
 
+@pytest.mark.parametrize(
+    ("code", "text", "sentences"),
+    [
+        (
+            "es",
+            "¿Dónde está? El Sr. Díaz salió. Vive en la UE. Cuesta 5 euros.",
+            ["¿Dónde está?"],
+        ),
+        (
+            "fr",
+            "L'été n'est pas là. Il l'a vu à midi. Un b seul. Un œuf «frais».",
+            ["L'été n'est pas là.", "Il l'a vu à midi.", "Un œuf frais."],
+        ),
+        ("it", "È vero. The file is not there. L'ora è giusta, e poi?", ["È vero.", "L'ora è giusta, e poi?"]),
+        (
+            "ru",
+            "Всё хорошо. Я и ты. Ставьте Linux дома. Ёж спит, а мы нет! Нет.",
+            ["Всё хорошо.", "Я и ты.", "Ёж спит, а мы нет!"],
+        ),
+    ],
+)
+def test_sentences_of_other_languages(code, text, sentences):
+    assert split_sentences(text, LANGUAGES[code]) == sentences
+
+
+def test_texts_in_any_alphabet_are_compared_by_their_words():
+    assert text_key("Всё, хорошо!") == "всё хорошо"
+    assert distinct(["Нажмите ноль.", "Ждите!"], 5, {text_key("нажмите ноль")}) == ["Ждите!"]
+
+
 def test_read_html_and_fortunes(tmp_path):
     page, fortunes = tmp_path / "page.html", tmp_path / "wisdom"
     page.write_text("<h1>No sentence</h1><p>Bread &amp; water. It is <b>really</b> simple.</p>", encoding="utf-8")
@@ -120,6 +170,13 @@ def test_style_is_a_function_of_seed_and_index():
     assert {s.voice for s in styles} == {"heart", "joe"}
     assert all(0.8 <= s.speed <= 1.3 and 0.88 <= s.shift <= 1.15 and -18 <= s.peak_db <= -1 for s in styles)
     assert 0.2 < np.mean([s.telephone for s in styles]) < 0.4
+
+
+def test_every_voice_of_a_language_speaks_by_its_share(language):
+    drawn = [draw_style(0, index, language).voice for index in range(1000)]
+    assert sum(language.voices.values()) == pytest.approx(1)
+    for voice, share in language.voices.items():
+        assert drawn.count(voice) / 1000 == pytest.approx(share, abs=0.05)
 
 
 def test_shift_changes_pitch_and_length(tone):
@@ -168,3 +225,11 @@ def test_nothing_to_say_is_an_error(tmp_path: Path):
     pytest.importorskip("hibari")
     with pytest.raises(ValueError, match="the voice 'heart' says nothing for the text"):
         Synthesizer(tmp_path, seed=0).speak("", style())
+
+
+def test_the_language_of_a_recording_is_in_its_row(tmp_path: Path, monkeypatch):
+    tone = 0.1 * np.sin(np.arange(8000))
+    monkeypatch.setitem(VOICES, "lone", VoiceSource(lambda: lambda text, speed, seed: (tone, 16000), lambda: True, ""))
+    italian = dataclasses.replace(LANGUAGES["it"], voices={"lone": 1.0})
+    row = Synthesizer(tmp_path, seed=0, language=italian)(0, "a.flac", "Va bene.")
+    assert (row["lang"], row["text"], row["speaker"].split("-")[0]) == ("it", "Va bene.", "lone")
