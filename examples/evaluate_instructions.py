@@ -88,9 +88,9 @@ def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item
     unknown = set(cfg.skills) - set(SKILLS)
     if unknown:
         raise ValueError(f"skills={sorted(unknown)}: no such skill; there are {list(SKILLS)}")
+    if min(cfg.per_cell, cfg.per_trap, cfg.pairs) < 0 or cfg.per_cell + cfg.per_trap == 0:
+        raise ValueError("per_cell, per_trap and pairs must not be negative, and per_cell or per_trap must be above 0")
     cases = CaseBuilder(rows, cfg.seed, list(cfg.skills)).build(CaseSizes(cfg.per_cell, cfg.per_trap, cfg.pairs))
-    if not cases:
-        raise ValueError("per_cell, per_trap and pairs leave nothing to ask; give one of them a number above 0")
     return [
         *((speech, None) for speech in dict.fromkeys(case.speech for case in cases)),
         *((c.speech, c) for c in cases),

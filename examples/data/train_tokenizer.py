@@ -27,6 +27,7 @@ texts, one a line, such as instructions of your own.
 
 import argparse
 import os
+import string
 import sys
 import tempfile
 from pathlib import Path
@@ -35,7 +36,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.manifest import read_manifest
-from nemo_speechllm.data.skills import argument_lists, fill, slots_of
+from nemo_speechllm.data.skills import apply_rule, argument_lists, fill, slots_of
 from nemo_speechllm.segments import END_OF_INSTRUCTION
 
 
@@ -64,10 +65,11 @@ def normalization(keep_case: bool, instructions: bool) -> str:
 
 
 def instruction_texts() -> list[str]:
-    """The package's instructions of the split ``seen``, and what their slots are filled with."""
+    """The package's instructions of the split ``seen``, what their slots are filled with, and what a rule writes besides words."""
     templates = [template for pool in load_pools().values() for template in pool.seen]
     fillings = [text for texts in argument_lists().values() for text in texts]
-    return [fill(template, dict.fromkeys(slots_of(template), "")) for template in templates] + fillings
+    instructions = [fill(template, dict.fromkeys(slots_of(template), "")) for template in templates]
+    return [*instructions, *fillings, " ".join(string.digits), apply_rule("spell_word", "word", {"word": "word"})]
 
 
 def symbols_and_letters(texts: list[str], instructions: bool) -> dict:
@@ -142,7 +144,8 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     ids = [tokenizer.encode(" ".join(text.split())) for text in texts]
-    unknown = sorted({text for text, row in zip(texts, ids) if tokenizer.unk_id() in row})
+    everything = {" ".join(text.split()) for text in texts + lines}
+    unknown = sorted(text for text in everything if tokenizer.unk_id() in tokenizer.encode(text))
     count, seconds = sum(map(len, ids)), sum(duration for _, duration in pairs)
     print(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {sum(map(len, texts)) / count:.1f} characters a token")
     if seconds:

@@ -31,6 +31,7 @@ from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, no
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
 
 CASED = "upper_case"  # the skill whose targets differ from a transcript by case alone
+UNKNOWN = "⁇"  # what SentencePiece writes for a character it does not know; normalisers drop it
 UNLIKE_ANY = "none"  # an output that resembles no skill's target
 MIN_SIMILARITY = 0.5
 
@@ -40,18 +41,24 @@ Target = tuple[str, str]  # skill and text
 def matches(output: str, target: Target, normalize: str = "basic") -> bool:
     """Whether an output is the target, text normalised; capital letters count where they are what was asked for.
 
-    Where nothing is to be said, punctuation is something.
+    Where nothing is to be said, punctuation is something. A character that the model's tokenizer lacks is never right.
     """
     skill, text = target
     if not text.strip():
         return not output.strip()
     clean = normalizer(normalize)
-    return clean(output).strip() == clean(text).strip() and (skill != CASED or output == output.upper())
+    return (
+        UNKNOWN not in output
+        and clean(output).strip() == clean(text).strip()
+        and (skill != CASED or output == output.upper())
+    )
 
 
 def target_errors(output: str, targets: list[Target], normalize: str = "basic") -> ErrorCounts:
     """Word errors of an output against the target it is closest to; without capitals asked for, all words are wrong."""
-    found = count_errors_each([output] * len(targets), [text for _, text in targets], "word", normalize)
+    found = count_errors_each(
+        [output.replace(UNKNOWN, " unknown ")] * len(targets), [text for _, text in targets], "word", normalize
+    )
     for index, (skill, _) in enumerate(targets):
         if skill == CASED and output != output.upper():
             found[index] = ErrorCounts(substitutions=found[index].reference, reference=found[index].reference)

@@ -124,11 +124,13 @@ class GuardedAnswersMixin:
 def check_generation(recipe: DictConfig) -> None:
     """
     Raises:
-        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, or wrong ``guards``.
+        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, an unknown ``decoder``, a number
+            below 1, or wrong ``guards``.
     """
     unknown = sorted(set(recipe) - set(GENERATION_SETTINGS))
     if unknown:
         raise ValueError(f"model.generation has no setting {unknown}; there are {list(GENERATION_SETTINGS)}")
+    generation_options(recipe)
     check_guards(recipe.get("guards", DEFAULT_GUARDS))
 
 

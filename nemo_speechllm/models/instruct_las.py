@@ -48,7 +48,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
 
     Raises:
         FileNotFoundError: there is no tokenizer in ``model.tokenizer.dir``.
-        ValueError: the tokenizer has no ``[EOT]``; ``ctc_compression`` without CTC of the same frames.
+        ValueError: the tokenizer has no ``[EOT]``; ``ctc_compression`` without CTC of the same frames; no
+            loss has a weight.
     """
 
     def build_modules(self) -> None:
@@ -62,6 +63,10 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         has_ctc = self.cfg.loss.encoder_ctc_weight > 0
+        if not has_ctc and self.cfg.loss.lm_weight <= 0:
+            raise ValueError(
+                "model.loss.lm_weight and model.loss.encoder_ctc_weight are both 0: there is nothing to learn"
+            )
         self.ctc_head = CTCHead(self.perception.encoder.d_model, tokenizer_file) if has_ctc else None
         if self.cfg.ctc_compression and not (has_ctc and self.perception.has_frames_of_encoder):
             raise ValueError(

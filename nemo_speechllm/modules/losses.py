@@ -94,7 +94,7 @@ def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int
     """
     heard = []
     for item, (labels, run) in zip(states, _best_paths(log_probs, lengths)):
-        membership = nn.functional.one_hot(run, len(labels))[:, labels != blank].to(item.dtype)
+        membership = (run[:, None] == (labels != blank).nonzero().squeeze(1)).to(item.dtype)
         heard.append((membership / membership.sum(0)).T @ item[: len(run)])
     return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(lengths)
 

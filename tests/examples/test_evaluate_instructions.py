@@ -72,7 +72,7 @@ def read_lines(path):
     [
         ({"text": None}, {}, "manifest.jsonl: lines \\[1\\] have no `text`"),
         ({}, {"skills": ["sing"]}, "no such skill"),
-        ({}, {"per_cell": 0, "per_trap": 0, "pairs": 0}, "leave nothing to ask"),
+        ({}, {"per_cell": 0, "per_trap": 0, "pairs": 0}, "per_cell or per_trap must be above 0"),
     ],
 )
 def test_refuses(run, make_manifest, row, arguments, message):

@@ -54,6 +54,7 @@ def item(skill: str = "reverse", **changes) -> dict:
         ("four three two one", "reverse", True),
         ("four, three, TWO one!", "reverse", True),
         ("four three two", "reverse", False),
+        ("four ⁇ three ⁇ two ⁇ one", "reverse", False),
         ("ONE TWO THREE FOUR", "upper_case", True),
         ("one two three four", "upper_case", False),
         ("ONE TWO THREE FOUR", "transcribe", True),

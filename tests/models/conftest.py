@@ -18,6 +18,7 @@ import importlib.util
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import lightning.pytorch as pl
 import pytest
@@ -156,13 +157,21 @@ def make_ctc_prompted(ctc_prompted_config: DictConfig) -> Callable[..., CTCPromp
 
 
 @pytest.fixture(scope="session")
-def instruction_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SentencePiece tokenizer with ``[EOT]``, as ``examples/data/train_tokenizer.py --instructions`` writes it."""
+def tokenizer_script() -> ModuleType:
+    """``examples/data/train_tokenizer.py``."""
     spec = importlib.util.spec_from_file_location("train_tokenizer", ROOT / "examples/data/train_tokenizer.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture(scope="session")
+def instruction_tokenizer_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer_script: ModuleType) -> Path:
+    """A SentencePiece tokenizer with ``[EOT]``, as ``examples/data/train_tokenizer.py --instructions`` writes it."""
     folder = tmp_path_factory.mktemp("instruction_tokenizer") / "tokenizer"
-    script.train([*SENTENCES, "Transcribe the speech.", "Repeat the last word."], folder, 96, instructions=True)
+    tokenizer_script.train(
+        [*SENTENCES, "Transcribe the speech.", "Repeat the last word."], folder, 96, instructions=True
+    )
     return folder
 
 

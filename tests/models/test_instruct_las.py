@@ -217,6 +217,10 @@ class TestAnswers:
         plain = make_instruct_las(prompt={"instructions": {"asr": ""}})
         assert plain.transcribe(audio, verbose=False) == [by_instruction[""]]
 
+    def test_a_model_that_learns_nothing_is_an_error(self, make_instruct_las):
+        with pytest.raises(ValueError, match="both 0: there is nothing to learn"):
+            make_instruct_las(loss={"encoder_ctc_weight": 0.0, "lm_weight": 0.0})
+
     def test_decoder_ctc_of_a_model_without_a_head_is_an_error(self, make_instruct_las, make_audio):
         model = make_instruct_las(loss={"encoder_ctc_weight": 0.0})
         with pytest.raises(ValueError, match="InstructLAS was trained without CTC.*use decoder=llm"):
@@ -243,6 +247,12 @@ class TestCompression:
         assert losses["lm_loss"].isfinite()
         assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
         assert [answer.ids for answer in model.generate(items)]
+
+    def test_a_recording_shorter_than_a_frame_is_answered(self, make_instruct_las, make_audio):
+        model = make_instruct_las(ctc_compression=True)
+        short, other = asked(torch.zeros(40)), asked(make_audio(0.8), "Hold")
+        alone = [model.generate([item])[0].ids for item in (short, other)]
+        assert [answer.ids for answer in model.generate([short, other])] == alone
 
     @pytest.mark.parametrize(
         "changes", [{"loss": {"encoder_ctc_weight": 0.0}}, {"perception": {"stack": 2}}], ids=["no CTC", "stack"]

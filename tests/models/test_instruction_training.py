@@ -14,11 +14,13 @@
 
 """A model that trains on instructions: what it is asked in each step, also after a resume, and in validation."""
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.skills import SKILLS
+from nemo_speechllm.data.instruction_pools import load_pools
+from nemo_speechllm.data.skills import RULES, SKILLS, apply_rule
 from nemo_speechllm.models import SALM
 
 SAMPLING = {"skills": None, "alpha": 1.0, "beta": 1.0, "split": "seen", "seed": 0, "targets": {"kind": "extractive"}}
@@ -69,3 +71,18 @@ def test_an_empty_answer_is_learnt(fit):
 def test_skills_are_checked_before_training(fit):
     with pytest.raises(ValueError, match=f"no such skill as \\['sing'\\]; there are .*{SKILLS[0]}"):
         fit(1, skills=["sing"])
+
+
+def test_a_tokenizer_made_for_instructions_knows_every_instruction_and_every_target_of_a_rule(
+    tokenizer_script, tmp_path
+):
+    words = "one two three four five"
+    texts = [words, *tokenizer_script.instruction_texts()]
+    tokenizer = tokenizer_script.train(texts, tmp_path / "tokenizer", 400, instructions=True)
+    random, unknown = np.random.default_rng(0), []
+    for skill in RULES:
+        for _ in range(60):
+            instruction, arguments = load_pools()[skill].draw("seen", words, random)
+            drawn = (instruction, apply_rule(skill, words, arguments))
+            unknown += [text for text in drawn if tokenizer.unk_id() in tokenizer.encode(" ".join(text.split()))]
+    assert unknown == []
