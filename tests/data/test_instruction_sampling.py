@@ -115,22 +115,10 @@ def test_the_audio_of_a_batch_stays():
 
 
 @pytest.mark.parametrize("bucketing", [False, True])
-def test_the_number_of_workers_changes_nothing(bucketing, make_manifest):
-    manifest = make_manifest((0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1))
+def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     found = []
     for workers in (1, 4):
-        cfg = {
-            "manifest_filepath": str(manifest),
-            "batch_size": 2,
-            "shuffle": True,
-            "seed": 0,
-            "shard_seed": 0,
-            "num_workers": workers,
-            "sample_rate": 16000,
-            "use_bucketing": bucketing,
-            "num_buckets": 2,
-        }
-        loader = build_dataloader(OmegaConf.create(cfg), ConversationDataset(BUILDER), None, 0, 1)
+        loader = build_dataloader(shuffled_data(workers, bucketing), ConversationDataset(BUILDER), None, 0, 1)
         draw = sampler(alpha=1.0)
         found.append([])
         for epoch in range(2):

@@ -139,22 +139,10 @@ def test_a_draw_depends_on_seed_epoch_and_sample_alone():
 
 
 @pytest.mark.parametrize("bucketing", [False, True])
-def test_the_number_of_workers_changes_nothing(bucketing, make_manifest):
-    manifest = make_manifest((0.1, 0.2, 0.3, 0.1, 0.2, 0.3, 0.1))
+def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     found = []
     for workers in (1, 4):
-        cfg = {
-            "manifest_filepath": str(manifest),
-            "batch_size": 2,
-            "shuffle": True,
-            "seed": 0,
-            "shard_seed": 0,
-            "num_workers": workers,
-            "sample_rate": 16000,
-            "use_bucketing": bucketing,
-            "num_buckets": 2,
-        }
-        train_ds = OmegaConf.create(cfg)
+        train_ds = shuffled_data(workers, bucketing)
         (draw,) = training_transforms(OmegaConf.create({"keyword_context": CFG}), train_ds, BUILDER)
         loader = build_dataloader(train_ds, ConversationDataset(BUILDER), None, 0, 1)
         found.append([])

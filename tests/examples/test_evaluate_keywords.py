@@ -15,11 +15,9 @@
 """``examples/evaluate_keywords.py`` on a tiny SALM."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from nemo_speechllm.data.manifest import read_manifest
 
@@ -32,18 +30,8 @@ def keywords(load_script):
 
 
 @pytest.fixture
-def run(keywords, load_script, monkeypatch):
-    """The script with arguments; evaluate.py runs in this process, which has loaded everything."""
-
-    def in_this_process(command, check):
-        evaluate = load_script("evaluate")
-        arguments = OmegaConf.from_dotlist([argument.replace('"', "") for argument in command[2:]])
-        evaluate.main(OmegaConf.merge(OmegaConf.structured(evaluate.EvaluateArguments), arguments))
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(keywords.subprocess, "run", in_this_process)
-    defaults = OmegaConf.structured(keywords.EvaluateKeywordsArguments)
-    return lambda **arguments: keywords.main(OmegaConf.merge(defaults, arguments))
+def run(run_with_evaluate):
+    return run_with_evaluate("evaluate_keywords", "EvaluateKeywordsArguments")
 
 
 @pytest.fixture

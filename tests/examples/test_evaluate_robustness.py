@@ -15,7 +15,6 @@
 """``examples/evaluate_robustness.py`` on a tiny SALM."""
 
 import json
-import subprocess
 
 import pytest
 import soundfile
@@ -30,18 +29,8 @@ def robustness(load_script):
 
 
 @pytest.fixture
-def run(robustness, load_script, monkeypatch):
-    """The script with arguments; evaluate.py runs in this process, which has loaded everything."""
-
-    def in_this_process(command, check):
-        evaluate = load_script("evaluate")
-        arguments = OmegaConf.from_dotlist([argument.replace('"', "") for argument in command[2:]])
-        evaluate.main(OmegaConf.merge(OmegaConf.structured(evaluate.EvaluateArguments), arguments))
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(robustness.subprocess, "run", in_this_process)
-    defaults = OmegaConf.structured(robustness.EvaluateRobustnessArguments)
-    return lambda **arguments: robustness.main(OmegaConf.merge(defaults, arguments))
+def run(run_with_evaluate):
+    return run_with_evaluate("evaluate_robustness", "EvaluateRobustnessArguments")
 
 
 def test_conditions_have_the_same_words_and_a_table(run, tiny_nemo, make_manifest, tmp_path):
