@@ -103,8 +103,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         heard, heard_lengths = self.perception.adapt(states, lengths)
         if not self.cfg.ctc_compression:
             return heard, heard_lengths
-        blank = self.tokenizer.vocab_size
-        heard, heard_lengths = compress_runs(heard, heard_lengths, self.ctc_head.log_probs(states), blank)
+        log_probs = self.ctc_head.log_probs(states)
+        heard, heard_lengths = compress_runs(heard, heard_lengths, log_probs, self.ctc_head.blank)
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
         return nn.functional.pad(heard, (0, 0, 0, 1)), heard_lengths + 1
 

@@ -41,6 +41,9 @@ class CTCHead(nn.Module):
     Args:
         d_model: width of the states.
         tokenizer_file: SentencePiece model.
+
+    Attributes:
+        blank: its class, after those of the tokens.
     """
 
     def __init__(self, d_model: int, tokenizer_file: Path):
@@ -48,9 +51,10 @@ class CTCHead(nn.Module):
         self.tokenizer = SentencePieceTokenizer(str(tokenizer_file))
         # NeMo's decoding takes SentencePiece's method of this name for the number, which NeMo's models put there
         self.tokenizer.tokenizer.vocab_size = self.tokenizer.vocab_size
-        self.decoder = ConvASRDecoder(feat_in=d_model, num_classes=self.tokenizer.vocab_size)
+        self.blank = self.tokenizer.vocab_size
+        self.decoder = ConvASRDecoder(feat_in=d_model, num_classes=self.blank)
         self.decoding = CTCBPEDecoding(OmegaConf.create({"strategy": "greedy_batch"}), self.tokenizer)
-        self.ctc_loss = CTCLoss(self.tokenizer.vocab_size, zero_infinity=True, reduction="mean_volume")
+        self.ctc_loss = CTCLoss(self.blank, zero_infinity=True, reduction="mean_volume")
 
     def log_probs(self, states: Tensor) -> Tensor:
         """(B, T, d_model) → log-probabilities (B, T, V + 1); the blank is the last."""
@@ -76,9 +80,8 @@ class CTCHead(nn.Module):
         found = self.decoding.ctc_decoder_predictions_tensor(
             self.log_probs(states), decoder_lengths=lengths, return_hypotheses=True
         )
-        blank = self.tokenizer.vocab_size
         paths = [torch.as_tensor(hypothesis.y_sequence).unique_consecutive() for hypothesis in found]
-        return [Transcript(path[path != blank].tolist(), item.text) for path, item in zip(paths, found)]
+        return [Transcript(path[path != self.blank].tolist(), item.text) for path, item in zip(paths, found)]
 
 
 def check_has_ctc_head(asr_model: ASRModel, reference: str) -> EncDecCTCModelBPE:

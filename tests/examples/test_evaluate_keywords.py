@@ -25,11 +25,6 @@ TEXTS = ("call ada now", "please hold", "boston is near", "call me")
 
 
 @pytest.fixture
-def keywords(load_script):
-    return load_script("evaluate_keywords")
-
-
-@pytest.fixture
 def run(run_with_evaluate):
     return run_with_evaluate("evaluate_keywords", "EvaluateKeywordsArguments")
 
