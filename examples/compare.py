@@ -17,7 +17,7 @@
     python examples/compare.py runs/a/predictions.jsonl runs/b/predictions.jsonl
 
 The files are those of evaluate.py on one manifest with one normaliser. The interval and p come from a paired bootstrap over
-utterances.
+utterances. Where both evaluations had ``lm_loss=true``, the difference of the losses follows.
 """
 
 import argparse
@@ -36,7 +36,9 @@ def read_predictions(path: Path) -> dict[int, dict]:
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
         try:
             prediction = json.loads(line)
-            predictions[prediction["index"]] = {key: prediction[key] for key in ("errors", *SHARED)}
+            predictions[prediction["index"]] = {key: prediction[key] for key in ("errors", *SHARED)} | {
+                "lm_loss": prediction.get("lm_loss")
+            }
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"{path}:{number}: not a prediction of evaluate.py ({type(error).__name__}: {error}); give the "
@@ -73,10 +75,8 @@ def main() -> int:
     try:
         a, b = map(read_predictions, arguments.predictions)
         check_same_utterances(arguments.predictions, a, b)
-        columns = [
-            [table[index][key] for index in sorted(a)] for table, key in ((a, "errors"), (b, "errors"), (a, "words"))
-        ]
-        found = compare_paired(*columns, seed=arguments.seed)
+        errors = [[table[index]["errors"] for index in sorted(a)] for table in (a, b)]
+        found = compare_paired(*errors, [a[index]["words"] for index in sorted(a)], seed=arguments.seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -87,6 +87,13 @@ def main() -> int:
         f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, p = {found.p:.4f}, "
         f"{len(a)} utterances"
     )
+    losses = [[table[index]["lm_loss"] for index in sorted(a)] for table in (a, b)]
+    if None not in losses[0] + losses[1]:
+        found = compare_paired(*losses, [1] * len(a), seed=arguments.seed)
+        print(
+            f"{found.difference:+7.3f} nats per token ({found.rates[0]:.3f}, {found.rates[1]:.3f}), 95 % interval "
+            f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}, p = {found.p:.4f}"
+        )
     return 0
 
 

@@ -34,7 +34,7 @@ from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf, open_dict
 from tqdm import tqdm
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
@@ -65,6 +65,7 @@ class EvaluateArguments:
     generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
     channel_selector: Any = None  # of files with several channels: a number or average
     normalizer: str = "english"  # english, basic (any language) or none
+    lm_loss: bool = False  # also the decoder's cross-entropy of the references, nats per token: finer than error rates
 
 
 def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
@@ -87,6 +88,7 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dic
         "channel_selector": cfg.channel_selector,
         "normalizer": cfg.normalizer,
         "keywords": None if cfg.keywords is None else list(cfg.keywords),
+        **({"lm_loss": True} if cfg.lm_loss else {}),
         "prompt": OmegaConf.to_container(model.cfg.prompt),
         "generation": OmegaConf.to_container(model.cfg.generation)
         | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size, cfg.decoder),
@@ -121,6 +123,15 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
     }
 
 
+def reference_losses(model: SpeechLM, questions: list[Conversation], rows: list[dict]) -> list[dict[str, float]]:
+    """What ``lm_loss`` adds to the predictions."""
+    answered = [
+        Conversation(asked.id, [*asked.turns, Turn("assistant", [row.get("answer") or row["text"]])], asked.metadata)
+        for asked, row in zip(questions, rows)
+    ]
+    return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
+
+
 def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
     """Error rates, ``hallucination``, and ``keywords`` over the predictions that have any."""
     report = error_report(predictions, normalizer)
@@ -137,6 +148,8 @@ def main(cfg: EvaluateArguments) -> None:
     if cfg.keywords is not None:
         rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
     is_baseline = cfg.model.startswith(WHISPER)
+    if cfg.lm_loss and is_baseline:
+        raise ValueError(f"model={cfg.model} has no lm_loss; leave it false")
     model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
     with open_dict(model.cfg):
         model.cfg.generation.merge_with(cfg.generation)
@@ -151,7 +164,11 @@ def main(cfg: EvaluateArguments) -> None:
             conversations = [question(row, cfg, model.builder) for _, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
-            log.append([prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)])
+            found = [prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)]
+            if cfg.lm_loss:
+                losses = reference_losses(model, conversations, [row for _, row in batch])
+                found = [line | loss for line, loss in zip(found, losses)]
+            log.append(found)
             progress.update(len(batch))
 
     report = evaluation_report(log.predictions, cfg.normalizer)

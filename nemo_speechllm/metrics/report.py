@@ -34,16 +34,17 @@ def error_report(predictions: list[dict[str, Any]], normalize: str = "english") 
     """
     Args:
         predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``duration`` (seconds of audio),
-            ``seconds`` (of computing) and, if known, ``lang``.
+            ``seconds`` (of computing) and, if known, ``lang`` and ``lm_loss`` (of the reference, nats per token; of all or none).
         normalize: name of the text `normalizer` applied to both sides.
 
     Returns:
         ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 % bootstrap
         interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions, insertions,
         reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio per second of
-        computing), ``normalizer``, and ``language`` where there is one. Where there are several, also ``languages`` (the same by language) and
-        ``macro``: the mean of the languages' ``wer`` and ``cer``, with its ``wer_ci`` for utterances drawn language by
-        language.
+        computing), ``normalizer``, ``lm_loss`` (mean over utterances) with ``lm_loss_ci`` where it is known, and ``language``
+        where there is one. Where there are several, also ``languages`` (the same by language) and
+        ``macro``: the mean of the languages' ``wer``, ``cer`` and ``lm_loss``, with intervals for utterances drawn language
+        by language.
     """
     hypotheses = [prediction["pred_text"] for prediction in predictions]
     references = [prediction["text"] for prediction in predictions]
@@ -78,6 +79,7 @@ def _figures(scored: list[Scored]) -> dict[str, Any]:
         "audio_seconds": round(audio_seconds, 3),
         "wall_seconds": round(wall_seconds, 3),
         "rtfx": round(audio_seconds / wall_seconds, 2),
+        **_loss_figures([scored]),
     }
 
 
@@ -90,6 +92,19 @@ def _macro_figures(languages: list[list[Scored]]) -> dict[str, Any]:
         "wer": macro_rate(totals[0]),
         "wer_ci": percentile_interval(np.mean(resampled, axis=0)) if resampled else None,
         "cer": macro_rate(totals[1]),
+        **_loss_figures(languages),
+    }
+
+
+def _loss_figures(groups: list[list[Scored]]) -> dict[str, Any]:
+    """``lm_loss`` and its interval, the mean of the groups' means; nothing where it is not known."""
+    losses = [[item[0]["lm_loss"] for item in scored if "lm_loss" in item[0]] for scored in groups]
+    if not all(losses):
+        return {}
+    resampled = [resampled_rates(group, np.ones(len(group)), index) for index, group in enumerate(losses)]
+    return {
+        "lm_loss": float(np.mean([np.mean(group) for group in losses])),
+        "lm_loss_ci": percentile_interval(np.mean(resampled, axis=0)),
     }
 
 
@@ -116,6 +131,7 @@ def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, figures in report_rows(report):
         low, high = figures["wer_ci"] or (None, None)
+        loss_low, loss_high = figures.get("lm_loss_ci") or (None, None)
         rows.append(
             {
                 "language": report.get("language", name),
@@ -125,6 +141,9 @@ def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
                 "wer_low": low,
                 "wer_high": high,
                 "cer": figures["cer"],
+                "lm_loss": figures.get("lm_loss"),
+                "lm_loss_low": loss_low,
+                "lm_loss_high": loss_high,
             }
         )
     return rows

@@ -74,13 +74,13 @@ class PairedDifference:
 
 
 def compare_paired(
-    errors_a: Sequence[int], errors_b: Sequence[int], words: Sequence[int], seed: int = 0
+    errors_a: Sequence[float], errors_b: Sequence[float], words: Sequence[int], seed: int = 0
 ) -> PairedDifference:
     """Paired bootstrap of the difference of two error rates.
 
     Args:
         errors_a, errors_b: errors of both systems, utterance by utterance, (N,).
-        words: reference words per utterance, (N,).
+        words: reference words per utterance, (N,); ones for what is counted by utterance.
         seed: of the draws.
 
     Raises:

@@ -102,6 +102,25 @@ class DecoderOnlySpeechLM(SpeechLM):
             torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
             self.ctc.seen.copy_(seen)
 
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        """As every checkpoint's, and where a model is but initialised, a projection of single frames fits stacks of n.
+
+        What a stack becomes is then the sum of what its frames were: an alignment learnt at 80 ms serves any stride.
+        """
+        if not strict:
+            state_dict = self._with_tiled_projection(state_dict)
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
+    def _with_tiled_projection(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        name, n = "perception.projection.linear.weight", self.perception.stacking.n
+        weight = state_dict.get(name)
+        fits = (
+            weight is not None
+            and self.perception.adapter is None
+            and weight.shape[1] == self.perception.encoder.d_model
+        )
+        return state_dict | {name: weight.repeat(1, n)} if fits else state_dict
+
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
         return self._weighted_sum(self._losses(batch, self._perceive(batch)))
@@ -164,7 +183,7 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
         """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
-        first = int((inputs.labels != IGNORE_INDEX).any(0).float().argmax())
+        first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
         logits = self.llm(
             inputs_embeds=inputs.embeddings,
             attention_mask=inputs.attention_mask,

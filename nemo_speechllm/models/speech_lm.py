@@ -246,6 +246,27 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
             self.train(was_training)
         return answers
 
+    @torch.inference_mode()
+    def answer_losses(self, conversations: list[Conversation]) -> list[float]:
+        """How surprised the decoder is by each conversation's own answer: its cross-entropy in nats per token.
+
+        The answer is read token by token as in training, so that small differences show which error rates hide.
+
+        Raises:
+            ValueError: the model was trained by CTC alone (``loss.lm_weight`` is 0), so its decoder says nothing.
+        """
+        if self.cfg.loss.lm_weight == 0:
+            raise ValueError(
+                f"this {type(self).__name__} was trained by CTC alone (model.loss.lm_weight is 0): its decoder has no loss"
+            )
+        was_training = self.training
+        self.eval()
+        collate = ConversationDataset(self.builder).collate
+        try:  # one by one: a batch has one mean for all
+            return [float(self.loss(collate([item]).to(self.device))["lm_loss"]) for item in conversations]
+        finally:
+            self.train(was_training)
+
     def _answer(self, batch: ConversationBatch, **options) -> list[Answer]:
         """`generate_batch` with long recordings cut at pauses, long keyword lists cut to the likely, and guards."""
         max_seconds = self.cfg.generation.get("max_audio_seconds")

@@ -51,8 +51,11 @@ class EmbeddingCTC(nn.Module):
         An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss.
         """
         flat = torch.cat(targets)
-        self.seen[flat] = True
-        log_probs, tokens = self.log_probs(audio_embeddings, token_embeddings)
+        known = self.seen.clone()
+        known[flat] = True
+        if self.training:  # what is only evaluated must not become what may be answered
+            self.seen.copy_(known)
+        log_probs, tokens = self._scores(audio_embeddings, token_embeddings, known)
         # 0 is the blank, so a token's class is its rank among the seen ones plus one
         classes = torch.searchsorted(tokens, flat) + 1
         target_lengths = torch.tensor([len(target) for target in targets], device=lengths.device)
@@ -62,7 +65,10 @@ class EmbeddingCTC(nn.Module):
 
     def log_probs(self, audio_embeddings: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, d_llm) → log-probabilities (B, T, 1 + N) over blank and the N seen tokens, and those tokens' ids (N,)."""
-        tokens = self.seen.nonzero().squeeze(1)
+        return self._scores(audio_embeddings, token_embeddings, self.seen)
+
+    def _scores(self, audio_embeddings: Tensor, token_embeddings: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = known.nonzero().squeeze(1)
         rows = torch.cat([self.blank, token_embeddings.detach()[tokens].float()])
         frames = nn.functional.normalize(audio_embeddings.float(), dim=-1) * self.scale
         return (frames @ nn.functional.normalize(rows, dim=-1).T).log_softmax(-1), tokens
@@ -73,9 +79,19 @@ class EmbeddingCTC(nn.Module):
         return [tokens[labels[labels > 0] - 1].tolist() for labels, _ in _best_paths(log_probs, lengths)]
 
     def compress(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """One embedding per heard token, see `compress_runs`: (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,)."""
+        """One embedding per heard token, see `compress_runs`: (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,).
+
+        Where nothing is heard it is the mean of all frames: an LLM whose prompt is audio alone has to begin somewhere.
+        """
         log_probs, _ = self.log_probs(audio_embeddings.detach(), token_embeddings)
-        return compress_runs(audio_embeddings, lengths, log_probs, blank=0)
+        heard, counts = compress_runs(audio_embeddings, lengths, log_probs, blank=0)
+        if (counts == 0).any():
+            frames = torch.arange(audio_embeddings.shape[1], device=lengths.device) < lengths[:, None]
+            means = (audio_embeddings * frames[..., None]).sum(1) / lengths.clamp(min=1)[:, None].to(audio_embeddings)
+            heard = nn.functional.pad(heard, (0, 0, 0, max(0, 1 - heard.shape[1])))
+            first = torch.where((counts == 0)[:, None], means, heard[:, 0])
+            heard = torch.cat([first[:, None], heard[:, 1:]], dim=1)
+        return heard, counts.clamp(min=1)
 
 
 def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,16 @@ def test_refuses_what_cannot_be_compared(compare, a, b, message):
     assert re.search(message, error)
 
 
+def test_losses_are_compared_where_both_have_them(load_script, monkeypatch, tmp_path, capsys):
+    paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for path, loss in zip(paths, (2.0, 1.5)):
+        rows = [{"index": i, "errors": 1, "words": 2, "text": "x", "lm_loss": loss + 0.01 * i} for i in range(40)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, paths)])
+    assert load_script("compare").main() == 0
+    assert "-0.500 nats per token (2.195, 1.695), 95 % interval -0.500 to -0.500" in capsys.readouterr().out
+
+
 def test_names_the_line_that_is_no_prediction(load_script, tmp_path):
     (tmp_path / "x.jsonl").write_text('{"index": 0, "errors": 1, "words": 1, "text": "x"}\n{"index": 1}\n')
     with pytest.raises(ValueError, match="x.jsonl:2: not a prediction.*errors"):

@@ -241,6 +241,19 @@ def test_evaluate_changes_the_generation_section(tiny_nemo, make_manifest, tmp_p
     assert (record["generation"]["max_new_tokens"], record["generation"]["ctc_weight"]) == (1, 0)
 
 
+def test_evaluate_reports_the_loss_of_the_references(tiny_nemo, make_manifest, tmp_path):
+    arguments = dict(model=tiny_nemo, manifest=str(make_manifest((0.5, 0.7))), max_new_tokens=2)
+    call("evaluate", **arguments, output_dir=str(tmp_path / "with"), lm_loss=True)
+    losses = [prediction["lm_loss"] for prediction in lines(tmp_path / "with" / "predictions.jsonl")]
+    metrics = json.loads((tmp_path / "with" / "metrics.json").read_text())
+    assert metrics["lm_loss"] == pytest.approx(sum(losses) / 2) and 0 < metrics["lm_loss"] < 20
+    with pytest.raises(ValueError, match="another evaluation.*lm_loss was True"):
+        call("evaluate", **arguments, output_dir=str(tmp_path / "with"))
+    with pytest.raises(ValueError, match="whisper-tiny.en has no lm_loss"):
+        arguments["model"] = "whisper:whisper-tiny.en"
+        call("evaluate", **arguments, output_dir=str(tmp_path / "whisper"), lm_loss=True)
+
+
 def test_evaluate_lists_the_defects_of_a_manifest(make_manifest, tmp_path):
     manifest = make_manifest((0.5, 0.5), rows=[{"text": None}, {"audio_filepath": "gone.flac"}])
     with pytest.raises(ValueError, match=r"(?s)2 defects.*jsonl:1: text: .*jsonl:2: audio_filepath: .*--write-clean"):

@@ -71,10 +71,10 @@ def test_plan_refuses(sweep, changes, message):
         sweep.plan_rows(settings(**changes))
 
 
-@pytest.mark.parametrize("name", ["sweep", "sweep_alignment"])
-def test_the_shipped_sweeps_plan_rows_that_their_recipe_can_take(sweep, name):
+def test_the_shipped_sweep_plans_rows_that_its_recipe_can_take(sweep):
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        cfg = OmegaConf.to_container(compose(f"ctc_prompted_llm/{name}", ["stage1=stage1.nemo"]), resolve=True)
+        found = compose("ctc_prompted_llm/sweep", ["stage1=stage1.nemo", "aligned=aligned.nemo"])
+        cfg = OmegaConf.to_container(found, resolve=True)
         rows = sweep.plan_rows(cfg)
         assert {row.axis for row in rows} == set(cfg["axes"])
         common = [row for row in rows if row.settings == cfg["common"]]
@@ -84,24 +84,6 @@ def test_the_shipped_sweeps_plan_rows_that_their_recipe_can_take(sweep, name):
             recipe = compose(cfg["recipe"], [f"{key}={json.dumps(value)}" for key, value in changes.items()])
             assert not OmegaConf.missing_keys(recipe)
             assert all(OmegaConf.select(recipe, key.lstrip("+")) == value for key, value in changes.items())
-
-
-def test_the_shipped_sweep_starts_from_rows_of_the_alignment_sweep(sweep):
-    with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        main, alignment = [
-            OmegaConf.to_container(compose(f"ctc_prompted_llm/{name}", ["stage1=stage1.nemo"]), resolve=True)
-            for name in ("sweep", "sweep_alignment")
-        ]
-    made = {str(row.folder / "train/checkpoints/train.nemo"): row.settings for row in sweep.plan_rows(alignment)}
-    for row in sweep.plan_rows(main):
-        start = row.settings["+init_from_nemo_model"]
-        if start is not None:
-            same = (
-                "model.perception.stack",
-                "model.train_ds.manifest_filepath",
-                "model.perception.encoder.pretrained",
-            )
-            assert [made[start][key] for key in same] == [row.settings[key] for key in same]
 
 
 def fake_metrics(folder: Path, wer: float) -> None:

@@ -18,7 +18,7 @@ import json
 
 import pytest
 
-from nemo_speechllm.metrics.report import error_report, format_table, report_rows, write_csv, write_json
+from nemo_speechllm.metrics.report import error_report, figure_rows, format_table, report_rows, write_csv, write_json
 
 
 def prediction(text: str, pred_text: str, lang: str | None = "en", truncated: bool = False) -> dict:
@@ -61,6 +61,17 @@ def test_intervals_cover_what_they_should_and_are_the_same_each_time():
     low, high = report["wer_ci"]
     assert report["languages"]["fr"]["wer_ci"][1] - report["languages"]["fr"]["wer_ci"][0] > high - low
     assert error_report(predictions) == report
+
+
+def test_losses_are_averaged_over_utterances_and_over_languages():
+    known = [("en", 1.0), ("en", 3.0), ("fr", 5.0)]
+    predictions = [prediction("a", "a", lang) | {"lm_loss": loss} for lang, loss in known]
+    report = error_report(predictions, "basic")
+    assert report["lm_loss"] == pytest.approx(3.0) and report["macro"]["lm_loss"] == pytest.approx((2.0 + 5.0) / 2)
+    assert report["languages"]["en"]["lm_loss_ci"] == [1.0, 3.0] and report["macro"]["lm_loss_ci"] == [3.0, 4.0]
+    assert [row["lm_loss"] for row in figure_rows(report)] == [2.0, 5.0, 3.5, 3.0]
+    without = figure_rows(error_report([prediction("a", "a")]))
+    assert without[0]["lm_loss"] is None and without[0]["lm_loss_low"] is None
 
 
 def test_a_language_without_words_does_not_enter_the_macro_average():

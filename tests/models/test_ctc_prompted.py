@@ -25,6 +25,7 @@ from omegaconf import OmegaConf
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, CTCPromptedLLM
+from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
@@ -84,6 +85,16 @@ class TestPrompt:
 
 
 class TestTraining:
+    def test_answer_losses_are_those_of_training_one_by_one(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted()
+        conversations = [asked(audio, text) for audio, text in zip(samples, ("Thank you.", "Hold on.", "Bye."))]
+        losses = model.answer_losses(conversations)
+        assert losses == [float(model.loss(collate(model, [item]))["lm_loss"]) for item in conversations]
+        assert losses[::-1] == model.answer_losses(conversations[::-1]) and not model.training
+        aligned = make_ctc_prompted(lora=None, loss={"lm_weight": 0.0, "ctc_weight": 1.0})
+        with pytest.raises(ValueError, match="trained by CTC alone.*its decoder has no loss"):
+            aligned.answer_losses(conversations)
+
     def test_without_rank_no_parameter_of_the_llm_trains(self, make_ctc_prompted):
         for lora in (None, {"r": 0}):
             model = make_ctc_prompted(lora=lora)
@@ -113,6 +124,36 @@ class TestTraining:
             n.startswith("ctc_head.") for n in trained
         )
         assert not any(name.startswith(("llm.", "perception.projection.")) for name in trained)
+
+    def test_audio_in_which_nothing_is_heard_is_still_a_prompt(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted(ctc_compression=True, loss={"ctc_weight": 0.5}, perception={"state_mask": None})
+        model.ctc.seen.zero_()  # CTC has met no token, so it hears none
+        conversations = [asked(audio, "Thank you.") for audio in samples[:2]]
+        losses = model.answer_losses(conversations)
+        assert all(0 < loss < 50 for loss in losses)
+        answers = model.generate(conversations)
+        assert answers == model.generate(conversations[:1]) + model.generate(conversations[1:])
+
+    def test_what_begins_with_its_answer_has_a_loss_for_all_but_the_first_token(self, make_ctc_prompted):
+        model = make_ctc_prompted()
+        text = [Conversation("x", [Turn("user", [""]), Turn("assistant", ["Thank you."])], {})]
+        (loss,) = model.answer_losses(text)
+        ids = torch.tensor(model.tokenizer("Thank you.").input_ids + [model.prompt.end_token_id])
+        with torch.no_grad():
+            logits = model.llm(input_ids=ids[None]).logits[0, :-1]
+        assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, ids[1:])), rel=1e-4)
+
+    def test_a_projection_of_frames_initialises_stacks_of_them(self, make_ctc_prompted, samples):
+        options = {"loss": {"ctc_weight": 0.5}, "perception": {"state_mask": None}}
+        frames, stacks = make_ctc_prompted(**options), make_ctc_prompted(**options | {"perception": {"stack": 3}})
+        stacks.load_state_dict(frames.state_dict(), strict=False)
+        batch = collate(frames, [asked(audio, "Thank you.") for audio in samples])
+        expected, found = frames._perceive(batch).aligned, stacks._perceive(batch).aligned
+        assert torch.equal(found[1], expected[1])
+        for one, other, length in zip(*(heard[0] for heard in (expected, found)), expected[1].tolist()):
+            torch.testing.assert_close(other[:length], one[:length])
+        with pytest.raises(CheckpointError, match="perception.projection.linear.weight"):
+            stacks.load_state_dict(frames.state_dict())
 
     def test_alignment_has_a_position_per_frame_at_any_stride(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(

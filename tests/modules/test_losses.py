@@ -95,6 +95,16 @@ def test_only_audio_blank_and_scale_get_gradient(ctc, table):
     assert audio.grad.any() and ctc.blank.grad.any() and ctc.scale.grad.any() and table.grad is None
 
 
+def test_evaluation_adds_no_token_to_those_it_may_read(ctc, table):
+    audio, lengths, targets = torch.randn(1, 5, WIDTH), torch.tensor([5]), [torch.tensor([3, 9])]
+    ctc.seen[[5]] = True
+    learned = ctc(audio, lengths, targets, table)
+    assert ctc.seen.nonzero().flatten().tolist() == [3, 5, 9]
+    ctc.seen[[3, 9]] = False
+    torch.testing.assert_close(ctc.eval()(audio, lengths, targets, table), learned)
+    assert ctc.seen.nonzero().flatten().tolist() == [5]
+
+
 def test_greedy_collapses_repeats_and_drops_blanks(ctc, table):
     ctc.seen[[3, 5, 9]] = True
     audio = frames(BLANK, FIVE, FIVE, BLANK, FIVE, NINE, NINE, THREE, BLANK)
@@ -126,16 +136,21 @@ def test_compress_reads_what_greedy_reads_whatever_the_padding(ctc, table):
     ctc.seen[[3, 5, 9]] = True
     audio, lengths = torch.randn(3, 20, WIDTH), torch.tensor([20, 13, 1])
     heard, heard_lengths = ctc.compress(audio, lengths, table)
-    assert heard_lengths.tolist() == [len(ids) for ids in ctc.greedy(audio, lengths, table)]
+    assert heard_lengths.tolist() == [max(1, len(ids)) for ids in ctc.greedy(audio, lengths, table)]
     padded = torch.cat([audio, torch.randn(3, 9, WIDTH)], dim=1)
     again, again_lengths = ctc.compress(padded, lengths, table)
     assert torch.equal(again, heard) and torch.equal(again_lengths, heard_lengths)
 
 
-def test_compress_of_silence_is_empty(ctc, table):
+def test_compress_of_silence_is_the_mean_of_its_frames(ctc, table):
     ctc.seen[[3, 5, 9]] = True
-    heard, lengths = ctc.compress(frames(BLANK, BLANK), torch.tensor([2]), table)
-    assert heard.shape == (1, 0, WIDTH) and lengths.tolist() == [0]
+    audio = torch.cat([frames(BLANK, BLANK * 3, FIVE * 9), frames(BLANK, FIVE, NINE)])
+    heard, lengths = ctc.compress(audio, torch.tensor([2, 3]), table)
+    assert lengths.tolist() == [1, 2]
+    torch.testing.assert_close(heard[0, 0], BLANK * 2)
+    torch.testing.assert_close(heard[1], torch.stack([FIVE, NINE]))
+    alone, _ = ctc.compress(audio[:1, :2], torch.tensor([2]), table)
+    torch.testing.assert_close(alone[0], heard[0, :1])
 
 
 def test_gradient_reaches_each_heard_frame(ctc, table):
