@@ -34,6 +34,7 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.alignment import AlignmentScore, alignment_score, cosine_map
 from nemo_speechllm.metrics.report import write_json
@@ -105,9 +106,8 @@ def main(cfg: AnalyzeAlignmentArguments) -> None:
     utterances, skipped, shift = [], [], model.perception.frame_shift
 
     with tqdm(total=len(rows), unit="utt", desc=Path(cfg.manifest).name) as progress:
-        for start in range(0, len(rows), cfg.batch_size):
-            batch = rows[start : start + cfg.batch_size]
-            for index, (row, audio) in enumerate(zip(batch, model.embed_audio(list(map(audio_of, batch)))), start):
+        for batch in in_batches(list(enumerate(rows)), cfg.batch_size):
+            for (index, row), audio in zip(batch, model.embed_audio([audio_of(row) for _, row in batch])):
                 reference = row.get("text") or row.get("answer")
                 if not reference:
                     raise ValueError(f"{cfg.manifest}: {row['audio_filepath']} has no 'text' to align with")

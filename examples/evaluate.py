@@ -35,7 +35,7 @@ from omegaconf import MISSING, OmegaConf, open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder
+from nemo_speechllm.data.dataset import ConversationBuilder, in_batches
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.metrics.error_rate import count_errors
@@ -158,8 +158,7 @@ def main(cfg: EvaluateArguments) -> None:
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]
 
     with tqdm(total=len(rows), initial=len(done), unit="utt", desc=Path(cfg.manifest).name) as progress:
-        for start in range(0, len(todo), cfg.batch_size):
-            batch = todo[start : start + cfg.batch_size]
+        for batch in in_batches(todo, cfg.batch_size):
             started = time.perf_counter()
             conversations = [question(row, cfg, model.builder) for _, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)

@@ -38,6 +38,7 @@ from omegaconf import MISSING, OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
 from nemo_speechllm.data.llm_targets import Targets, build_targets
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
@@ -154,8 +155,7 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     log = PredictionLog(output, run_record(cfg, model, items))
 
     with tqdm(total=len(items), initial=len(log.predictions), unit="answer", desc=Path(cfg.manifest).name) as progress:
-        for start in range(len(log.predictions), len(items), cfg.batch_size):
-            batch = items[start : start + cfg.batch_size]
+        for batch in in_batches(items[len(log.predictions) :], cfg.batch_size):
             started = time.perf_counter()
             conversations = [question(item, rows, model) for item in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)

@@ -36,6 +36,7 @@ from omegaconf import MISSING, OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
 from nemo_speechllm.metrics.predictions import PredictionLog
@@ -121,8 +122,7 @@ def main(cfg: EvaluateTasksArguments) -> None:
     rows, model, output = read_tasks(cfg.manifest), build_model(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, run_record(cfg, model))
     with tqdm(total=len(rows), initial=len(log.predictions), unit="answer", desc=Path(cfg.manifest).name) as progress:
-        for start in range(len(log.predictions), len(rows), cfg.batch_size):
-            batch = rows[start : start + cfg.batch_size]
+        for batch in in_batches(rows[len(log.predictions) :], cfg.batch_size):
             conversations = [question(row, cfg, model) for row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
             shown = ("audio_filepath", "task", "category", "instruction", "labels", "label")

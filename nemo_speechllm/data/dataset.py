@@ -14,8 +14,9 @@
 
 """Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lhotse import CutSet
@@ -30,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.keywords import keyword_list
 
+T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
 
 
@@ -186,6 +188,18 @@ class ConversationDataset(Dataset):
         lengths = torch.tensor([len(item) for item in samples], dtype=torch.long)
         audio = pad_sequence(samples, batch_first=True) if samples else torch.zeros(0, 0)
         return ConversationBatch(kept, audio, lengths)
+
+
+def in_batches(items: Sequence[T], batch_size: int) -> Iterator[Sequence[T]]:
+    """Items in order, ``batch_size`` at a time; the last batch may be smaller.
+
+    Raises:
+        ValueError: ``batch_size`` is less than 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    for start in range(0, len(items), batch_size):
+        yield items[start : start + batch_size]
 
 
 def build_dataloader(

@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
+from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, in_batches
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.models.answers import Answer, generation_options
@@ -69,8 +69,8 @@ class Cascade(nn.Module):
         """Answers in order; arguments are those of `SpeechLM.generate`."""
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size)
         answers = []
-        for start in range(0, len(conversations), batch_size):
-            answers += self._answer(conversations[start : start + batch_size], options)
+        for batch in in_batches(conversations, batch_size):
+            answers += self._answer(batch, options)
         return answers
 
     def _answer(self, conversations: list[Conversation], options: dict) -> list[Answer]:

@@ -30,7 +30,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataset import (
+    ConversationBatch,
+    ConversationBuilder,
+    ConversationDataset,
+    build_dataloader,
+    in_batches,
+)
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.transforms import Transform, training_transforms
@@ -230,7 +236,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
             max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
 
         Raises:
-            ValueError: ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or ``ctc`` of a model that
+            ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or ``ctc`` of a model that
                 has no CTC head.
         """
         was_training = self.training
@@ -239,9 +245,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
         answers = []
         try:
-            for start in range(0, len(conversations), batch_size):
-                batch = collate(conversations[start : start + batch_size]).to(self.device)
-                answers += self._answer(batch, **options)
+            for batch in in_batches(conversations, batch_size):
+                answers += self._answer(collate(batch).to(self.device), **options)
         finally:
             self.train(was_training)
         return answers

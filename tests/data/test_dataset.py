@@ -28,7 +28,13 @@ from nemo.collections.common.data.lhotse.nemo_adapters import LazyNeMoIterator
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataset import (
+    ConversationBatch,
+    ConversationBuilder,
+    ConversationDataset,
+    build_dataloader,
+    in_batches,
+)
 
 PROMPT = OmegaConf.create(
     {
@@ -520,3 +526,10 @@ def test_lines_that_nemo_passes_over_need_no_audio(load, make_manifest, tmp_path
 def test_fewer_recordings_than_buckets_is_an_error_that_says_what_to_do(load, make_manifest):
     with pytest.raises(ValueError, match="number of buckets.*set use_bucketing=false"):
         load(manifest_filepath=str(make_manifest((1.0, 1.2, 1.4))), batch_size=2, use_bucketing=True, num_buckets=10)
+
+
+def test_batches_keep_the_order_and_refuse_a_size_below_one():
+    assert list(in_batches([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]] and list(in_batches([], 2)) == []
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
+            list(in_batches([1], size))

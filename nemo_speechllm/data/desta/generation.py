@@ -29,6 +29,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from nemo_speechllm.data.conversation import Conversation, Turn
+from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.prompt import ChatPrompt
 
 LONGEST_WAIT = 60.0  # s, between two attempts
@@ -83,8 +84,7 @@ class TransformersEngine:
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
         prompts = [(request.id, self._prompt_ids(request)) for request in requests]
         prompts.sort(key=lambda prompt: len(prompt[1]))
-        for start in range(0, len(prompts), self.batch_size):
-            batch = prompts[start : start + self.batch_size]
+        for batch in in_batches(prompts, self.batch_size):
             yield from zip([id for id, _ in batch], self._complete([ids for _, ids in batch]))
 
     def _prompt_ids(self, request: Request) -> list[int]:
@@ -232,8 +232,7 @@ class VLLMEngine:
         self.batch_size = batch_size
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
-        for start in range(0, len(requests), self.batch_size):
-            batch = requests[start : start + self.batch_size]
+        for batch in in_batches(requests, self.batch_size):
             turns = [[{"role": "user", "content": request.message}] for request in batch]
             for request, output in zip(batch, self.llm.chat(turns, self.sampling, use_tqdm=False)):
                 answer = output.outputs[0]
