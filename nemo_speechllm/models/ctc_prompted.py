@@ -13,7 +13,8 @@
 # limitations under the License.
 """Prompting Large Language Models with Speech Recognition Abilities (2307.11795)."""
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
@@ -25,25 +26,52 @@ from nemo_speechllm.modules.segments import mask_text
 from nemo_speechllm.segments import Segment
 
 TOKENIZER_NAME = "ctc_tokenizer.model"
+WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
 
 
 class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
     """Conformer trained with CTC → n frames stacked → linear → LLM, whose prompt is the audio and nothing else (section 3).
 
     The CTC head that the encoder was trained with stays: it may go on training (``loss.encoder_ctc_weight``) and it answers
-    where ``decoder`` is ``ctc``. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
+    where ``decoder`` is ``ctc``. The alignment loss (``loss.ctc_weight``) is CTC of the audio embeddings against the same pieces,
+    each as the LLM's embedding of its text. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
 
     Raises:
         ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no token to
-            mask with.
+            mask with; or ``generation.ctc_weight`` is given.
     """
 
     def build_modules(self) -> None:
         """What every decoder-only model has, and the CTC head."""
         super().build_modules()
-        self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._pretrained_head()
         mask = self.cfg.get("text_mask")
         self._mask_id = self._find_mask_token(mask.get("token")) if mask and mask.fraction > 0 else None
+
+    def _build_ctc(self) -> None:
+        """Stage 1's head, and for the alignment loss what its pieces are in the LLM."""
+        self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._pretrained_head()
+        if self.cfg.generation.get("ctc_weight", 0) > 0:
+            raise ValueError(
+                "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's pieces: set "
+                "it to 0; decoder=ctc asks CTC alone"
+            )
+        pieces = [self.ctc_head.tokenizer.ids_to_tokens([i])[0] for i in range(self.ctc_head.blank)]
+        texts = [piece.replace(WORD_BOUNDARY, " ") for piece in pieces]
+        self._piece_ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in texts]
+        super()._build_ctc()
+
+    def _ctc_embeddings(self) -> Tensor:
+        """Stage 1's pieces in the LLM, (V, d_llm): the mean of the embeddings of the tokens that spell a piece.
+
+        An LLM's own tokens are too many for CTC to learn from hours of speech: most are met a few times.
+        """
+        table = self.llm.get_input_embeddings().weight.detach()
+        ids = torch.tensor([token for row in self._piece_ids for token in row], device=table.device)
+        starts = torch.tensor([0, *map(len, self._piece_ids[:-1])], device=table.device).cumsum(0)
+        return nn.functional.embedding_bag(ids, table, starts, mode="mean")
+
+    def _ctc_ids(self, text: str) -> list[int]:
+        return self.ctc_head.tokenizer.text_to_ids(text)
 
     def _pretrained_head(self) -> CTCHead:
         """The head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""

@@ -65,16 +65,27 @@ class DecoderOnlySpeechLM(SpeechLM):
     def build_modules(self) -> None:
         """Tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
         self._build_llm()
-        embeddings = self.llm.get_input_embeddings().weight
-        encoder = self.cfg.perception.encoder
+        encoder, embeddings = self.cfg.perception.encoder, self.llm.get_input_embeddings().weight
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
-        self.ctc = EmbeddingCTC(*embeddings.shape) if self.cfg.loss.ctc_weight > 0 else None
+        self._build_ctc()
+
+    def _build_ctc(self) -> None:
+        """CTC of the audio embeddings, where the recipe gives it a weight."""
+        self.ctc = EmbeddingCTC(*self._ctc_embeddings().shape) if self.cfg.loss.ctc_weight > 0 else None
         if self.ctc is None and (self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0):
             raise ValueError(
                 "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: there is "
                 "none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"
             )
+
+    def _ctc_embeddings(self) -> Tensor:
+        """What CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
+        return self.llm.get_input_embeddings().weight
+
+    def _ctc_ids(self, text: str) -> list[int]:
+        """A transcript as rows of `_ctc_embeddings`."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -177,7 +188,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         prompts = [self.prompt_segments(conversation) for conversation in conversations]
         embeddings = heard.embeddings
         if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
-            embeddings = self.ctc.compress(*heard.aligned, self.llm.get_input_embeddings().weight)
+            embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
         audios = _by_conversation(conversations, *embeddings)
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
@@ -201,10 +212,8 @@ class DecoderOnlySpeechLM(SpeechLM):
         if not transcripts:
             return embeddings.sum() * 0.0
         picked = list(transcripts)
-        ids = [self.tokenizer(text, add_special_tokens=False).input_ids for text in transcripts.values()]
-        targets = [torch.tensor(row, device=embeddings.device) for row in ids]
-        table = self.llm.get_input_embeddings().weight
-        return self.ctc(embeddings[picked], lengths[picked], targets, table)
+        targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in transcripts.values()]
+        return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
 
     @torch.inference_mode()
     def generate_batch(
@@ -236,7 +245,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         if weight == 0 or len(batch.audio) == 0:
             return None
         embeddings, lengths = heard.aligned
-        log_probs, tokens = self.ctc.log_probs(embeddings, self.llm.get_input_embeddings().weight)
+        log_probs, tokens = self.ctc.log_probs(embeddings, self._ctc_embeddings())
         per_conversation = _by_conversation(batch.conversations, log_probs, lengths)
         scored = [
             audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
@@ -251,7 +260,7 @@ class DecoderOnlySpeechLM(SpeechLM):
                 f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
                 "use decoder=llm"
             )
-        paths = iter(self.ctc.greedy(*self._perceive(batch).aligned, self.llm.get_input_embeddings().weight))
+        paths = iter(self.ctc.greedy(*self._perceive(batch).aligned, self._ctc_embeddings()))
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]

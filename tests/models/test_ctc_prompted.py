@@ -155,6 +155,27 @@ class TestTraining:
         with pytest.raises(CheckpointError, match="perception.projection.linear.weight"):
             stacks.load_state_dict(frames.state_dict())
 
+    def test_alignment_reads_stage_1_s_pieces_as_the_llm_embeds_their_text(self, make_ctc_prompted, samples):
+        model = make_ctc_prompted(loss={"lm_weight": 0.0, "ctc_weight": 1.0}, lora=None)
+        pieces = model.ctc_head.tokenizer.ids_to_tokens(list(range(model.ctc_head.blank)))
+        table, llm = model._ctc_embeddings(), model.llm.get_input_embeddings().weight
+        for piece, row in zip(pieces, table):
+            ids = model.tokenizer(piece.replace("▁", " "), add_special_tokens=False).input_ids
+            torch.testing.assert_close(row, llm[ids].mean(0))
+        batch = collate(model, [asked(samples[2], "Thank you.")])
+        (target,) = [torch.tensor(model.ctc_head.tokenizer.text_to_ids("Thank you."))]
+        model.ctc.seen.fill_(True)
+        audio, lengths = model._perceive(batch).aligned
+        log_probs, _ = model.ctc.log_probs(audio, table)
+        expected = torch.nn.functional.ctc_loss(
+            log_probs.transpose(0, 1), target[None] + 1, lengths, torch.tensor([len(target)]), reduction="sum"
+        )
+        torch.testing.assert_close(model.loss(batch)["ctc_loss"], expected / len(target))
+
+    def test_joint_decoding_needs_ctc_over_the_llm_s_tokens(self, make_ctc_prompted):
+        with pytest.raises(ValueError, match="ctc_weight is for CTC over the LLM's tokens.*set it to 0"):
+            make_ctc_prompted(loss={"ctc_weight": 0.5}, generation={"ctc_weight": 0.3})
+
     def test_alignment_has_a_position_per_frame_at_any_stride(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(
             loss={"lm_weight": 0.0, "ctc_weight": 1.0}, perception={"stack": 12, "state_mask": None}
@@ -281,7 +302,8 @@ def test_decoder_ctc_of_a_model_without_a_head_is_an_error(make_salm, samples):
 
 def test_decoder_ctc_of_a_salm_reads_the_llm_s_tokens(make_salm, samples):
     model: SALM = make_salm(loss={"ctc_weight": 1.0})
-    model.loss(collate(model, [asked(audio, "thank you") for audio in samples]))  # tokens are met in training
+    model.train().loss(collate(model, [asked(audio, "thank you") for audio in samples]))  # tokens are met in training
+    model.eval()
     batch = collate(model, [asked(audio) for audio in samples])
     table = model.llm.get_input_embeddings().weight
     ids = model.ctc.greedy(*model.perception(batch.audio, batch.audio_lengths), table)
