@@ -35,6 +35,8 @@ from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.segments import Segment
 
+PROJECTION = "perception.projection."
+
 
 class Heard(NamedTuple):
     """What perception makes of a batch's N audios; each is embeddings (N, T, d_llm) and lengths (N,).
@@ -114,23 +116,15 @@ class DecoderOnlySpeechLM(SpeechLM):
             self.ctc.seen.copy_(seen)
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
-        """As every checkpoint's, and where a model is but initialised, a projection of single frames fits stacks of n.
+        """As every checkpoint's; where a model is but initialised, a projection of another stride stays as it is.
 
-        What a stack becomes is then the sum of what its frames were: an alignment learnt at 80 ms serves any stride.
+        So an encoder that was aligned at 80 ms serves any stride.
         """
-        if not strict:
-            state_dict = self._with_tiled_projection(state_dict)
+        own = self.perception.projection.state_dict(prefix=PROJECTION)
+        weight = state_dict.get(f"{PROJECTION}linear.weight")
+        if not strict and weight is not None and weight.shape != own[f"{PROJECTION}linear.weight"].shape:
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in own}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
-
-    def _with_tiled_projection(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-        name, n = "perception.projection.linear.weight", self.perception.stacking.n
-        weight = state_dict.get(name)
-        fits = (
-            weight is not None
-            and self.perception.adapter is None
-            and weight.shape[1] == self.perception.encoder.d_model
-        )
-        return state_dict | {name: weight.repeat(1, n)} if fits else state_dict
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""

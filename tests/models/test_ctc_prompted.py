@@ -143,15 +143,19 @@ class TestTraining:
             logits = model.llm(input_ids=ids[None]).logits[0, :-1]
         assert loss == pytest.approx(float(torch.nn.functional.cross_entropy(logits, ids[1:])), rel=1e-4)
 
-    def test_a_projection_of_frames_initialises_stacks_of_them(self, make_ctc_prompted, samples):
-        options = {"loss": {"ctc_weight": 0.5}, "perception": {"state_mask": None}}
-        frames, stacks = make_ctc_prompted(**options), make_ctc_prompted(**options | {"perception": {"stack": 3}})
-        stacks.load_state_dict(frames.state_dict(), strict=False)
-        batch = collate(frames, [asked(audio, "Thank you.") for audio in samples])
-        expected, found = frames._perceive(batch).aligned, stacks._perceive(batch).aligned
-        assert torch.equal(found[1], expected[1])
-        for one, other, length in zip(*(heard[0] for heard in (expected, found)), expected[1].tolist()):
-            torch.testing.assert_close(other[:length], one[:length])
+    def test_an_aligned_encoder_initialises_any_stride_and_the_projection_its_own(self, make_ctc_prompted):
+        frames, same, stacks = make_ctc_prompted(), make_ctc_prompted(), make_ctc_prompted(perception={"stack": 3})
+        with torch.no_grad():
+            for parameter in frames.perception.parameters():
+                parameter.add_(1.0)
+        before = {name: tensor.clone() for name, tensor in stacks.perception.projection.state_dict().items()}
+        for model in (same, stacks):
+            model.load_state_dict(frames.state_dict(), strict=False)
+            for name, tensor in frames.perception.encoder.state_dict().items():
+                assert torch.equal(model.perception.encoder.state_dict()[name], tensor)
+        for name, tensor in frames.perception.projection.state_dict().items():
+            assert torch.equal(same.perception.projection.state_dict()[name], tensor)
+            assert torch.equal(stacks.perception.projection.state_dict()[name], before[name])
         with pytest.raises(CheckpointError, match="perception.projection.linear.weight"):
             stacks.load_state_dict(frames.state_dict())
 
