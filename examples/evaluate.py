@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Word and character error rates of a model on a manifest.
+"""Word and character error rates of a model on a manifest, and BLEU and chrF of its translations.
 
     python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
@@ -20,7 +20,8 @@
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
 for comparison. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
 where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
-changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
+changes the model's generation section. Rows whose ``target_lang`` differs from ``lang`` are translations: they have BLEU and chrF by
+sacrebleu, for each direction and with its signature, and no part in the error rates. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
 killed. ``metrics.json`` is written at the end.
 """
 
@@ -35,7 +36,7 @@ from omegaconf import MISSING, OmegaConf, open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.dataset import ConversationBuilder
+from nemo_speechllm.data.dataset import ConversationBuilder, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.metrics.error_rate import count_errors
@@ -43,6 +44,7 @@ from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, file_digest, format_shares, format_table, write_json
+from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -101,9 +103,12 @@ def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder) ->
 
 
 def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words."""
+    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has
+    ``target_lang`` in the place of errors and words."""
     text = row.get("answer") or row["text"]
     *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
+    translation = task_of(row) == "ast"
+    figures = {"target_lang": row.get("target_lang")} if translation else {"errors": sum(errors), "words": words}
     keywords = {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
     return {
         "index": index,
@@ -112,8 +117,7 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
         "lang": row.get("lang"),
         "text": text,
         "pred_text": answer.text,
-        "errors": sum(errors),
-        "words": words,
+        **figures,
         "truncated": answer.truncated,
         "interventions": list(answer.interventions),
         "seconds": seconds,
@@ -122,8 +126,11 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
 
 
 def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Error rates, ``hallucination``, and ``keywords`` over the predictions that have any."""
-    report = error_report(predictions, normalizer)
+    """Error rates of transcripts, ``translation``, ``hallucination``, and ``keywords`` over the predictions that have any."""
+    translations = [p for p in predictions if is_translation(p)]
+    report = error_report([p for p in predictions if not is_translation(p)], normalizer)
+    if translations:
+        report["translation"] = translation_report(translations)
     report["hallucination"] = hallucination_report(predictions, normalizer)
     counts = [
         count_keywords(p["pred_text"], p["text"], p["keywords"], normalizer) for p in predictions if p.get("keywords")
@@ -156,7 +163,10 @@ def main(cfg: EvaluateArguments) -> None:
 
     report = evaluation_report(log.predictions, cfg.normalizer)
     write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    print(format_table(report))
+    if report["utterances"]:
+        print(format_table(report))
+    if "translation" in report:
+        print(format_translations(report["translation"]))
     print(format_shares(report))
     logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
 

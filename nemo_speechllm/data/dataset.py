@@ -66,6 +66,12 @@ class ConversationBatch:
         return items
 
 
+def task_of(metadata: dict[str, Any]) -> str:
+    """What a manifest line asks for: its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``."""
+    lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
+    return metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+
+
 class ConversationBuilder:
     """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).
 
@@ -131,7 +137,7 @@ class ConversationBuilder:
                     metadata.setdefault("task", same[0])
                 return metadata[key]
         lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
-        task = metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+        task = task_of(metadata)
         if task not in self.instructions:
             raise ValueError(
                 f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} (model.prompt.instructions)"

@@ -96,7 +96,7 @@ def plot_keyword_figures(path: str | Path, rows: list[dict[str, Any]]) -> None:
         axes.set_ylabel(f"{name.upper() if len(name) < 4 else name}, %")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    figure.axes[names.index("f")].legend(fontsize=8)  # translations have no WER
     figure.savefig(path, dpi=120)
 
 

@@ -77,7 +77,7 @@ def _figures(scored: list[Scored]) -> dict[str, Any]:
         "truncated": sum(prediction["truncated"] for prediction, _, _ in scored),
         "audio_seconds": round(audio_seconds, 3),
         "wall_seconds": round(wall_seconds, 3),
-        "rtfx": round(audio_seconds / wall_seconds, 2),
+        "rtfx": round(audio_seconds / wall_seconds, 2) if scored else None,
     }
 
 
