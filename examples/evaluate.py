@@ -17,8 +17,8 @@
     python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
 
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
-for comparison. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its own
+decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
 where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
 changes the model's generation section. Rows whose ``target_lang`` differs from ``lang`` are translations: they have BLEU and chrF by
 sacrebleu, for each direction and with its signature, and no part in the error rates. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
@@ -45,13 +45,11 @@ from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, file_digest, format_shares, format_table, write_json
 from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
-from nemo_speechllm.models import load_model
+from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.fingerprint import state_digest
-
-WHISPER = "whisper:"
 
 
 @dataclass
@@ -81,7 +79,7 @@ def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict
     return rows
 
 
-def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dict[str, Any]:
+def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
     """What the predictions depend on. The batch size is not in it: answers do not depend on the batch."""
     return {
         "model": state_digest(model),
@@ -143,8 +141,7 @@ def main(cfg: EvaluateArguments) -> None:
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
     if cfg.keywords is not None:
         rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
-    is_baseline = cfg.model.startswith(WHISPER)
-    model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
+    model = load_system(cfg.model)
     with open_dict(model.cfg):
         model.cfg.generation.merge_with(cfg.generation)
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
