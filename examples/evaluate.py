@@ -20,9 +20,9 @@
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its own
 decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
 where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
-changes the model's generation section. Rows whose ``target_lang`` differs from ``lang`` are translations: they have BLEU and chrF by
+changes the model's generation section. Error rates stand in groups of duration and, where rows have an ``snr`` (dB), of noise, too. Rows whose ``target_lang`` differs from ``lang`` are translations: they have BLEU and chrF by
 sacrebleu, for each direction and with its signature, and no part in the error rates. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
-killed. ``metrics.json`` is written at the end.
+killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
 """
 
 import time
@@ -43,7 +43,14 @@ from nemo_speechllm.metrics.error_rate import count_errors
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, file_digest, format_shares, format_table, write_json
+from nemo_speechllm.metrics.report import (
+    bucketed_reports,
+    error_report,
+    file_digest,
+    format_shares,
+    format_table,
+    write_json,
+)
 from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, generation_options
@@ -107,7 +114,8 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
     *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
     translation = task_of(row) == "ast"
     figures = {"target_lang": row.get("target_lang")} if translation else {"errors": sum(errors), "words": words}
-    keywords = {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
+    given = {key: row[key] for key in ("offset", "snr") if key in row}
+    given |= {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
     return {
         "index": index,
         "audio_filepath": row["audio_filepath"],
@@ -119,14 +127,17 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
         "truncated": answer.truncated,
         "interventions": list(answer.interventions),
         "seconds": seconds,
-        **keywords,
+        **given,
     }
 
 
 def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Error rates of transcripts, ``translation``, ``hallucination``, and ``keywords`` over the predictions that have any."""
+    """Error rates of transcripts, also by ``buckets``, ``translation``, ``hallucination``, and ``keywords`` over the predictions
+    that have any."""
+    transcripts = [p for p in predictions if not is_translation(p)]
     translations = [p for p in predictions if is_translation(p)]
-    report = error_report([p for p in predictions if not is_translation(p)], normalizer)
+    report = error_report(transcripts, normalizer)
+    report["buckets"] = bucketed_reports(transcripts, normalizer)
     if translations:
         report["translation"] = translation_report(translations)
     report["hallucination"] = hallucination_report(predictions, normalizer)

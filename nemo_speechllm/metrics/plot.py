@@ -15,16 +15,16 @@
 """Error rates, accuracies and keyword figures with their confidence intervals as figures; needs matplotlib (the extra ``plots``)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from matplotlib.figure import Figure
 
 
-def plot_error_rates(path: str | Path, panels: dict[str, list[dict[str, Any]]]) -> None:
+def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[str, Any]]]) -> None:
     """Draws panels side by side, each with a line per language: WER in percent with its 95 % interval.
 
     Args:
-        path: of the PNG.
+        path: of the PNG, or an open file for it.
         panels: title → rows of `report.figure_rows` with a ``value`` for the x axis, in order of appearance. A row whose
             ``wer`` is None is left out, and so is ``all`` where there is ``macro``.
     """
