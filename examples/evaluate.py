@@ -17,12 +17,16 @@
     python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
 
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its own
-decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
-where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
-changes the model's generation section. Error rates stand in groups of duration and, where rows have an ``snr`` (dB), of noise, too. Rows whose ``target_lang`` differs from ``lang`` are translations: they have BLEU and chrF by
-sacrebleu, for each direction and with its signature, and no part in the error rates. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
-killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its
+own decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed.
+
+Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and where there are
+``keywords``, in the manifest or in the arguments, how well they are recognised; ``metrics.json`` has the error rates also by
+duration and, where rows have an ``snr`` (dB), by noise. Rows whose ``target_lang`` differs from ``lang`` are translations: they
+have BLEU and chrF by sacrebleu, for each direction and with its signature, and no part in the error rates.
+
+``+generation.guards=null``, say, changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same
+command takes up a run that was killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
 """
 
 import time

@@ -17,8 +17,8 @@
     python examples/report.py runs/evaluation
     python examples/report.py runs/evaluation --worst 100
 
-The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in the page, longer
-ones are linked where they lie.
+The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in the page,
+longer ones are linked where they lie.
 """
 
 import argparse

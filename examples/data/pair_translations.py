@@ -14,10 +14,10 @@
 
 """Speech in one language with its translation, of manifests that say the same in two languages.
 
-    python examples/data/pair_translations.py data/prompts/test_en.jsonl data/prompts/test_es.jsonl --out data/prompts/test_en-es.jsonl
+    python examples/data/pair_translations.py prompts/test_en.jsonl prompts/test_es.jsonl --out prompts/test_en-es.jsonl
 
-A line of the first manifest is paired with that of the second whose ``key`` is the same, and keeps audio and ``text``; the other's
-``text`` is its ``answer``, the other's ``lang`` its ``target_lang``. Lines without a counterpart are left out and counted.
+A line of the first manifest is paired with that of the second whose ``key`` is the same, and keeps audio and ``text``; the
+other's ``text`` is its ``answer``, the other's ``lang`` its ``target_lang``. Lines without a counterpart are left out and counted.
 """
 
 import argparse

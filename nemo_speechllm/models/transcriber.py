@@ -38,7 +38,7 @@ PITCH_SECONDS = 0.016  # between two values of a clip's pitch track
 
 
 class Transcriber:
-    """Transcribes with a recogniser, by default a whole Whisper, which is loaded when it is first needed and is in no checkpoint.
+    """Transcribes with a recogniser: a whole Whisper, loaded when it is first needed and in no checkpoint, or one that is given.
 
     Args:
         encoder: the recipe's ``model.perception.encoder`` section; its ``pretrained`` is the Whisper.
