@@ -32,6 +32,7 @@ INSTALL_REQUIRES = [
     "gguf",
     "httpx",
     "huggingface_hub",
+    "jinja2",
     "jiwer",
     "kaldialign",
     "lhotse",
@@ -57,7 +58,7 @@ INSTALL_REQUIRES = [
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
 PLOT_REQUIRES = ["matplotlib"]
 EXTRAS_REQUIRE = {
-    "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py and sweep draw
+    "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
     "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.
@@ -74,7 +75,7 @@ setup(
     license_files=["LICENSE"],
     keywords=package_info.__keywords__,
     packages=find_packages(include=["nemo_speechllm", "nemo_speechllm.*"]),
-    package_data={"nemo_speechllm": ["checkpoints/*", "**/*.yaml"]},
+    package_data={"nemo_speechllm": ["checkpoints/*", "**/*.yaml", "**/*.html"]},
     python_requires=">=3.11,<3.13",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Error rates of two systems on the same utterances, and whether they differ.
+"""Error rates and translation scores of two systems on the same utterances, and whether they differ.
 
     python examples/compare.py runs/a/predictions.jsonl runs/b/predictions.jsonl
 
-The files are those of evaluate.py on one manifest with one normaliser. The interval and p come from a paired bootstrap over
-utterances. Where both evaluations had ``lm_loss=true``, the difference of the losses follows.
+The files are those of evaluate.py on one manifest with one normaliser. The interval and p of error rates come from a paired
+bootstrap over utterances, and so do those of the losses where both evaluations had ``lm_loss=true``; the p of BLEU and chrF, for
+each direction, comes from sacrebleu's approximate randomization.
 """
 
 import argparse
@@ -26,17 +27,21 @@ import sys
 from pathlib import Path
 
 from nemo_speechllm.metrics.significance import compare_paired
+from nemo_speechllm.metrics.translation import by_direction, is_translation, score_translations
 
-SHARED = ("text", "words")
+Table = dict[int, dict]  # predictions by the index of their utterance
+TRANSCRIPT, TRANSLATION = ("errors", "text", "words"), ("index", "text", "pred_text", "lang", "target_lang")
+SHARED = ("text", "words", "lang", "target_lang")  # what two systems were given alike
 
 
-def read_predictions(path: Path) -> dict[int, dict]:
+def read_predictions(path: Path) -> Table:
     """Predictions by the index of their utterance."""
     predictions = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
         try:
             prediction = json.loads(line)
-            predictions[prediction["index"]] = {key: prediction[key] for key in ("errors", *SHARED)} | {
+            keys = TRANSLATION if is_translation(prediction) else TRANSCRIPT
+            predictions[prediction["index"]] = {key: prediction[key] for key in keys} | {
                 "lm_loss": prediction.get("lm_loss")
             }
         except (ValueError, TypeError, KeyError) as error:
@@ -47,7 +52,7 @@ def read_predictions(path: Path) -> dict[int, dict]:
     return predictions
 
 
-def check_same_utterances(paths: list[Path], a: dict[int, dict], b: dict[int, dict]) -> None:
+def check_same_utterances(paths: list[Path], a: Table, b: Table) -> None:
     """Raises ValueError where the files are not of the same references."""
     if a.keys() != b.keys():
         raise ValueError(
@@ -56,44 +61,74 @@ def check_same_utterances(paths: list[Path], a: dict[int, dict], b: dict[int, di
         )
     for index, (first, second) in ((index, (a[index], b[index])) for index in sorted(a)):
         for key in SHARED:
-            if first[key] != second[key]:
+            if first.get(key) != second.get(key):
                 raise ValueError(
-                    f"utterance {index} has {key} {first[key]!r} in {paths[0]} and {second[key]!r} in {paths[1]}; evaluate "
-                    "both on the same manifest with the same normalizer"
+                    f"utterance {index} has {key} {first.get(key)!r} in {paths[0]} and {second.get(key)!r} in {paths[1]}; "
+                    "evaluate both on the same manifest with the same normalizer"
                 )
+
+
+def compare_transcripts(paths: list[Path], tables: list[Table], indices: list[int], seed: int) -> None:
+    """Prints WER of both and their difference."""
+    errors = [[table[index]["errors"] for index in indices] for table in tables]
+    found = compare_paired(*errors, [tables[0][index]["words"] for index in indices], seed=seed)
+    for path, rate in zip(paths, found.rates):
+        print(f"{100 * rate:7.2f} % WER  {path}")
+    low, high = (100 * bound for bound in found.interval)
+    print(
+        f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, p = {found.p:.4f}, "
+        f"{len(indices)} utterances"
+    )
+
+
+def compare_losses(tables: list[Table], seed: int) -> None:
+    """Prints the difference of the losses, where both have them."""
+    losses = [[table[index]["lm_loss"] for index in sorted(table)] for table in tables]
+    if None in losses[0] + losses[1]:
+        return
+    found = compare_paired(*losses, [1] * len(losses[0]), seed=seed)
+    print(
+        f"{found.difference:+7.3f} nats per token ({found.rates[0]:.3f}, {found.rates[1]:.3f}), 95 % interval "
+        f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}, p = {found.p:.4f}"
+    )
+
+
+def compare_translations(paths: list[Path], tables: list[Table], indices: list[int]) -> None:
+    """Prints BLEU and chrF of both and their difference, direction by direction."""
+    for direction, predictions in by_direction([tables[0][index] for index in indices]).items():
+        texts = [[table[prediction["index"]]["pred_text"] for prediction in predictions] for table in tables]
+        references = [prediction["text"] for prediction in predictions]
+        for score in score_translations(texts, references, predictions[0]["target_lang"]):
+            first, second = score.results
+            for path, result in zip(paths, score.results):
+                print(f"{result.score:7.2f} {score.name} {direction}  {path}")
+            print(
+                f"{second.score - first.score:+7.2f} points (second − first), p = {second.p_value:.4f}, {len(references)} "
+                f"utterances, {score.signature}"
+            )
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, nargs=2, metavar="predictions.jsonl")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap of error rates")
     return parser.parse_args()
 
 
 def main() -> int:
     arguments = parse_arguments()
     try:
-        a, b = map(read_predictions, arguments.predictions)
-        check_same_utterances(arguments.predictions, a, b)
-        errors = [[table[index]["errors"] for index in sorted(a)] for table in (a, b)]
-        found = compare_paired(*errors, [a[index]["words"] for index in sorted(a)], seed=arguments.seed)
+        tables = [read_predictions(path) for path in arguments.predictions]
+        check_same_utterances(arguments.predictions, *tables)
+        translated = [index for index in sorted(tables[0]) if is_translation(tables[0][index])]
+        transcribed = sorted(tables[0].keys() - set(translated))
+        if transcribed or not translated:
+            compare_transcripts(arguments.predictions, tables, transcribed, arguments.seed)
+        compare_translations(arguments.predictions, tables, translated)
+        compare_losses(tables, arguments.seed)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path, rate in zip(arguments.predictions, found.rates):
-        print(f"{100 * rate:7.2f} % WER  {path}")
-    low, high = (100 * bound for bound in found.interval)
-    print(
-        f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, p = {found.p:.4f}, "
-        f"{len(a)} utterances"
-    )
-    losses = [[table[index]["lm_loss"] for index in sorted(a)] for table in (a, b)]
-    if None not in losses[0] + losses[1]:
-        found = compare_paired(*losses, [1] * len(a), seed=arguments.seed)
-        print(
-            f"{found.difference:+7.3f} nats per token ({found.rates[0]:.3f}, {found.rates[1]:.3f}), 95 % interval "
-            f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}, p = {found.p:.4f}"
-        )
     return 0
 
 

@@ -12,16 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Word and character error rates of a model on a manifest.
+"""Word and character error rates of a model on a manifest, and BLEU and chrF of its translations.
 
     python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
 
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id; ``whisper:NAME`` is Whisper with its own decoder,
-for comparison. Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and
-where there are ``keywords``, in the manifest or in the arguments, how well they are recognised. ``+generation.guards=null``, say,
-changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was
-killed. ``metrics.json`` is written at the end.
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its
+own decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed.
+
+Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and where there are
+``keywords``, in the manifest or in the arguments, how well they are recognised; ``metrics.json`` has the error rates also by
+duration and, where rows have an ``snr`` (dB), by noise. Rows whose ``target_lang`` differs from ``lang`` are translations: they
+have BLEU and chrF by sacrebleu, for each direction and with its signature, and no part in the error rates.
+
+``+generation.guards=null``, say, changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same
+command takes up a run that was killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
 """
 
 import time
@@ -35,21 +40,27 @@ from omegaconf import MISSING, OmegaConf, open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder, in_batches
+from nemo_speechllm.data.dataset import ConversationBuilder, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.metrics.error_rate import count_errors
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, file_digest, format_shares, format_table, write_json
-from nemo_speechllm.models import load_model
-from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.metrics.report import (
+    bucketed_reports,
+    error_report,
+    file_digest,
+    format_shares,
+    format_table,
+    write_json,
+)
+from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
+from nemo_speechllm.models import load_system
+from nemo_speechllm.models.answers import Answer, check_generation, generation_options
+from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.fingerprint import state_digest
-
-WHISPER = "whisper:"
 
 
 @dataclass
@@ -80,7 +91,7 @@ def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict
     return rows
 
 
-def run_record(cfg: EvaluateArguments, model: SpeechLM | WhisperBaseline) -> dict[str, Any]:
+def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
     """What the predictions depend on. The batch size is not in it: answers do not depend on the batch."""
     return {
         "model": state_digest(model),
@@ -103,10 +114,14 @@ def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder) ->
 
 
 def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words."""
+    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has
+    ``target_lang`` in the place of errors and words."""
     text = row.get("answer") or row["text"]
     *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
-    keywords = {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
+    translation = task_of(row) == "ast"
+    figures = {"target_lang": row.get("target_lang")} if translation else {"errors": sum(errors), "words": words}
+    given = {key: row[key] for key in ("offset", "snr") if key in row}
+    given |= {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
     return {
         "index": index,
         "audio_filepath": row["audio_filepath"],
@@ -114,12 +129,11 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
         "lang": row.get("lang"),
         "text": text,
         "pred_text": answer.text,
-        "errors": sum(errors),
-        "words": words,
+        **figures,
         "truncated": answer.truncated,
         "interventions": list(answer.interventions),
         "seconds": seconds,
-        **keywords,
+        **given,
     }
 
 
@@ -133,8 +147,14 @@ def reference_losses(model: SpeechLM, questions: list[Conversation], rows: list[
 
 
 def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Error rates, ``hallucination``, and ``keywords`` over the predictions that have any."""
-    report = error_report(predictions, normalizer)
+    """Error rates of transcripts, also by ``buckets``, ``translation``, ``hallucination``, and ``keywords`` over the predictions
+    that have any."""
+    transcripts = [p for p in predictions if not is_translation(p)]
+    translations = [p for p in predictions if is_translation(p)]
+    report = error_report(transcripts, normalizer)
+    report["buckets"] = bucketed_reports(transcripts, normalizer)
+    if translations:
+        report["translation"] = translation_report(translations)
     report["hallucination"] = hallucination_report(predictions, normalizer)
     counts = [
         count_keywords(p["pred_text"], p["text"], p["keywords"], normalizer) for p in predictions if p.get("keywords")
@@ -147,12 +167,12 @@ def main(cfg: EvaluateArguments) -> None:
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
     if cfg.keywords is not None:
         rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
-    is_baseline = cfg.model.startswith(WHISPER)
-    if cfg.lm_loss and is_baseline:
+    model = load_system(cfg.model)
+    if cfg.lm_loss and isinstance(model, Baseline):
         raise ValueError(f"model={cfg.model} has no lm_loss; leave it false")
-    model = WhisperBaseline(cfg.model.removeprefix(WHISPER)) if is_baseline else load_model(cfg.model)
     with open_dict(model.cfg):
         model.cfg.generation.merge_with(cfg.generation)
+    check_generation(model.cfg.generation)
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
     done = {prediction["index"] for prediction in log.predictions}
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]
@@ -172,7 +192,10 @@ def main(cfg: EvaluateArguments) -> None:
 
     report = evaluation_report(log.predictions, cfg.normalizer)
     write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    print(format_table(report))
+    if report["utterances"]:
+        print(format_table(report))
+    if "translation" in report:
+        print(format_translations(report["translation"]))
     print(format_shares(report))
     logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
 

@@ -47,6 +47,7 @@ from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.plot import plot_keyword_figures
 from nemo_speechllm.metrics.report import claim_record, file_digest, format_interval, write_csv, write_json, write_text
 from nemo_speechllm.metrics.significance import compare_paired
+from nemo_speechllm.metrics.translation import is_translation
 from nemo_speechllm.randomness import named_random
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
@@ -159,15 +160,20 @@ def figures(
     given = [prediction["keywords"] for prediction in predictions]
     listed = [count_keywords(*pair, keywords, normalizer) for pair, keywords in zip(texts, given) if keywords]
     found |= {key: value for key, value in keyword_report(listed).items() if key.startswith("leak")}
-    errors = [[prediction["errors"] for prediction in run] for run in (first, predictions)]
-    p = compare_paired(*errors, [prediction["words"] for prediction in predictions]).p
     row = {"condition": condition.kind, "size": condition.size or None, "wer": report["wer"]}
     row["wer_low"], row["wer_high"] = report["wer_ci"] or (None, None)
-    row["p"] = None if condition.kind == "empty" else p
+    row["p"] = None if condition.kind == "empty" or report["wer"] is None else p_of_errors(first, predictions)
     for name in FIGURES:
         row[name] = found[name]
         row[f"{name}_low"], row[f"{name}_high"] = found[f"{name}_ci"] or (None, None)
     return row | {name: found[name] for name in ("hits", "misses", "false_alarms", "leaked")}
+
+
+def p_of_errors(first: list[dict], predictions: list[dict]) -> float:
+    """Whether the word errors of transcripts differ."""
+    runs = [[prediction for prediction in run if not is_translation(prediction)] for run in (first, predictions)]
+    errors = [[prediction["errors"] for prediction in run] for run in runs]
+    return compare_paired(*errors, [prediction["words"] for prediction in runs[0]]).p
 
 
 def write_results(rows: list[dict[str, Any]], output: Path) -> None:

@@ -124,7 +124,7 @@ def changed(condition: Condition, rows: list[dict], noise: list[np.ndarray], cfg
             else:
                 added = NOISES[condition.noise](len(speech), random)
             try:
-                yield join_rows([row]), mix_at_snr(speech, added, condition.snr)
+                yield join_rows([row]) | {"snr": condition.snr}, mix_at_snr(speech, added, condition.snr)
             except ValueError as error:
                 raise ValueError(f"{cfg.manifest}:{index + 1}: {row['audio_filepath']}: {error}") from error
         return

@@ -15,12 +15,12 @@
 """Accuracy on classification tasks that are asked as questions (Dynamic-SUPERB, 2309.09510), by category.
 
     python examples/evaluate_tasks.py model=x.nemo manifest=tasks.jsonl output_dir=runs/tasks
-    python examples/evaluate_tasks.py model=cascade:whisper-base+smollm2-135m-instruct manifest=tasks.jsonl \\
+    python examples/evaluate_tasks.py model=cascade:whisper:whisper-base+smollm2-135m-instruct manifest=tasks.jsonl \\
         output_dir=runs/cascade
 
 A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``instruction`` and ``label``; ``task`` and
 ``category`` (content, semantic, paralinguistic, degradation, speaker, …) group the figures; ``labels`` is what there was
-to choose from, without it every label of the task. ``cascade:WHISPER+LLM`` lets an LLM read Whisper's transcription.
+to choose from, without it every label of the task. ``cascade:ASR+LLM`` lets an LLM read the transcription of a model or of ``whisper:NAME``.
 ``nemo_speechllm/metrics/classification.py`` says how an answer is matched with the labels. ``predictions.jsonl`` grows
 batch by batch: the same command takes up a run that was killed. ``metrics.json`` and ``results.md`` are written at the
 end.
@@ -41,13 +41,11 @@ from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import file_digest, write_json, write_text
-from nemo_speechllm.models import load_model
+from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import generation_options
-from nemo_speechllm.models.cascade import Cascade
+from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.fingerprint import state_digest
-
-CASCADE = "cascade:"
 
 
 @dataclass
@@ -87,21 +85,10 @@ def read_tasks(manifest: str) -> list[dict]:
     return rows
 
 
-def build_model(name: str) -> SpeechLM | Cascade:
-    """A checkpoint's model, or a cascade."""
-    if not name.startswith(CASCADE):
-        return load_model(name)
-    whisper, plus, llm = name.removeprefix(CASCADE).partition("+")
-    if not plus:
-        raise ValueError(f"model={name}: give a cascade as {CASCADE}WHISPER+LLM")
-    return Cascade(whisper, llm)
-
-
-def run_record(cfg: EvaluateTasksArguments, model: SpeechLM | Cascade) -> dict[str, Any]:
+def run_record(cfg: EvaluateTasksArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
     """What the predictions depend on."""
     return {
         "model": state_digest(model),
-        "cascade": cfg.model if cfg.model.startswith(CASCADE) else None,
         "manifest": file_digest(cfg.manifest),
         "channel_selector": cfg.channel_selector,
         "prompt": OmegaConf.to_container(model.cfg.prompt),
@@ -110,7 +97,7 @@ def run_record(cfg: EvaluateTasksArguments, model: SpeechLM | Cascade) -> dict[s
     }
 
 
-def question(row: dict, cfg: EvaluateTasksArguments, model: SpeechLM | Cascade) -> Conversation:
+def question(row: dict, cfg: EvaluateTasksArguments, model: SpeechLM | Baseline) -> Conversation:
     """What the model is asked about a row."""
     audio = Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"), cfg.channel_selector)
     metadata = {key: row[key] for key in ("instruction", "lang", "transcription") if row.get(key) is not None}
@@ -119,7 +106,7 @@ def question(row: dict, cfg: EvaluateTasksArguments, model: SpeechLM | Cascade) 
 
 @hydra_runner(config_name="EvaluateTasksArguments", schema=EvaluateTasksArguments)
 def main(cfg: EvaluateTasksArguments) -> None:
-    rows, model, output = read_tasks(cfg.manifest), build_model(cfg.model), Path(cfg.output_dir)
+    rows, model, output = read_tasks(cfg.manifest), load_system(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, run_record(cfg, model))
     with tqdm(total=len(rows), initial=len(log.predictions), unit="answer", desc=Path(cfg.manifest).name) as progress:
         for batch in in_batches(rows[len(log.predictions) :], cfg.batch_size):

@@ -16,15 +16,17 @@
 
     python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo
     python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo 'only=[stride]'
+    python examples/sweep.py --config-name=salm/sweep_keywords 'only=[positive_ratio]'
 
 The YAML says which ``recipe``, what is ``common`` to all rows and which ``axes`` are swept. An axis names settings with a list of
 values each; its i-th row takes the i-th value of every list. Settings are overrides of the recipe, those that begin with
-``evaluate.`` arguments of evaluate.py (``evaluate.manifest`` may be several manifests). ``labels`` names an axis's rows; without
-it they are named after the first setting's values. Rows with the same settings on several axes are run once.
+``evaluate.`` arguments of the ``evaluation``, evaluate.py or evaluate_keywords.py (``evaluate.manifest`` may be several
+manifests). ``labels`` names an axis's rows; without it they are named after the first setting's values. Rows with the same
+settings on several axes are run once.
 
-Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with ``metrics.json`` is
-done; the same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the status is
-then 1. ``results.csv`` has a line per row and language; ``AXIS.png`` is drawn for each axis.
+Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with figures is done; the
+same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the status is then 1.
+``results.csv`` has a line per row and language, or per row and list of keywords; ``AXIS.png`` is drawn for each axis.
 """
 
 import json
@@ -32,6 +34,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +43,61 @@ from nemo.core.config import hydra_runner
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
-from nemo_speechllm.metrics.plot import plot_error_rates
+from nemo_speechllm.metrics.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv
 
 EXAMPLES = Path(__file__).resolve().parent
 EVALUATE = "evaluate."
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A script that evaluates a row, and what is made of its figures.
+
+    Attributes:
+        output: the JSON file that it writes at its end.
+        lines: of the CSV, of that file's content.
+        summary: a few words for the screen, of the same.
+        plot: draws an axis, given the file to write, the axis and its lines with their ``value``.
+    """
+
+    output: str
+    lines: Callable[[dict[str, Any]], list[dict[str, Any]]]
+    summary: Callable[[dict[str, Any]], str]
+    plot: Callable[[Path, str, list[dict[str, Any]]], None]
+
+
+def summarize_errors(report: dict[str, Any]) -> str:
+    report = report.get("macro", report)
+    if report["wer"] is None:
+        return "no words"
+    return f"WER {100 * report['wer']:.1f} % ({format_interval(report['wer_ci'])})"
+
+
+def plot_errors(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
+    plot_error_rates(path, {axis: lines})
+
+
+def summarize_keywords(report: dict[str, Any]) -> str:
+    rates = {name_of(row): row["f"] for row in report["conditions"]}
+    return ", ".join(f"F {name} " + ("-" if f is None else f"{100 * f:.1f} %") for name, f in rates.items())
+
+
+def plot_keywords(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
+    plot_keyword_figures(path, [line | {"condition": name_of(line)} for line in lines], x="value", label=axis)
+
+
+def name_of(line: dict[str, Any]) -> str:
+    """A list of keywords with its size, ``mixed 50``."""
+    return f"{line['condition']} {line['size'] or ''}".strip()
+
+
+EVALUATIONS = {
+    "evaluate.py": Evaluation("metrics.json", figure_rows, summarize_errors, plot_errors),
+    "evaluate_keywords.py": Evaluation(
+        "results.json", lambda report: report["conditions"], summarize_keywords, plot_keywords
+    ),
+}
 
 
 @dataclass
@@ -54,13 +107,15 @@ class Row:
     Attributes:
         axis, label: what is swept and the value.
         folder: of its results; rows of several axes with the same settings share one.
-        settings: overrides of the recipe and, with the prefix ``evaluate.``, arguments of evaluate.py.
+        settings: overrides of the recipe and, with the prefix ``evaluate.``, arguments of the evaluation.
+        evaluation: name of the script.
     """
 
     axis: str
     label: str
     folder: Path
     settings: dict[str, Any]
+    evaluation: str = "evaluate.py"
 
     @property
     def name(self) -> str:
@@ -68,7 +123,12 @@ class Row:
 
     @property
     def metrics_file(self) -> Path:
-        return self.folder / "evaluation" / "metrics.json"
+        return self.folder / "evaluation" / EVALUATIONS[self.evaluation].output
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the evaluation found."""
+        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
 
 
 def plan_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -76,8 +136,10 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
 
     Raises:
         ValueError: an axis has lists of different lengths, or labels that are the same or cannot be made; or ``only``
-            names no axis.
+            names no axis, or ``evaluation`` no script.
     """
+    if cfg["evaluation"] not in EVALUATIONS:
+        raise ValueError(f"evaluation={cfg['evaluation']}: no such script; there are {sorted(EVALUATIONS)}")
     unknown = set(cfg["only"] or []) - set(cfg["axes"])
     if unknown:
         raise ValueError(f"only={sorted(unknown)}: no such axis; there are {sorted(cfg['axes'])}")
@@ -94,7 +156,8 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
         for index, label in enumerate(labels):
             settings = cfg["common"] | {key: values[index] for key, values in columns.items()}
             same = next((row.folder for row in rows if row.settings == settings), None)
-            rows.append(Row(axis, label, same or Path(cfg["output_dir"]) / "rows" / f"{axis}={label}", settings))
+            folder = same or Path(cfg["output_dir"]) / "rows" / f"{axis}={label}"
+            rows.append(Row(axis, label, folder, settings, cfg["evaluation"]))
     return [row for row in rows if not cfg["only"] or row.axis in cfg["only"]]
 
 
@@ -113,7 +176,7 @@ def run_row(row: Row, recipe: str) -> None:
         arguments = {k.removeprefix(EVALUATE): v for k, v in row.settings.items() if k.startswith(EVALUATE)}
         arguments["manifest"] = str(joined_manifest(arguments["manifest"], row.folder / "test.jsonl"))
         arguments |= {"model": str(checkpoint), "output_dir": str(row.metrics_file.parent)}
-        run_script("evaluate.py", [], arguments, log)
+        run_script(row.evaluation, [], arguments, log)
 
 
 def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> None:
@@ -139,12 +202,13 @@ def write_results(rows: list[Row], output: Path) -> None:
         {"axis": row.axis, "value": row.label} | figures
         for row in rows
         if row.metrics_file.exists()
-        for figures in figure_rows(json.loads(row.metrics_file.read_text(encoding="utf-8")))
+        for figures in EVALUATIONS[row.evaluation].lines(row.report)
     ]
     if lines:
         write_csv(output / "results.csv", lines)
     for axis in dict.fromkeys(line["axis"] for line in lines):
-        plot_error_rates(output / f"{axis}.png", {axis: [line for line in lines if line["axis"] == axis]})
+        evaluation = EVALUATIONS[rows[0].evaluation]
+        evaluation.plot(output / f"{axis}.png", axis, [line for line in lines if line["axis"] == axis])
 
 
 @hydra_runner(config_path="../conf", config_name="ctc_prompted_llm/sweep")
@@ -163,15 +227,11 @@ def main(cfg: DictConfig) -> None:
             failed.append(row.name)
             print(f"[{number}/{len(rows)}] {row.name}: failed: {error}", flush=True)
             continue
-        report = json.loads(row.metrics_file.read_text(encoding="utf-8"))
-        report = report.get("macro", report)
-        wer = (
-            "no words"
-            if report["wer"] is None
-            else f"WER {100 * report['wer']:.1f} % ({format_interval(report['wer_ci'])})"
-        )
         seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
-        print(f"[{number}/{len(rows)}] {row.name}: {wer}, {seconds}", flush=True)
+        print(
+            f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.report)}, {seconds}",
+            flush=True,
+        )
         write_results(rows, output)
     if failed:
         print(f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; the same command tries them again")

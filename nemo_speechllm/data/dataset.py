@@ -27,6 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
+from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.keywords import keyword_list
@@ -68,12 +69,18 @@ class ConversationBatch:
         return items
 
 
+def task_of(metadata: dict[str, Any]) -> str:
+    """What a manifest line asks for: its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``."""
+    lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
+    return metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+
+
 class ConversationBuilder:
     """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).
 
     Args:
-        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots ``{lang}`` and
-            ``{target_lang}``) and ``keywords`` (text with the slot ``{keywords}``).
+        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots ``{lang}``,
+            ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords`` (text with the slot ``{keywords}``).
     """
 
     def __init__(self, cfg: DictConfig):
@@ -133,7 +140,7 @@ class ConversationBuilder:
                     metadata.setdefault("task", same[0])
                 return metadata[key]
         lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
-        task = metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+        task = task_of(metadata)
         if task not in self.instructions:
             raise ValueError(
                 f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} (model.prompt.instructions)"
@@ -141,11 +148,19 @@ class ConversationBuilder:
             )
         metadata["task"] = task
         text = self.instructions[task]
-        for slot, value in (("{lang}", lang), ("{target_lang}", target_lang)):
+        slots = {"{lang}": ("lang", lang), "{target_lang}": ("target_lang", target_lang)}
+        slots["{target_language}"] = ("target_lang", target_lang and _language_name(target_lang))
+        for slot, (key, value) in slots.items():
             if slot in text and not value:
-                raise ValueError(f"{name}: the instruction for task {task!r} needs the manifest key {slot[1:-1]!r}")
+                raise ValueError(f"{name}: the instruction for task {task!r} needs the manifest key {key!r}")
             text = text.replace(slot, value or "")
         return text
+
+
+def _language_name(code: str) -> str:
+    """``Spanish`` for ``es`` and ``es-MX``; a code that Whisper does not know stays."""
+    name = LANGUAGES.get(code.lower().split("-")[0])
+    return name.title() if name else code
 
 
 class ConversationDataset(Dataset):

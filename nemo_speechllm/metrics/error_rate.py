@@ -94,6 +94,28 @@ def count_errors_each(
     return counts
 
 
+def word_differences(hypothesis: str, reference: str, normalize: str = "english") -> list[tuple[str, str, str]]:
+    """Where the words of a pair differ, in order.
+
+    Returns:
+        Runs of words as (kind, reference, hypothesis); the kind is jiwer's ``equal``, ``substitute``, ``delete`` or ``insert``.
+        They are the normalised words that `count_errors` counts.
+    """
+    clean = normalizer(normalize)
+    said, heard = clean(reference).split(), clean(hypothesis).split()
+    if not said:
+        return [("insert", "", " ".join(heard))] if heard else []
+    (chunks,) = jiwer.process_words(" ".join(said), " ".join(heard)).alignments
+    return [
+        (
+            chunk.type,
+            " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx]),
+            " ".join(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+        )
+        for chunk in chunks
+    ]
+
+
 def count_errors(
     hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english"
 ) -> ErrorCounts:

@@ -15,16 +15,16 @@
 """Error rates, accuracies and keyword figures with their confidence intervals as figures; needs matplotlib (the extra ``plots``)."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from matplotlib.figure import Figure
 
 
-def plot_error_rates(path: str | Path, panels: dict[str, list[dict[str, Any]]]) -> None:
+def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[str, Any]]]) -> None:
     """Draws panels side by side, each with a line per language: WER in percent with its 95 % interval.
 
     Args:
-        path: of the PNG.
+        path: of the PNG, or an open file for it.
         panels: title → rows of `report.figure_rows` with a ``value`` for the x axis, in order of appearance. A row whose
             ``wer`` is None is left out, and so is ``all`` where there is ``macro``.
     """
@@ -65,38 +65,48 @@ def plot_error_rates(path: str | Path, panels: dict[str, list[dict[str, Any]]]) 
     figure.savefig(path, dpi=120)
 
 
-def plot_keyword_figures(path: str | Path, rows: list[dict[str, Any]]) -> None:
+def plot_keyword_figures(
+    path: str | Path, rows: list[dict[str, Any]], x: str = "size", label: str = "words in the list"
+) -> None:
     """Draws WER, F, precision, recall and leakage in percent with their 95 % intervals, over the size of keyword lists.
 
     Args:
         path: of the PNG.
         rows: each with ``condition``, ``size`` (None for a list of no set size, drawn as a level) and, for each figure, its
             value (or None), ``<figure>_low`` and ``<figure>_high``.
+        x, label: another key of the rows in the place of ``size``, and its name on the axis.
     """
     names = ("wer", "f", "precision", "recall", "leakage")
     figure = Figure(figsize=(3.2 * len(names), 3.4), layout="constrained")
-    sizes = sorted({row["size"] for row in rows if row["size"]})
+    values = list(dict.fromkeys(row[x] for row in rows if row[x] is not None))
     for axes, name in zip(figure.subplots(1, len(names)), names):
         for number, condition in enumerate(dict.fromkeys(row["condition"] for row in rows)):
             shown = [row for row in rows if row["condition"] == condition and row[name] is not None]
-            sized = [row for row in shown if row["size"]]
+            sized = [row for row in shown if row[x] is not None]
             for row in shown:
-                if not row["size"]:
+                if row[x] is None:
                     axes.axhline(100 * row[name], color=f"C{number}", linestyle="--", linewidth=1, label=condition)
             if sized:
                 reach = [
                     [100 * (row[name] - row[f"{name}_low"]) for row in sized],
                     [100 * (row[f"{name}_high"] - row[name]) for row in sized],
                 ]
-                places = [sizes.index(row["size"]) + 0.06 * (number % 2) for row in sized]
-                values = [100 * row[name] for row in sized]
-                axes.errorbar(places, values, reach, label=condition, marker="o", capsize=2, color=f"C{number}")
-        axes.set_xticks(range(len(sizes)), sizes)
-        axes.set_xlabel("words in the list")
+                places = [values.index(row[x]) + 0.06 * (number % 2) for row in sized]
+                axes.errorbar(
+                    places,
+                    [100 * row[name] for row in sized],
+                    reach,
+                    label=condition,
+                    marker="o",
+                    capsize=2,
+                    color=f"C{number}",
+                )
+        axes.set_xticks(range(len(values)), values)
+        axes.set_xlabel(label)
         axes.set_ylabel(f"{name.upper() if len(name) < 4 else name}, %")
         axes.set_ylim(bottom=0)
         axes.grid(axis="y", alpha=0.3)
-    figure.axes[0].legend(fontsize=8)
+    figure.axes[names.index("f")].legend(fontsize=8)  # translations have no WER
     figure.savefig(path, dpi=120)
 
 

@@ -19,6 +19,8 @@ import hashlib
 import io
 import json
 import os
+from bisect import bisect_right
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,9 @@ import numpy as np
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+
+# what utterances are grouped by: a prediction's key → unit and bounds of the groups
+BUCKETS = {"duration": ("s", (2, 5, 10, 20, 30)), "snr": ("dB", (0, 5, 10, 15, 20))}
 
 Scored = tuple[dict[str, Any], ErrorCounts, ErrorCounts]  # a prediction with its word and its character errors
 
@@ -78,7 +83,7 @@ def _figures(scored: list[Scored]) -> dict[str, Any]:
         "truncated": sum(prediction["truncated"] for prediction, _, _ in scored),
         "audio_seconds": round(audio_seconds, 3),
         "wall_seconds": round(wall_seconds, 3),
-        "rtfx": round(audio_seconds / wall_seconds, 2),
+        "rtfx": round(audio_seconds / wall_seconds, 2) if scored else None,
         **_loss_figures([scored]),
     }
 
@@ -118,6 +123,24 @@ def _rate(counts: ErrorCounts) -> float | None:
 
 def _named(counts: ErrorCounts) -> dict[str, int]:
     return dict(zip(("substitutions", "deletions", "insertions", "reference"), counts.counts))
+
+
+def bucketed_reports(predictions: list[dict[str, Any]], normalize: str = "english") -> dict[str, dict[str, Any]]:
+    """`error_report` by ``duration`` and by signal-to-noise ratio, ``snr`` in dB, of the predictions that have one.
+
+    Returns:
+        For each key that a prediction has its groups in order, e.g. ``{"duration": {"< 2 s": …, "2–5 s": …}}``.
+    """
+    reports = {}
+    for key, (unit, bounds) in BUCKETS.items():
+        names = [f"< {bounds[0]}", *(f"{low}–{high}" for low, high in pairwise(bounds)), f"≥ {bounds[-1]}"]
+        groups: dict[int, list[dict[str, Any]]] = {}
+        for prediction in predictions:
+            if prediction.get(key) is not None:
+                groups.setdefault(bisect_right(bounds, prediction[key]), []).append(prediction)
+        if groups:
+            reports[key] = {f"{names[i]} {unit}": error_report(groups[i], normalize) for i in sorted(groups)}
+    return reports
 
 
 def report_rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

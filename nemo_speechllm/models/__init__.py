@@ -15,7 +15,7 @@
 from nemo_speechllm.models.ctc_prompted import CTCPromptedLLM
 from nemo_speechllm.models.desta2 import DeSTA2
 from nemo_speechllm.models.instruct_las import InstructLAS
-from nemo_speechllm.models.loading import load_model
+from nemo_speechllm.models.loading import load_model, load_system
 from nemo_speechllm.models.salm import SALM
 
-__all__ = ["SALM", "CTCPromptedLLM", "DeSTA2", "InstructLAS", "load_model"]
+__all__ = ["SALM", "CTCPromptedLLM", "DeSTA2", "InstructLAS", "load_model", "load_system"]

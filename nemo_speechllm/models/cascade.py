@@ -12,51 +12,46 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whisper, then an LLM that reads its transcription: what a speech LM must beat to have heard more than words."""
+"""Speech recognition, then an LLM that reads the transcription: what a speech LM must beat to have heard more than words."""
 
 import torch
 from omegaconf import OmegaConf
-from torch import nn
 from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, in_batches
+from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
-from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcriber import Transcriber, with_transcriptions
+from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.llm import load_llm
 from nemo_speechllm.modules.segments import join_segments
 
+MAX_NEW_TOKENS = 128
+INSTRUCTIONS = {"asr": "Transcribe the speech.", "ast": "Translate the speech into {target_language}."}
 
-class Cascade(nn.Module):
+
+class Cascade(Baseline):
     """DeSTA2's prompt without the audio's embeddings, to the same LLM, behind the same ``generate``.
 
     Args:
-        whisper: asset name, folder or hub id of a Whisper model.
-        llm: of an LLM with a chat template.
+        recognizer: what transcribes.
+        llm: asset name, folder or hub id of an LLM with a chat template.
 
     Raises:
-        nemo_speechllm.assets.AssetError: one of them cannot be found.
+        nemo_speechllm.assets.AssetError: the LLM cannot be found.
     """
 
-    def __init__(self, whisper: str, llm: str):
-        super().__init__()
+    def __init__(self, recognizer: SpeechLM | WhisperBaseline, llm: str):
         folder = assets.resolve(llm)
+        super().__init__(MAX_NEW_TOKENS, INSTRUCTIONS, llm=load_llm(folder), recognizer=recognizer)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.prompt = ChatPrompt(self.tokenizer)
-        self.llm = load_llm(folder).eval()
-        self.transcriber = Transcriber(OmegaConf.create({"pretrained": whisper}))
-        # NeMo restores its models onto the GPU where there is one
-        self.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.cfg = OmegaConf.create(
-            {
-                "prompt": {"instructions": {"asr": "Transcribe the speech."}},
-                "generation": {"max_new_tokens": 128, "beam_size": 1},
-            }
-        )
-        self.builder = ConversationBuilder(self.cfg.prompt)
+        self.transcriber = Transcriber(OmegaConf.create(), recognizer=recognizer)
 
     @torch.inference_mode()
     def generate(
@@ -65,20 +60,24 @@ class Cascade(nn.Module):
         batch_size: int = 8,
         max_new_tokens: int | None = None,
         beam_size: int | None = None,
+        decoder: str | None = None,
     ) -> list[Answer]:
-        """Answers in order; arguments are those of `SpeechLM.generate`."""
-        options = generation_options(self.cfg.generation, max_new_tokens, beam_size)
+        """Answers in order; arguments are those of `SpeechLM.generate`. They are the LLM's: the recogniser keeps its own.
+
+        Raises:
+            ValueError: a ``decoder`` was asked for, or ``max_new_tokens`` or ``beam_size`` is less than 1.
+        """
+        limits = self.generation_limits(max_new_tokens, beam_size, decoder)
         answers = []
         for batch in in_batches(conversations, batch_size):
-            answers += self._answer(batch, options)
+            answers += self._answer(batch, limits)
         return answers
 
-    def _answer(self, conversations: list[Conversation], options: dict) -> list[Answer]:
+    def _answer(self, conversations: list[Conversation], limits: dict[str, int]) -> list[Answer]:
         batch = ConversationDataset(self.builder).collate(conversations)
         transcribed = map(with_transcriptions, conversations, self.transcriber(batch))
         prompts = [self.prompt.segments(_without_audio(conversation.without_answer())) for conversation in transcribed]
         inputs = join_segments(prompts, [[] for _ in prompts], self.llm.get_input_embeddings())
-        limits = {name: options[name] for name in ("max_new_tokens", "beam_size")}
         ids, truncated = generate_ids(self.llm, inputs, self.prompt.end_token_id, **limits)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]

@@ -99,15 +99,15 @@ class ReferencedCheckpointMixin(ModelPT):
         frozen = all(not p.requires_grad for name, p in part.named_parameters() if not is_adapter_key(name))
         return frozen and weight_fingerprint(part) == section.fingerprint
 
-    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+    def state_dict(self, *args, prefix: str = "", **kwargs) -> dict[str, Tensor]:
         """All weights but those of parts that are saved by reference."""
-        state = super().state_dict(*args, **kwargs)
-        for prefix, section in self.references.items():
-            by_reference = self._is_saved_by_reference(prefix, section)
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
+        for part, section in self.references.items():
+            by_reference = self._is_saved_by_reference(part, section)
             with open_dict(section):
                 section.by_reference = by_reference
             if by_reference:
-                for name in [n for n in state if n.startswith(f"{prefix}.") and not is_adapter_key(n)]:
+                for name in [n for n in state if n.startswith(f"{prefix}{part}.") and not is_adapter_key(n)]:
                     del state[name]
         return state
 

@@ -12,14 +12,19 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One call that restores any model of this package, whatever its class."""
+"""One call that restores any model of this package, whatever its class, and one for what they are compared with, too."""
 
 from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+
+WHISPER, CASCADE = "whisper:", "cascade:"
 
 
 def shipped_models() -> dict[str, Path]:
@@ -45,6 +50,30 @@ def load_model(reference: str | Path) -> SpeechLM:
     if name.count("/") == 1:
         return _from_hub(name).eval()
     raise CheckpointError(f"{name!r} is no model. {_ways()}")
+
+
+def load_system(name: str) -> SpeechLM | Baseline:
+    """A model or a baseline, in evaluation mode.
+
+    Args:
+        name: what `load_model` takes; ``whisper:NAME``, Whisper with its own decoder; or ``cascade:ASR+LLM``, an LLM that reads
+            the transcription of ASR, which is one of the former.
+
+    Raises:
+        CheckpointError: see `load_model`.
+        nemo_speechllm.assets.AssetError: a baseline's Whisper or LLM cannot be found.
+        ValueError: a cascade has no two parts.
+    """
+    if name.startswith(WHISPER):
+        return WhisperBaseline(name.removeprefix(WHISPER))
+    if not name.startswith(CASCADE):
+        return load_model(name)
+    recognizer, _, llm = name.removeprefix(CASCADE).rpartition("+")
+    if not recognizer or not llm:
+        raise ValueError(
+            f"{name}: give a cascade as {CASCADE}ASR+LLM, e.g. {CASCADE}{WHISPER}whisper-base+smollm2-135m-instruct"
+        )
+    return Cascade(load_system(recognizer), llm)
 
 
 def _from_hub(name: str) -> SpeechLM:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whisper's own transcription of an audio, as text in another model's prompt (2409.20007, section 2.2)."""
+"""The transcription of an audio by Whisper, or by another recogniser, as text in another model's prompt (2409.20007, section 2.2)."""
 
 import hashlib
 from itertools import groupby
@@ -22,12 +22,13 @@ import numpy as np
 from nemo.utils import logging
 from omegaconf import DictConfig
 from scipy.ndimage import binary_opening
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.desta.metadata import Clip
 from nemo_speechllm.metrics.report import write_text
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.whisper_baseline import WINDOW_SECONDS, WhisperBaseline
 
 AUDIO_ROLE = "audio"
@@ -37,19 +38,25 @@ PITCH_SECONDS = 0.016  # between two values of a clip's pitch track
 
 
 class Transcriber:
-    """Transcribes with a whole Whisper, which is loaded when it is first needed and is in no checkpoint.
+    """Transcribes with a recogniser: a whole Whisper, loaded when it is first needed and in no checkpoint, or one that is given.
 
     Args:
         encoder: the recipe's ``model.perception.encoder`` section; its ``pretrained`` is the Whisper.
         min_voice_seconds: an audio in which pYIN finds no stretch of voice as long is not transcribed: of silence and
             noise Whisper makes sentences. In white and brown noise the longest was 0.14 s; a hum passes for speech.
+        recognizer: what transcribes in the place of the recipe's Whisper: a model with ``builder`` and ``generate``.
     """
 
-    def __init__(self, encoder: DictConfig, min_voice_seconds: float = MIN_VOICE_SECONDS):
+    def __init__(
+        self,
+        encoder: DictConfig,
+        min_voice_seconds: float = MIN_VOICE_SECONDS,
+        recognizer: nn.Module | None = None,
+    ):
         self.encoder = encoder
         self.min_voice_seconds = min_voice_seconds
         self._folder: Path | None = None
-        self._whisper: WhisperBaseline | None = None
+        self._recognizer = recognizer
 
     def cache(self, folder: str | None) -> None:
         """From now on keeps transcriptions in a folder, found again by the audio's content; None: no longer.
@@ -92,15 +99,22 @@ class Transcriber:
         return texts
 
     def _hear(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
-        asked = {
-            index: _question(samples, language)
-            for index, (samples, language) in enumerate(audios)
-            if self._is_spoken(samples)
-        }
-        answers = dict(zip(asked, self._load().generate(list(asked.values()), BATCH_SIZE))) if asked else {}
+        spoken = [index for index, (samples, _) in enumerate(audios) if self._is_spoken(samples)]
+        answers = dict(zip(spoken, self._ask([audios[index] for index in spoken]))) if spoken else {}
         if any(answer.truncated for answer in answers.values()):
-            logging.warning("Whisper's transcription of an audio in this batch reached Whisper's limit and ends there")
+            logging.warning(
+                "the transcription of an audio in this batch reached the recogniser's limit and ends there"
+            )
         return [answers[index].text if index in answers else "" for index in range(len(audios))]
+
+    def _ask(self, audios: list[tuple[Tensor, str | None]]) -> list[Answer]:
+        recognizer = self._load()
+        questions = []
+        for samples, language in audios:
+            audio, metadata = Audio(samples.cpu()), {"lang": language}
+            turn = recognizer.builder.question(audio, metadata, "transcription")
+            questions.append(Conversation("transcription", [turn], metadata))
+        return recognizer.generate(questions, BATCH_SIZE)
 
     def _is_spoken(self, samples: Tensor) -> bool:
         stretch = np.ones(round(self.min_voice_seconds / PITCH_SECONDS))
@@ -108,15 +122,15 @@ class Transcriber:
         tracks = (Clip(window.numpy(), SAMPLE_RATE, {}).pitch_track for window in windows)
         return any(binary_opening(voiced, stretch).any() for _, voiced in tracks)
 
-    def _load(self) -> WhisperBaseline:
-        if self._whisper is None:
+    def _load(self) -> nn.Module:
+        if self._recognizer is None:
             if not self.encoder.get("pretrained"):
                 raise ValueError(
                     "model.perception.encoder.pretrained is not given, so there is no Whisper to transcribe with; give "
                     "each manifest line its `transcription`"
                 )
-            self._whisper = WhisperBaseline(self.encoder.pretrained)
-        return self._whisper
+            self._recognizer = WhisperBaseline(self.encoder.pretrained)
+        return self._recognizer
 
     def _kept(self, samples: Tensor, language: str | None) -> str | None:
         path = self._path(samples, language)
@@ -136,10 +150,6 @@ class Transcriber:
         digest.update(samples.detach().float().cpu().numpy().tobytes())
         key = digest.hexdigest()[:40]
         return self._folder / key[:2] / f"{key}.txt"
-
-
-def _question(samples: Tensor, language: str | None) -> Conversation:
-    return Conversation("transcription", [Turn("user", [Audio(samples.cpu())])], {"lang": language})
 
 
 def with_transcriptions(conversation: Conversation, transcriptions: list[str]) -> Conversation:

@@ -15,19 +15,18 @@
 """Whisper with its own decoder, behind the same ``generate`` as the speech LMs: what they are compared with."""
 
 import torch
-from omegaconf import OmegaConf
-from torch import nn
 from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
-from nemo_speechllm.data.dataset import ConversationBuilder
-from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.data.dataset import in_batches
+from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.baseline import Baseline
 
 WINDOW_SECONDS = 30
 
 
-class WhisperBaseline(nn.Module):
+class WhisperBaseline(Baseline):
     """Hugging Face's Whisper, greedy, on conversations of one audio each; the instruction is not read.
 
     Args:
@@ -38,24 +37,15 @@ class WhisperBaseline(nn.Module):
     """
 
     def __init__(self, reference: str):
-        super().__init__()
         folder = assets.resolve(reference)
-        self.whisper = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        whisper = WhisperForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        # the limit is given in new tokens; both together are a warning on every batch
+        whisper.generation_config.max_length = None
+        # OpenAI's own decoder stops at half the text context, too
+        limit = whisper.config.max_target_positions // 2
+        super().__init__(limit, {"asr": "Transcribe the speech."}, whisper=whisper)
         self.feature_extractor = WhisperFeatureExtractor.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        # NeMo restores its models onto the GPU where there is one
-        self.to("cuda" if torch.cuda.is_available() else "cpu")
-        # the limit is given in new tokens; both together are a warning on every batch
-        self.whisper.generation_config.max_length = None
-        # OpenAI's own decoder stops at half the text context, too
-        max_new_tokens = self.whisper.config.max_target_positions // 2
-        self.cfg = OmegaConf.create(
-            {
-                "prompt": {"instructions": {"asr": "Transcribe the speech."}},
-                "generation": {"max_new_tokens": max_new_tokens, "beam_size": 1},
-            }
-        )
-        self.builder = ConversationBuilder(self.cfg.prompt)
 
     @torch.inference_mode()
     def generate(
@@ -80,15 +70,11 @@ class WhisperBaseline(nn.Module):
             ValueError: a ``decoder`` was asked for, a conversation has no audio or several, a language is unknown to Whisper,
                 or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
-        if decoder is not None:
-            raise ValueError(f"decoder={decoder}: Whisper has its own decoder and no other; leave it unset")
-        numbers = generation_options(self.cfg.generation, max_new_tokens, beam_size)
-        options = {"max_new_tokens": numbers["max_new_tokens"], "num_beams": numbers["beam_size"]}
+        limits = self.generation_limits(max_new_tokens, beam_size, decoder)
+        options = {"max_new_tokens": limits["max_new_tokens"], "num_beams": limits["beam_size"]}
         answers: dict[int, Answer] = {}
         for (language, is_long), indices in self._groups(conversations).items():
-            step = 1 if is_long else batch_size
-            for start in range(0, len(indices), step):
-                batch = indices[start : start + step]
+            for batch in in_batches(indices, 1 if is_long else batch_size):
                 audio = [conversations[index].audios[0].load().numpy() for index in batch]
                 answers |= zip(batch, self._decode(audio, language, is_long, options))
         return [answers[index] for index in range(len(conversations))]

@@ -129,6 +129,12 @@ def test_another_target_language_makes_it_translation(builder, audio_file):
     assert user_text(builder.from_example(cut)) == "Transcribe."
 
 
+@pytest.mark.parametrize(("code", "name"), [("de", "German"), ("pt-BR", "Portuguese"), ("tlh", "tlh")])
+def test_the_target_language_has_a_name(audio_file, code, name):
+    builder = ConversationBuilder(OmegaConf.create({"instructions": {"ast": "Say it in {target_language}."}}))
+    assert user_text(builder.from_example(cut_of(audio_file, custom={"target_lang": code}))) == f"Say it in {name}."
+
+
 @pytest.mark.parametrize("keywords", ["Rhino, Zebra", ["Rhino", "Zebra"]])
 def test_keywords_stand_before_the_instruction(builder, audio_file, keywords):
     text = user_text(builder.from_example(cut_of(audio_file, custom={"keywords": keywords})))

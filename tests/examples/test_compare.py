@@ -23,12 +23,16 @@ import pytest
 
 @pytest.fixture
 def compare(load_script, monkeypatch, tmp_path, capsys):
-    """``compare(a, b)`` with rows of (errors, words) → status, output, error output."""
+    """``compare(a, b)`` with rows of (errors, words), or of a translation's keys → status, output, error output."""
 
-    def run(*tables: list[tuple[int, int]]):
+    def line(index: int, row: tuple[int, int] | dict) -> str:
+        figures = row if isinstance(row, dict) else {"errors": row[0], "words": row[1]}
+        return json.dumps({"index": index, "text": "x"} | figures)
+
+    def run(*tables: list[tuple[int, int] | dict]):
         paths = [tmp_path / f"{name}.jsonl" for name in "ab"]
         for path, table in zip(paths, tables):
-            lines = [json.dumps({"index": i, "errors": e, "words": w, "text": "x"}) for i, (e, w) in enumerate(table)]
+            lines = [line(index, row) for index, row in enumerate(table)]
             path.write_text("".join(f"{line}\n" for line in lines))
         monkeypatch.setattr(sys, "argv", ["compare.py", *map(str, paths)])
         status = load_script("compare").main()
@@ -45,12 +49,35 @@ def test_prints_both_rates_their_difference_and_p(compare):
     assert lines[2].split()[0] == "-20.00" and "p = 0.0010" in lines[2] and "60 utterances" in lines[2]
 
 
+def test_translations_are_compared_by_direction_and_apart_from_transcripts(compare):
+    def translations(texts: list[str], lang: str) -> list[dict]:
+        return [{"text": "la casa es grande", "pred_text": t, "lang": lang, "target_lang": "es"} for t in texts]
+
+    good, poor = ["la casa es grande"] * 20, ["la casa es grande"] * 10 + ["una puerta"] * 10
+    status, out, _ = compare(
+        [(1, 2), *translations(poor, "en"), *translations(good, "fr")],
+        [(0, 2), *translations(good, "en"), *translations(good, "fr")],
+    )
+    assert status == 0
+    lines = out.splitlines()
+    assert "-50.00 points" in lines[2] and "1 utterances" in lines[2]
+    assert [line.split()[:3] for line in lines[4::3]] == [
+        [score, name, direction]
+        for direction in ("en>es", "fr>es")
+        for score, name in (("100.00", "BLEU"), ("100.00", "chrF"))
+    ]
+    assert "p = 0.0" in lines[5] and "20 utterances, nrefs:1" in lines[5] and "p = 1.0000" in lines[11]
+    status, out, _ = compare(translations(poor, "en"), translations(good, "en"))
+    assert status == 0 and "WER" not in out
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
         ([(1, 2)], [(1, 2), (0, 3)], "1 utterances.*2, 1 of them in both"),
         ([(1, 2)], [(1, 3)], "utterance 0 has words 2 in .*a.jsonl and 3 in .*same normalizer"),
         ([(1, 0)], [(1, 0)], "no reference word"),
+        ([(1, 2)], [{"pred_text": "x", "lang": "en", "target_lang": "es"}], "utterance 0 has words 2 in .* and None"),
     ],
 )
 def test_refuses_what_cannot_be_compared(compare, a, b, message):

@@ -82,6 +82,22 @@ def test_conditions_have_their_lists_and_a_table(run, tiny_nemo, data, tmp_path)
         run(**arguments | {"seed": 1})
 
 
+def test_keywords_of_translations_are_words_of_the_answer(run, tiny_nemo, data, make_manifest, tmp_path):
+    rows = [
+        {"text": text, "answer": answer, "target_lang": "es"} for text, answer in (("call", "llame"), ("is", "es"))
+    ]
+    manifest, output = str(make_manifest((0.4, 0.5), "es.jsonl", rows)), tmp_path / "out"
+    run(
+        **data | {"manifest": manifest},
+        model=tiny_nemo,
+        output_dir=str(output),
+        sizes=[3],
+        evaluate=["max_new_tokens=2"],
+    )
+    results = json.loads((output / "results.json").read_text())["conditions"]
+    assert {row["misses"] for row in results} == {1} and {(row["wer"], row["p"]) for row in results} == {(None, None)}
+
+
 def test_too_few_words_are_refused(run, data, tmp_path):
     arguments = data | dict(model="unread.nemo", output_dir=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="distractors_50: 50 distractors are wanted and there are 2[0-9] rare words"):

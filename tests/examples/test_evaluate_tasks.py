@@ -19,8 +19,6 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.models import cascade
-
 ROWS = [
     {"instruction": "Happy or sad?", "label": "happy", "task": "emotion", "category": "paralinguistic"},
     {"instruction": "Which mood?", "label": "sad", "task": "emotion", "category": "paralinguistic"},
@@ -63,18 +61,11 @@ def test_figures_by_category_and_a_killed_run_goes_on(run, tiny_nemo, make_manif
     assert json.loads((output / "metrics.json").read_text()) == metrics
 
 
-def test_a_cascade_reads_the_transcription(run, make_manifest, tmp_path, tiny_llm_folder, monkeypatch):
-    seen, join = [], cascade.join_segments
-    monkeypatch.setattr(cascade, "join_segments", lambda prompts, *rest: seen.append(prompts) or join(prompts, *rest))
-    manifest = make_manifest((0.3, 0.4, 0.5), rows=ROWS, transcription="what a day")
-    arguments = dict(manifest=str(manifest), output_dir=str(tmp_path / "cascade"), max_new_tokens=2)
-    run(model=f"cascade:unread+{tiny_llm_folder}", **arguments)
-    model = cascade.Cascade("unread", str(tiny_llm_folder))
-    (segment,) = seen[0][0]
-    assert model.tokenizer.decode(segment.ids).endswith(
-        "<|im_start|>audio\nwhat a day<|im_end|>\n<|im_start|>user\nHappy or sad?<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert len(read_lines(tmp_path / "cascade/predictions.jsonl")) == 3
+def test_a_cascade_is_evaluated_like_a_model(run, tiny_nemo, make_manifest, tmp_path, tiny_llm_folder):
+    manifest, output = make_manifest((0.3, 0.4, 0.5), rows=ROWS, transcription="what a day"), tmp_path / "cascade"
+    model = f"cascade:{tiny_nemo}+{tiny_llm_folder}"
+    run(model=model, manifest=str(manifest), output_dir=str(output), max_new_tokens=2)
+    assert len(read_lines(output / "predictions.jsonl")) == 3
 
 
 @pytest.mark.parametrize(
@@ -89,8 +80,3 @@ def test_refuses(run, make_manifest, row, message):
     manifest = make_manifest((0.3,), rows=[ROWS[0] | {"labels": ["happy", "sad"]} | row])
     with pytest.raises(ValueError, match=message):
         run(model="unread.nemo", manifest=str(manifest), output_dir="unread")
-
-
-def test_a_cascade_has_two_parts(run, make_manifest):
-    with pytest.raises(ValueError, match="cascade:WHISPER"):
-        run(model="cascade:whisper-base", manifest=str(make_manifest((0.3,) * 3, rows=ROWS)), output_dir="unread")

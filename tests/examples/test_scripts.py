@@ -232,6 +232,32 @@ def test_evaluate_reports_keywords_and_answers_to_silence(tiny_nemo, make_manife
         call("evaluate", **arguments, output_dir=str(tmp_path / "all"))
 
 
+def test_evaluate_scores_translations_apart(tiny_nemo, make_manifest, tmp_path, capsys):
+    spanish = {"target_lang": "es", "answer": "Gracias."}
+    manifest, output = (
+        make_manifest(rows=[{}, spanish, {"target_lang": "en"}, spanish | {"lang": "fr"}]),
+        tmp_path / "out",
+    )
+    call("evaluate", model=tiny_nemo, manifest=str(manifest), output_dir=str(output))
+    predictions = lines(output / "predictions.jsonl")
+    assert [p.get("target_lang") for p in predictions] == [None, "es", None, "es"]
+    assert [("errors" in p, p["text"]) for p in predictions[1:3]] == [(False, "Gracias."), (True, "thank you")]
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["utterances"] == 2 and metrics["hallucination"]["loops"]["of"] == 4
+    assert {name: figures["utterances"] for name, figures in metrics["translation"].items()} == {
+        "en>es": 1,
+        "fr>es": 1,
+    }
+    printed = capsys.readouterr().out
+    assert "WER %" in printed and metrics["translation"]["fr>es"]["signatures"]["bleu"] in printed
+
+    alone = make_manifest((0.5,), "alone.jsonl", [spanish])
+    call("evaluate", model=tiny_nemo, manifest=str(alone), output_dir=str(tmp_path / "alone"))
+    assert json.loads((tmp_path / "alone" / "metrics.json").read_text())["wer"] is None
+    printed = capsys.readouterr().out
+    assert "WER %" not in printed and "en>es" in printed
+
+
 def test_evaluate_changes_the_generation_section(tiny_nemo, make_manifest, tmp_path):
     arguments = dict(model=tiny_nemo, manifest=str(make_manifest((0.5,))), output_dir=str(tmp_path / "out"))
     call("evaluate", **arguments, generation={"max_new_tokens": 1, "ctc_weight": 0})
@@ -239,6 +265,8 @@ def test_evaluate_changes_the_generation_section(tiny_nemo, make_manifest, tmp_p
     assert prediction["truncated"]
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert (record["generation"]["max_new_tokens"], record["generation"]["ctc_weight"]) == (1, 0)
+    with pytest.raises(ValueError, match="model.generation has no setting.*beams"):
+        call("evaluate", **arguments, generation={"beams": 4})
 
 
 def test_evaluate_reports_the_loss_of_the_references(tiny_nemo, make_manifest, tmp_path):

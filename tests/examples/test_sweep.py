@@ -35,6 +35,7 @@ def sweep(load_script):
 def settings(**changes) -> dict:
     return {
         "recipe": "salm/whisper_smollm2",
+        "evaluation": "evaluate.py",
         "output_dir": "out",
         "only": None,
         "common": {"model.lora.r": 8, "evaluate.manifest": "test.jsonl"},
@@ -64,6 +65,7 @@ def test_plan_pairs_the_values_of_several_settings_and_takes_labels(sweep):
         ({"axes": {"x": {"a": [1, 2], "b": [1]}}}, "axes.x: every setting needs as many values"),
         ({"axes": {"x": {"a": ["p/m.nemo", "q/m.nemo"]}}}, "axes.x: rows need names of their own.*give `labels`"),
         ({"only": ["stride"]}, "no such axis; there are .*rank"),
+        ({"evaluation": "evaluate_taste.py"}, r"no such script; there are \['evaluate.py', 'evaluate_keywords.py'\]"),
     ],
 )
 def test_plan_refuses(sweep, changes, message):
@@ -71,10 +73,13 @@ def test_plan_refuses(sweep, changes, message):
         sweep.plan_rows(settings(**changes))
 
 
-def test_the_shipped_sweep_plans_rows_that_its_recipe_can_take(sweep):
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("ctc_prompted_llm/sweep", ["stage1=stage1.nemo", "aligned=aligned.nemo"]), ("salm/sweep_keywords", [])],
+)
+def test_the_shipped_sweeps_plan_rows_that_their_recipe_can_take(sweep, name, overrides):
     with initialize_config_dir(str(ROOT / "conf"), version_base=None):
-        found = compose("ctc_prompted_llm/sweep", ["stage1=stage1.nemo", "aligned=aligned.nemo"])
-        cfg = OmegaConf.to_container(found, resolve=True)
+        cfg = OmegaConf.to_container(compose(name, overrides), resolve=True)
         rows = sweep.plan_rows(cfg)
         assert {row.axis for row in rows} == set(cfg["axes"])
         common = [row for row in rows if row.settings == cfg["common"]]
@@ -123,6 +128,26 @@ def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_e
     cfg.common["model.lora.r"] = 16
     with pytest.raises(ValueError, match="a row of another sweep.*model.lora.r was 8, is 16"):
         sweep.main(cfg)
+
+
+def test_keyword_figures_have_a_line_per_list_and_a_plot(sweep, tmp_path, monkeypatch, capsys):
+    def run_row(row, recipe):
+        figures = dict.fromkeys(
+            (f"{name}{end}" for name in ("wer", "f", "precision", "recall") for end in ("", "_low", "_high")), 0.5
+        )
+        figures |= dict.fromkeys(("leakage", "leakage_low", "leakage_high"))
+        conditions = [{"condition": "empty", "size": None} | figures, {"condition": "mixed", "size": 10} | figures]
+        (row.folder / "evaluation").mkdir(parents=True)
+        (row.folder / "evaluation" / "results.json").write_text(json.dumps({"conditions": conditions}))
+
+    monkeypatch.setattr(sweep, "run_row", run_row)
+    ratios = {"ratio": {"model.keyword_context.positive_ratio": [0.0, 0.1]}}
+    sweep.main(OmegaConf.create(settings(output_dir=str(tmp_path), axes=ratios, evaluation="evaluate_keywords.py")))
+    assert "[1/2] ratio=0.0: F empty 50.0 %, F mixed 10 50.0 %, " in capsys.readouterr().out
+    with open(tmp_path / "results.csv") as lines:
+        rows = [(row["value"], row["condition"], row["size"]) for row in csv.DictReader(lines)]
+    assert rows == [(value, *condition) for value in ("0.0", "0.1") for condition in (("empty", ""), ("mixed", "10"))]
+    assert (tmp_path / "ratio.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_row_that_was_killed_after_training_is_only_evaluated(sweep, make_manifest, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import math
 import jiwer
 import pytest
 
-from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors, error_rate, normalizer
+from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors, error_rate, normalizer, word_differences
 
 REFERENCES = ["please hold the line", "press one", "thank you very much"]
 HYPOTHESES = ["please hold line", "press won now", "thank you very much"]
@@ -79,3 +79,19 @@ def test_unknown_normaliser_names_the_known_ones():
 def test_unequal_numbers_of_texts_are_an_error():
     with pytest.raises(ValueError, match="zip"):
         error_rate(["a", "b"], ["a"])
+
+
+def test_differences_are_those_that_are_counted():
+    reference, hypothesis = "Please hold the line, now!", "please fold line now and then"
+    differences = word_differences(hypothesis, reference, "basic")
+    assert differences == [
+        ("equal", "please", "please"),
+        ("substitute", "hold", "fold"),
+        ("delete", "the", ""),
+        ("equal", "line now", "line now"),
+        ("insert", "", "and then"),
+    ]
+    counted = count_errors([hypothesis], [reference], normalize="basic")
+    assert counted == ErrorCounts(substitutions=1, deletions=1, insertions=2, reference=5)
+    assert word_differences("Yes", "…", "basic") == [("insert", "", "yes")] and word_differences("", "") == []
+    assert word_differences("", "a b") == [("delete", "a b", "")]

@@ -18,7 +18,15 @@ import json
 
 import pytest
 
-from nemo_speechllm.metrics.report import error_report, figure_rows, format_table, report_rows, write_csv, write_json
+from nemo_speechllm.metrics.report import (
+    bucketed_reports,
+    error_report,
+    figure_rows,
+    format_table,
+    report_rows,
+    write_csv,
+    write_json,
+)
 
 
 def prediction(text: str, pred_text: str, lang: str | None = "en", truncated: bool = False) -> dict:
@@ -84,6 +92,26 @@ def test_no_reference_words_is_no_number():
     report = error_report([prediction("!", "word")])
     assert report["wer"] is None and report["wer_ci"] is None and json.dumps(report, allow_nan=False)
     assert "-" in format_table(report)
+
+
+def test_nothing_to_report_on_is_no_number():
+    report = error_report([])
+    assert (report["utterances"], report["wer"], report["wer_ci"], report["rtfx"]) == (0, None, None, None)
+    assert bucketed_reports([]) == {}
+
+
+def test_groups_of_duration_and_noise_hold_every_utterance_that_has_one():
+    seconds, ratios = (1.9, 2.0, 4.0, 40.0), (None, -3.0, 20.0, 12.5)
+    predictions = [prediction("a b", "a") | {"duration": d, "snr": r} for d, r in zip(seconds, ratios)]
+    reports = bucketed_reports(predictions)
+    assert {name: report["utterances"] for name, report in reports["duration"].items()} == {
+        "< 2 s": 1,
+        "2–5 s": 2,
+        "≥ 30 s": 1,
+    }
+    assert list(reports["snr"]) == ["< 0 dB", "10–15 dB", "≥ 20 dB"]
+    assert reports["snr"]["< 0 dB"]["wer"] == 0.5
+    assert list(bucketed_reports([prediction("a", "a")])) == ["duration"]
 
 
 def test_write_json_replaces_the_whole_file(tmp_path):

@@ -1,0 +1,90 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""One HTML page of an evaluation: tables, a figure, and the utterances that went worst, to be read and heard.
+
+    python examples/report.py runs/evaluation
+    python examples/report.py runs/evaluation --worst 100
+
+The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in the page,
+longer ones are linked where they lie.
+"""
+
+import argparse
+import io
+import json
+import os
+import sys
+from pathlib import Path
+from urllib.parse import quote
+
+import soundfile
+
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
+from nemo_speechllm.data.manifest import audio_path
+from nemo_speechllm.journal import Journal
+from nemo_speechllm.metrics.html_report import data_address, html_report
+from nemo_speechllm.metrics.report import write_text
+
+EMBEDDED_SECONDS = 30
+
+
+def audio_address(prediction: dict, manifest: str, folder: Path, channel_selector: int | str | None) -> str:
+    """A short recording as FLAC in the address itself, a long one by its path from the page.
+
+    Raises:
+        FileNotFoundError, AudioError: the recording is not where the manifest says, or cannot be read.
+    """
+    path, offset, duration = audio_path(prediction, manifest), prediction.get("offset"), prediction["duration"]
+    if duration > EMBEDDED_SECONDS:
+        start = offset or 0
+        return f"{quote(os.path.relpath(path, folder))}#t={start},{start + duration}"
+    samples = Audio.from_file(path, offset, duration, channel_selector).load().numpy()
+    flac = io.BytesIO()
+    soundfile.write(flac, samples, SAMPLE_RATE, format="FLAC")
+    return data_address(flac.getvalue(), "audio/flac")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="output_dir of evaluate.py")
+    parser.add_argument("--worst", type=int, default=30, help="utterances to show (default: 30)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    arguments = parse_arguments()
+    folder, target = arguments.folder, arguments.folder / "report.html"
+    try:
+        metrics, run = (
+            json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "run.json")
+        )
+        predictions = Journal(folder / "predictions.jsonl", "a prediction").rows
+
+        def address(prediction: dict) -> str:
+            return audio_address(prediction, metrics["manifest"], folder, run["channel_selector"])
+
+        write_text(target, html_report(metrics, predictions, address, arguments.worst))
+    except (OSError, ValueError, AudioError) as error:
+        print(
+            f"error: {error}; finish the evaluation, and start from the folder that it was started from",
+            file=sys.stderr,
+        )
+        return 2
+    print(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""BLEU and chrF of translations by sacrebleu (1804.08771), by direction, with its bootstrap and randomization over utterances."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.significance import PairedTest, Result
+
+
+@dataclass
+class TranslationScore:
+    """A figure of one or several systems on the same utterances.
+
+    Attributes:
+        name: ``BLEU`` or ``chrF``.
+        results: of each system: ``score`` and half the width ``ci`` of its 95 % interval around ``mean``, all from 0 to 100;
+            ``p_value``, two-sided,
+            against the first system by approximate randomization (Riezler & Maxwell 2005), 1 where the scores are the same.
+        signature: sacrebleu's, which says how the figure was computed.
+    """
+
+    name: str
+    results: list[Result]
+    signature: str
+
+
+def is_translation(prediction: dict[str, Any]) -> bool:
+    """Whether a prediction of evaluate.py is a translation, which has no word errors."""
+    return "target_lang" in prediction
+
+
+def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Translations by ``lang>target_lang``, in the order of the names."""
+    directions: dict[str, list[dict[str, Any]]] = {}
+    for prediction in predictions:
+        name = f"{prediction['lang'] or '?'}>{prediction['target_lang'] or '?'}"
+        directions.setdefault(name, []).append(prediction)
+    return dict(sorted(directions.items()))
+
+
+def score_translations(
+    systems: Sequence[Sequence[str]], references: Sequence[str], target_lang: str | None
+) -> list[TranslationScore]:
+    """BLEU and chrF of texts as they are: case and punctuation count.
+
+    Args:
+        systems: the translations of each system, N texts.
+        references: N texts.
+        target_lang: chooses BLEU's tokenizer.
+    """
+    metrics = {"BLEU": BLEU(trg_lang=target_lang or ""), "chrF": CHRF()}
+    # of one system only the bootstrap is of use, and the signature says which was run
+    test = {"test_type": "ar", "n_ar_confidence": 0} if len(systems) > 1 else {"test_type": "bs"}
+    scores = []
+    for name, metric in metrics.items():
+        named = [(str(number), list(texts)) for number, texts in enumerate(systems)]
+        signatures, found = PairedTest(named, {name: metric}, [list(references)], **test)()
+        (key,) = signatures
+        for result in found[key][1:]:
+            if result.score == found[key][0].score:  # sacrebleu says 0.0001: the difference of 0 is not by chance
+                result.p_value = 1.0
+        scores.append(TranslationScore(name, found[key], str(signatures[key])))
+    return scores
+
+
+def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """
+    Args:
+        predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``lang`` and ``target_lang``.
+
+    Returns:
+        For each direction ``utterances``, ``truncated``, ``bleu`` and ``chrf`` (0 to 100) with the 95 % bootstrap intervals
+        ``bleu_ci`` and ``chrf_ci``, [low, high], and sacrebleu's ``signatures``.
+    """
+    report = {}
+    for direction, found in by_direction(predictions).items():
+        texts, references = [p["pred_text"] for p in found], [p["text"] for p in found]
+        figures = {"utterances": len(found), "truncated": sum(p["truncated"] for p in found), "signatures": {}}
+        for score in score_translations([texts], references, found[0]["target_lang"]):
+            name, (result,) = score.name.lower(), score.results
+            figures[name] = float(result.score)
+            figures[f"{name}_ci"] = [float(result.mean - result.ci), float(result.mean + result.ci)]
+            figures["signatures"][name] = score.signature
+        report[direction] = figures
+    return report
+
+
+def format_translations(report: dict[str, Any]) -> str:
+    """A `translation_report` as a text table, and the signatures below it."""
+    lines = [f"{'':8}{'utts':>7}{'BLEU':>8}{'95 % CI':>16}{'chrF':>8}{'95 % CI':>16}{'cut':>6}"]
+    signatures = {}
+    for direction, figures in report.items():
+        cells = "".join(
+            f"{figures[name]:8.2f}{'–'.join(f'{bound:.1f}' for bound in figures[f'{name}_ci']):>16}"
+            for name in ("bleu", "chrf")
+        )
+        lines.append(f"{direction:8}{figures['utterances']:7d}{cells}{figures['truncated']:6d}")
+        signatures |= {f"{name}: {text}": None for name, text in figures["signatures"].items()}
+    return "\n".join([*lines, *signatures])

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""``examples/report.py`` on an evaluation of a tiny SALM."""
+
+import base64
+import io
+import json
+import re
+import sys
+
+import pytest
+import soundfile
+from omegaconf import OmegaConf
+
+
+@pytest.fixture
+def report(load_script, monkeypatch, capsys):
+    """``report(folder)`` → status, error output."""
+
+    def run(folder):
+        monkeypatch.setattr(sys, "argv", ["report.py", str(folder)])
+        return load_script("report").main(), capsys.readouterr().err
+
+    return run
+
+
+def test_the_page_of_an_evaluation_has_its_recordings(
+    load_script, report, tiny_nemo, make_manifest, tmp_path, monkeypatch
+):
+    rows = [{"snr": 3}, {"offset": 0.25, "duration": 0.5}, {}]
+    manifest, output = make_manifest((1.0, 1.0, 0.6), rows=rows), tmp_path / "evaluation"
+    evaluate = load_script("evaluate")
+    arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(output), max_new_tokens=2)
+    evaluate.main(OmegaConf.merge(OmegaConf.structured(evaluate.EvaluateArguments), arguments))
+    assert list(json.loads((output / "metrics.json").read_text())["buckets"]["snr"]) == ["0–5 dB"]
+    assert report(output)[0] == 0
+    page = (output / "report.html").read_text()
+    recordings = [base64.b64decode(found) for found in re.findall('data:audio/flac;base64,([^"]+)', page)]
+    assert sorted(soundfile.info(io.BytesIO(found)).duration for found in recordings) == [0.5, 0.6, 1.0]
+
+    script = load_script("report")
+    monkeypatch.setattr(script, "EMBEDDED_SECONDS", 0.4)
+    prediction = {"audio_filepath": "a b.wav", "offset": 1.5, "duration": 2.0}
+    assert script.audio_address(prediction, str(manifest), output, None) == "../a%20b.wav#t=1.5,3.5"
+
+    (tmp_path / "manifest-2.flac").unlink()
+    (output / "report.html").unlink()
+    status, error = report(output)
+    assert status == 2 and "manifest-2.flac does not exist" in error and not (output / "report.html").exists()
+
+
+def test_an_evaluation_that_has_not_ended_is_refused(report, tmp_path):
+    status, error = report(tmp_path)
+    assert status == 2 and "metrics.json" in error and "finish the evaluation" in error
