@@ -59,11 +59,14 @@ def round_saved_weights(model: SpeechLM, dtype: torch.dtype) -> None:
 
 
 def drop_training_settings(model: SpeechLM) -> None:
-    """Removes the sections that only training reads, with the paths in them."""
+    """Removes what only training reads, and with it the paths of this machine."""
     with open_dict(model.cfg):
         for section in TRAINING_SECTIONS:
             model.cfg.pop(section, None)
         model.cfg.perception.state_cache = None
+        for section in (model.cfg.get("llm"), model.cfg.perception.encoder):
+            if section and section.get("by_reference") is False:  # its weights are in the file: nothing to look for
+                section.pretrained = None
 
 
 def save_compressed(model: SpeechLM, output: Path) -> None:
