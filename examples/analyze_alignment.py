@@ -38,7 +38,7 @@ from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.alignment import AlignmentScore, alignment_score, cosine_map
 from nemo_speechllm.metrics.report import write_json
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 
@@ -58,7 +58,7 @@ class AnalyzeAlignmentArguments:
 
 def audio_of(row: dict) -> Conversation:
     """A manifest row's audio alone: what is asked about it does not change how it is embedded."""
-    audio = Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"))
+    audio = Audio.from_row(row)
     return Conversation(audio.name, [Turn("user", [audio])])
 
 
@@ -88,8 +88,7 @@ def summary(utterances: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     means = {}
     for score in SCORES:
         values = [utterance[score] for utterance in utterances]
-        interval = percentile_interval(resampled_rates(values, np.ones(len(values)), seed))
-        means[score] = {"mean": float(np.mean(values)), "ci": interval}
+        means[score] = {"mean": float(np.mean(values)), "ci": mean_interval(values, seed)}
     return means
 
 

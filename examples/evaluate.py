@@ -36,7 +36,7 @@ from typing import Any
 
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
-from omegaconf import MISSING, OmegaConf, open_dict
+from omegaconf import open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
@@ -57,24 +57,17 @@ from nemo_speechllm.metrics.report import (
 )
 from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
 from nemo_speechllm.models import load_system
-from nemo_speechllm.models.answers import Answer, check_generation, generation_options
+from nemo_speechllm.models.answers import Answer, answering_record, check_generation
+from nemo_speechllm.models.asking import AskingArguments
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.fingerprint import state_digest
 
 
 @dataclass
-class EvaluateArguments:
-    model: str = MISSING
-    manifest: str = MISSING
-    output_dir: str = MISSING
-    batch_size: int = 8
-    max_new_tokens: int | None = None  # None: the recipe's
-    beam_size: int | None = None
+class EvaluateArguments(AskingArguments):
     decoder: str | None = None  # llm, or ctc: the model's CTC head
     keywords: list[str] | None = None  # words that may occur; None: the manifest lines' own
     generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
-    channel_selector: Any = None  # of files with several channels: a number or average
     normalizer: str = "english"  # english, basic (any language) or none
     lm_loss: bool = False  # also the decoder's cross-entropy of the references, nats per token: finer than error rates
 
@@ -92,17 +85,13 @@ def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict
 
 
 def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
-    """What the predictions depend on. The batch size is not in it: answers do not depend on the batch."""
-    return {
-        "model": state_digest(model),
+    """What the predictions depend on."""
+    return answering_record(model, cfg.max_new_tokens, cfg.beam_size, cfg.decoder) | {
         "manifest": file_digest(cfg.manifest),
         "channel_selector": cfg.channel_selector,
         "normalizer": cfg.normalizer,
         "keywords": None if cfg.keywords is None else list(cfg.keywords),
         **({"lm_loss": True} if cfg.lm_loss else {}),
-        "prompt": OmegaConf.to_container(model.cfg.prompt),
-        "generation": OmegaConf.to_container(model.cfg.generation)
-        | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size, cfg.decoder),
     }
 
 

@@ -48,9 +48,8 @@ from nemo_speechllm.metrics.plot import plot_instructions
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.report import error_report, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.models import load_model
-from nemo_speechllm.models.answers import generation_options
+from nemo_speechllm.models.answers import answering_record
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.fingerprint import state_digest
 
 Item = tuple[Speech, Case | None]  # without a case: to be transcribed
 
@@ -100,13 +99,9 @@ def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item
 
 def run_record(cfg: EvaluateInstructionsArguments, model: SpeechLM, items: list[Item]) -> dict[str, Any]:
     """What the predictions depend on."""
-    return {
-        "model": state_digest(model),
+    return answering_record(model, cfg.max_new_tokens, cfg.beam_size) | {
         "manifest": file_digest(cfg.manifest),
         "items": hashlib.sha256(repr(items).encode()).hexdigest(),
-        "prompt": OmegaConf.to_container(model.cfg.prompt),
-        "generation": OmegaConf.to_container(model.cfg.generation)
-        | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size),
     }
 
 
@@ -114,7 +109,7 @@ def question(item: Item, rows: list[dict], model: SpeechLM) -> Conversation:
     """What the model is asked."""
     speech, case = item
     chosen = [rows[index] for index in speech.rows]
-    audios = [Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration")) for row in chosen]
+    audios = [Audio.from_row(row) for row in chosen]
     if speech.mix is not None:
         audios = [Audio(torch.from_numpy(speech.samples([audio.load().numpy() for audio in audios])))]
     metadata = {"lang": chosen[0]["lang"]} if chosen[0].get("lang") else {}

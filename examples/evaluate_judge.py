@@ -39,7 +39,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.desta.generation import Request
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.manifest import read_manifest, require_texts
 from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.judge import (
     ORDERS,
@@ -51,10 +51,10 @@ from nemo_speechllm.metrics.judge import (
     read_scores,
 )
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import claim_record, file_digest, write_json, write_text
+from nemo_speechllm.metrics.report import claim_record, file_digest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about
+from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.modules.engines import check_engine, load_engine
 
 
@@ -85,11 +85,7 @@ def read_rows(manifest: str) -> list[dict]:
     """The rows of a manifest, each with a ``category``."""
     rows = read_manifest(manifest, locate_audio=True)
     for number, row in enumerate(rows, 1):
-        missing = [
-            key for key in ("instruction", "answer") if not isinstance(row.get(key), str) or not row[key].strip()
-        ]
-        if missing:
-            raise ValueError(f"{manifest}:{number}: {missing} must be texts; give them or remove the line")
+        require_texts(row, ("instruction", "answer"), f"{manifest}:{number}")
         row["category"] = str(row.get("category") or "category")
     return rows
 
@@ -106,8 +102,7 @@ def answer(cfg: EvaluateJudgeArguments, rows: list[dict], output: Path) -> list[
     log = PredictionLog(output, asking_record(cfg, model, file_digest(cfg.manifest)))
 
     def question(row: dict) -> Conversation:
-        audio = Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"), cfg.channel_selector)
-        return question_about([audio], row, model)
+        return question_about([Audio.from_row(row, cfg.channel_selector)], row, model)
 
     ask(cfg, model, rows, question, prediction, log)
     return log.predictions
@@ -146,9 +141,7 @@ def main(cfg: EvaluateJudgeArguments) -> None:
     rows, output = read_rows(cfg.manifest), Path(cfg.output_dir)
     report = judge_report(judge(cfg.judge, answer(cfg, rows, output), output))
     table = format_judge_table(report)
-    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    write_text(output / "results.md", f"```\n{table}\n```\n")
-    print(table)
+    write_report(cfg, report, table)
     if report["all"]["parse_failures"]:
         logging.warning(
             f"{100 * report['all']['parse_failures']:.1f} % of the judgements have no two scores on a line of their own, and "

@@ -37,10 +37,10 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest, row_defects
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.probes import PROBES, format_probe_table, passes, probe_report, read_probes
-from nemo_speechllm.metrics.report import file_digest, write_json, write_text
+from nemo_speechllm.metrics.report import file_digest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about
+from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about, write_report
 
 Item = tuple[dict[str, Any], dict[str, Any]]  # a row of the manifest, and a probe
 
@@ -78,15 +78,14 @@ def main(cfg: EvaluateProbesArguments) -> None:
 
     def question(item: Item) -> Conversation:
         row, probe = item
-        audio = Audio.from_file(row["audio_filepath"], row.get("offset"), row["duration"], cfg.channel_selector)
-        return question_about([audio], row | {"instruction": probe["instruction"]}, model)
+        return question_about(
+            [Audio.from_row(row, cfg.channel_selector)], row | {"instruction": probe["instruction"]}, model
+        )
 
     ask(cfg, model, [(row, probe) for row in rows for probe in probes], question, prediction, log)
     report = probe_report(log.predictions)
     table = format_probe_table(report)
-    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    write_text(output / "results.md", f"```\n{table}\n```\n")
-    print(table)
+    write_report(cfg, report, table)
     logging.info(f"predictions.jsonl, metrics.json and results.md are in {output}")
 
 

@@ -109,7 +109,7 @@ def conditions_of(cfg: EvaluateRobustnessArguments) -> list[Condition]:
 
 def samples_of(row: dict) -> np.ndarray:
     """A row's samples at 16 kHz, (T,)."""
-    return Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration")).load().numpy()
+    return Audio.from_row(row).load().numpy()
 
 
 def changed(condition: Condition, rows: list[dict], noise: list[np.ndarray], cfg) -> Iterator[tuple[dict, np.ndarray]]:

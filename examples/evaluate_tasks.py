@@ -39,13 +39,14 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.manifest import require_texts
 from nemo_speechllm.data.tasks import TaskItem, read_task_items, task_tables
 from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import file_digest, write_json, write_text
+from nemo_speechllm.metrics.report import file_digest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about
+from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about, write_report
 
 
 @dataclass
@@ -59,11 +60,7 @@ def read_tasks(source: str) -> list[TaskItem]:
     of_task: dict[str, dict[str, None]] = {}
     for item in items:
         row = item.row
-        missing = [
-            key for key in ("instruction", "label") if not isinstance(row.get(key), str) or not row[key].strip()
-        ]
-        if missing:
-            raise ValueError(f"{item.place}: {missing} must be texts; give them or remove the line")
+        require_texts(row, ("instruction", "label"), item.place)
         row["task"], row["category"] = (str(row.get(key) or key) for key in ("task", "category"))
         of_task.setdefault(row["task"], {})[row["label"]] = None
     for item in items:
@@ -107,9 +104,7 @@ def main(cfg: EvaluateTasksArguments) -> None:
     ask(cfg, model, items, question, prediction, log)
     report = classification_report(log.predictions)
     table = format_classification_table(report)
-    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    write_text(output / "results.md", f"```\n{table}\n```\n")
-    print(table)
+    write_report(cfg, report, table)
     logging.info(f"predictions.jsonl, metrics.json and results.md are in {output}")
 
 

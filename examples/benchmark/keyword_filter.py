@@ -45,7 +45,7 @@ def hypotheses(reference: str, rows: list[dict]) -> list[str]:
     model = load_model(reference)
     conversations = []
     for row in rows:
-        audio = Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"))
+        audio = Audio.from_row(row)
         question = model.builder.question(audio, {"task": "asr"} | row, audio.name)
         conversations.append(Conversation(audio.name, [question], row))
     return [answer.text for answer in model.generate(conversations, decoder="ctc")]

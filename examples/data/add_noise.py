@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.conditions import NOISES, mix_at_snr
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
+from nemo_speechllm.data.flac import write_flac
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.report import claim_record, file_digest
 from nemo_speechllm.randomness import named_random
@@ -46,14 +47,12 @@ def noisy_row(row: dict, number: int, arguments: argparse.Namespace) -> dict:
     snr, noise = random.choice(arguments.snrs), random.choice(arguments.noises)
     target = arguments.out / "audio" / f"{number:06d}.flac"
     if not target.exists():
-        speech = Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration")).load().numpy()
+        speech = Audio.from_row(row).load().numpy()
         try:
             samples = mix_at_snr(speech, NOISES[noise](len(speech), random), snr)
         except ValueError as error:
             raise ValueError(f"{arguments.manifest}:{number}: {row['audio_filepath']}: {error}") from error
-        unfinished = target.with_suffix(".part")
-        soundfile.write(unfinished, samples, SAMPLE_RATE, format="FLAC")
-        unfinished.replace(target)
+        write_flac(target, samples, SAMPLE_RATE)
     seconds = soundfile.info(target).frames / SAMPLE_RATE
     kept = {key: value for key, value in row.items() if key not in ("offset", "id")}
     changed = {"audio_filepath": f"audio/{target.name}", "duration": seconds, "snr": float(snr), "noise": str(noise)}
@@ -77,7 +76,7 @@ def main() -> int:
     arguments = parse_arguments()
     try:
         rows = read_manifest(arguments.manifest, locate_audio=True)
-        (arguments.out / "audio").mkdir(parents=True, exist_ok=True)
+        arguments.out.mkdir(parents=True, exist_ok=True)
         made_of = {key: getattr(arguments, key) for key in ("snrs", "noises", "seed")}
         made_of |= {"manifest": file_digest(arguments.manifest)}
         claim_record(arguments.out / "noise.json", made_of, "audio made of something else")

@@ -25,6 +25,7 @@ with a value that has no name, are not asked about; how many are, is printed by 
 import argparse
 import sys
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -47,12 +48,11 @@ def questions_of(task: str, spec: DictConfig, rows: list[dict], limit: int | Non
         raise ValueError(f"{task}: {missing} must be given")
     labels = {str(value): label for value, label in spec["labels"].items()}
     known = [row for row in rows if str(row.get(spec["key"])) in labels]
-    place_of = {id(row): index for index, row in enumerate(known)}
-    of_label: dict[str, list[dict]] = {}
-    for place in named_random((seed, task)).permutation(len(known)):
-        of_label.setdefault(labels[str(known[place][spec["key"]])], []).append(known[place])
-    turns = [members[turn] for turn in range(len(known)) for members in of_label.values() if turn < len(members)]
-    chosen = sorted(turns[:limit], key=lambda row: place_of[id(row)])
+    of_label: dict[str, list[int]] = {}
+    for place in named_random((seed, task)).permutation(len(known)).tolist():
+        of_label.setdefault(labels[str(known[place][spec["key"]])], []).append(place)
+    turns = [place for turn in zip_longest(*of_label.values()) for place in turn if place is not None]
+    chosen = [known[place] for place in sorted(turns[:limit])]
     return [
         {key: row[key] for key in ("audio_filepath", "offset", "duration") if key in row}
         | {"task": task, "category": spec["category"], "labels": list(dict.fromkeys(labels.values()))}

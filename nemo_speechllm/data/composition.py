@@ -15,7 +15,6 @@
 """Longer utterances of short recordings: words that were recorded alone, one after the other by the same speaker."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,6 +24,7 @@ import numpy as np
 import soundfile
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
+from nemo_speechllm.data.flac import write_flac
 from nemo_speechllm.data.skills import NUMBERS
 from nemo_speechllm.randomness import named_random
 
@@ -122,10 +122,7 @@ def write_composition(composition: Composition, folder: Path, audio: Path) -> di
     path = audio / f"{composition.name}.flac"
     target = folder / path
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-        soundfile.write(partial, _samples(composition), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        os.replace(partial, target)
+        write_flac(target, _samples(composition), SAMPLE_RATE)
     row = {
         "audio_filepath": path.as_posix(),
         "duration": soundfile.info(target).duration,

@@ -74,6 +74,11 @@ class Audio:
         return cls._of_channel(cut, channel_selector)
 
     @classmethod
+    def from_row(cls, row: dict[str, Any], channel_selector: int | str | None = None) -> "Audio":
+        """The audio of a manifest's row whose path holds here (`read_manifest` with ``locate_audio``); see `from_file`."""
+        return cls.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"), channel_selector)
+
+    @classmethod
     def from_bytes(cls, content: bytes, name: str, channel_selector: int | str | None = None) -> "Audio":
         """An audio file that is in memory.
 

@@ -144,6 +144,19 @@ def check_manifest(
     return clean, issues
 
 
+def require_texts(row: dict, keys: Iterable[str], place: str) -> None:
+    """
+    Args:
+        place: file and line of the row, for the message.
+
+    Raises:
+        ValueError: one of the keys is missing, is no text or is blank.
+    """
+    missing = [key for key in keys if not isinstance(row.get(key), str) or not row[key].strip()]
+    if missing:
+        raise ValueError(f"{place}: {missing} must be texts; give them or remove the line")
+
+
 def audio_path(row: dict, manifest: str | Path) -> Path:
     """Where the audio of a row lies: `~` is the home folder, a relative path is relative to the manifest's folder."""
     return Path(manifest).parent / Path(row["audio_filepath"]).expanduser()

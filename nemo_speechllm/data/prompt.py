@@ -62,8 +62,8 @@ class ChatPrompt:
                 its end token; any other is rendered up to where the assistant is to speak.
 
         Raises:
-            ValueError: an assistant turn holds audio, the template leaves out an audio or an answer, or a text holds one of the
-                reserved characters.
+            ValueError: an assistant turn holds audio, the template leaves out a message, or a text holds one of the reserved
+                characters.
         """
         rendered, answers = self._render(conversation)
         segments: list[Segment] = []

@@ -34,6 +34,7 @@ import soundfile
 from scipy.stats import theilslopes
 from tqdm import tqdm
 
+from nemo_speechllm.data.flac import write_flac
 from nemo_speechllm.data.manifest import write_manifest
 
 LICENCES = {"en": "CC-BY-SA 3.0", "es": "CC-BY-SA 3.0", "fr": "CC-BY-SA 3.0", "it": "CC-BY 3.0", "ru": "CC-BY 3.0"}
@@ -176,11 +177,7 @@ def decode_g722(source: str | Path, target: str | Path) -> None:
         rate = container.streams.audio[0].rate
     if rate != SAMPLE_RATE:
         raise ValueError(f"{source}: expected {SAMPLE_RATE} Hz, got {rate} Hz")
-    target = Path(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}.part")
-    soundfile.write(partial, np.concatenate(frames), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    os.replace(partial, target)
+    write_flac(Path(target), np.concatenate(frames), SAMPLE_RATE)
 
 
 def prepare_language(

@@ -19,7 +19,6 @@ extended or resumed. The languages are those of `synthesis_languages`, the voice
 """
 
 import html
-import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import soundfile
 import soxr
 import yaml
 
+from nemo_speechllm.data.flac import write_flac
 from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
 from nemo_speechllm.data.synthesis_voices import VOICES, Voice
 
@@ -212,7 +212,7 @@ class Synthesizer:
         """
         style, path = draw_style(self.seed, index, self.language), self.folder / name
         if not path.exists():
-            self._write(path, self.speak(text, style))
+            write_flac(path, self.speak(text, style), SAMPLE_RATE)
         duration = round(soundfile.info(path).duration, 3)
         row = {"audio_filepath": name, "duration": duration, "text": text, "lang": self.language.code}
         return row | {"speaker": style.speaker}
@@ -225,10 +225,3 @@ class Synthesizer:
         if not np.any(wave):
             raise ValueError(f"the voice '{style.voice}' says nothing for the text {text!r}; remove that sentence")
         return apply_style(wave, rate, style)
-
-    @staticmethod
-    def _write(path: Path, wave: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        soundfile.write(part, wave, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-        os.replace(part, path)

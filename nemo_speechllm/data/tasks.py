@@ -198,7 +198,7 @@ def _item(place: str, row: dict, columns: Sequence[str], name: str, opener: Open
 
 
 def _opener_of_row(row: dict) -> OpenAudios:
-    return lambda channel: [Audio.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"), channel)]
+    return lambda channel: [Audio.from_row(row, channel)]
 
 
 def _opener_of_files(paths: list[Path]) -> OpenAudios:

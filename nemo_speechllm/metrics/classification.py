@@ -28,7 +28,7 @@ import numpy as np
 
 from nemo_speechllm.metrics.error_rate import normalizer
 from nemo_speechllm.metrics.report import format_interval
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 
 
 def choose_label(answer: str, labels: Sequence[str]) -> str | None:
@@ -76,7 +76,7 @@ def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
     """``answers`` (how many), ``accuracy`` and its 95 % bootstrap interval ``ci``, ``undecided`` (share without a
     choice), ``chance`` (accuracy of a blind guess) and ``above_chance`` (the whole interval is above it)."""
     right = [float(answer["choice"] == answer["label"]) for answer in answers]
-    interval = percentile_interval(resampled_rates(right, np.ones(len(right))))
+    interval = mean_interval(right)
     chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
     return {
         "answers": len(answers),

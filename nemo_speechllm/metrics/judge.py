@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 
 PROMPT = Path(__file__).with_name("judge_prompt.txt")
 SLOTS = ("description", "question", "first", "second")
@@ -113,7 +113,7 @@ def judge_figures(judgements: list[dict[str, Any]]) -> dict[str, Any]:
         "questions": len(by_question),
         "scored": len(scored),
         "score": _mean(answers),
-        "ci": percentile_interval(resampled_rates(answers, np.ones(len(answers)))) if scored else None,
+        "ci": mean_interval(answers),
         "reference_score": _mean(references),
         "order_difference": _mean(differences),
         "parse_failures": float(np.mean([judgement["scores"] is None for judgement in judgements])),

@@ -41,7 +41,7 @@ import yaml
 
 from nemo_speechllm.metrics.error_rate import normalizer
 from nemo_speechllm.metrics.report import format_interval
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 
 PROBES = Path(__file__).with_name("probes.yaml")
 _KEYS = {"name", "category", "check", "instruction"}
@@ -140,8 +140,7 @@ def probe_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
     passed = [float(answer["passed"]) for answer in answers]
-    interval = percentile_interval(resampled_rates(passed, np.ones(len(passed))))
-    return {"answers": len(answers), "passed": float(np.mean(passed)), "ci": interval}
+    return {"answers": len(answers), "passed": float(np.mean(passed)), "ci": mean_interval(passed)}
 
 
 def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:

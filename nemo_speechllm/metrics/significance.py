@@ -56,6 +56,11 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> list[float
     return np.percentile(samples, [tail, 100 - tail]).tolist()
 
 
+def mean_interval(values: Sequence[float], seed: int | Sequence[int] = 0) -> list[float] | None:
+    """95 % bootstrap interval [low, high] of a mean; None of no values."""
+    return percentile_interval(resampled_rates(values, np.ones(len(values)), seed)) if len(values) else None
+
+
 @dataclass
 class PairedDifference:
     """Error rates of two systems on the same utterances.

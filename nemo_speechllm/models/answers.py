@@ -17,13 +17,15 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import keyword_filter
+from nemo_speechllm.modules.fingerprint import state_digest
 
 DECODERS = ("llm", "ctc")
 GENERATION_SETTINGS = (
@@ -132,6 +134,19 @@ def check_generation(recipe: DictConfig) -> None:
         raise ValueError(f"model.generation has no setting {unknown}; there are {list(GENERATION_SETTINGS)}")
     generation_options(recipe)
     check_guards(recipe.get("guards", DEFAULT_GUARDS))
+
+
+def answering_record(
+    model: nn.Module, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
+) -> dict[str, Any]:
+    """What the answers of a speech LM or a baseline depend on, whatever it is asked. The batch size is not in it: answers do not
+    depend on the batch. See `generation_options` for the rest of the arguments and for the errors."""
+    options = generation_options(model.cfg.generation, max_new_tokens, beam_size, decoder)
+    return {
+        "model": state_digest(model),
+        "prompt": OmegaConf.to_container(model.cfg.prompt),
+        "generation": OmegaConf.to_container(model.cfg.generation) | options,
+    }
 
 
 def generation_options(

@@ -12,22 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the scripts that ask questions about recordings have in common: arguments, record, questions in batches."""
+"""What the scripts that ask questions about recordings have in common: arguments, record, questions in batches, report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import MISSING
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.metrics.report import write_json, write_text
+from nemo_speechllm.models.answers import Answer, answering_record
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.fingerprint import state_digest
 
 T = TypeVar("T")
 
@@ -46,19 +47,13 @@ class AskingArguments:
 
 
 def asking_record(cfg: AskingArguments, model: SpeechLM | Baseline, digest: Any) -> dict[str, Any]:
-    """What the answers depend on. The batch size is not in it: answers do not depend on the batch.
+    """What the answers depend on.
 
     Args:
         digest: of the manifest.
     """
-    return {
-        "model": state_digest(model),
-        "manifest": digest,
-        "channel_selector": cfg.channel_selector,
-        "prompt": OmegaConf.to_container(model.cfg.prompt),
-        "generation": OmegaConf.to_container(model.cfg.generation)
-        | generation_options(model.cfg.generation, cfg.max_new_tokens, cfg.beam_size),
-    }
+    asked = {"manifest": digest, "channel_selector": cfg.channel_selector}
+    return answering_record(model, cfg.max_new_tokens, cfg.beam_size) | asked
 
 
 def question_about(audios: list[Audio], row: dict[str, Any], model: SpeechLM | Baseline) -> Conversation:
@@ -84,3 +79,11 @@ def ask(
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
             log.append([prediction(item, answer) for item, answer in zip(batch, answers)])
             progress.update(len(batch))
+
+
+def write_report(cfg: AskingArguments, report: dict[str, Any], table: str) -> None:
+    """Writes ``metrics.json`` and ``results.md``, and prints the table."""
+    output = Path(cfg.output_dir)
+    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
+    write_text(output / "results.md", f"```\n{table}\n```\n")
+    print(table)
