@@ -201,13 +201,17 @@ class DecoderOnlySpeechLM(SpeechLM):
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
-        """CTC of those audios whose transcript is known: a manifest line's ``text``, which for translation is not the answer."""
-        transcripts = self._transcripts(batch)
-        if not transcripts:
+        """CTC of those audios of which `_aligned_texts` are known."""
+        texts = self._aligned_texts(batch)
+        if not texts:
             return embeddings.sum() * 0.0
-        picked = list(transcripts)
-        targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in transcripts.values()]
+        picked = list(texts)
+        targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in texts.values()]
         return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
+
+    def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
+        """What CTC aligns with the audio embeddings, by the audio's place: a line's ``text``, which of a translation is not the answer."""
+        return self._transcripts(batch)
 
     @torch.inference_mode()
     def generate_batch(

@@ -21,6 +21,7 @@ from jinja2 import TemplateError
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.desta.seed import written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
 from nemo_speechllm.modules.segments import LLMInputs
@@ -32,6 +33,11 @@ class DeSTA2(DecoderOnlySpeechLM):
     An audio is a message of its own, of the role ``audio``: its embeddings, then its transcription as text; the question
     follows as the user's. The transcription is the manifest's, or else what Whisper's decoder hears. Whisper and the LLM
     are frozen, so without audio the LLM answers as it did before.
+
+    With ``loss.ctc_weight`` the queries also have to write, one token after another, the ``ctc_attributes`` of the seed
+    transcript that the description was written from: by CTC against the LLM's token embeddings, so it needs no pass through
+    the LLM. The paper has no such loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for
+    all clips is learned first; of hours of speech and not hundreds, nothing else was.
 
     Raises:
         ValueError: the encoder is not Whisper's, or the LLM's chat template refuses the role ``audio``.
@@ -53,6 +59,21 @@ class DeSTA2(DecoderOnlySpeechLM):
                 f"the user's ({error}); give one that takes it in model.prompt.chat_template"
             ) from error
         self.transcriber = Transcriber(encoder, self.cfg.transcription.min_voice_seconds)
+
+    @property
+    def has_ctc(self) -> bool:
+        """Never: what this model's CTC hears is not what is said."""
+        return False
+
+    def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
+        """``ctc_attributes`` in the seed transcript's words, of single clips whose manifest line has one segment of ``metadata``."""
+        index, texts = 0, {}
+        for conversation in batch.conversations:
+            segments = conversation.metadata.get("metadata") or ()
+            if len(segments) == 1 and len(conversation.audios) == 1:
+                texts[index] = written_attributes(segments[0]["metadata"], self.cfg.ctc_attributes)
+            index += len(conversation.audios)
+        return {place: text for place, text in texts.items() if text}
 
     def on_fit_start(self) -> None:
         """Opens the cache of transcriptions as well; it serves training alone, too."""

@@ -23,6 +23,26 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from nemo_speechllm.modules.encoders import valid_positions
 
 
+class Standardization(nn.BatchNorm1d):
+    """Each feature minus its mean and divided by its deviation, both over all that was seen in training so far.
+
+    Other than batch normalisation it does the same in training as afterwards, so what an item becomes never depends on its
+    batch. It has buffers and no parameters.
+
+    Args:
+        n_features: of what is standardised.
+    """
+
+    def __init__(self, n_features: int):
+        super().__init__(n_features, affine=False, momentum=None)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(N, n_features) → the same shape."""
+        if self.training:
+            super().forward(states)
+        return nn.functional.batch_norm(states, self.running_mean, self.running_var, eps=self.eps)
+
+
 class QFormer(nn.Module):
     """Each tapped layer has queries of its own; they attend to that layer's states through blocks that all layers share.
 
@@ -37,6 +57,8 @@ class QFormer(nn.Module):
         n_heads: of attention.
         dropout: in the blocks, of attention as well.
         window: states in a window; None: all of an item's states are one.
+        standardize: bring every feature of the states to mean 0 and variance 1 first (see `Standardization`). Most of a raw
+            state is the same in every frame of every clip, and queries learn to hear the rest only slowly.
     """
 
     subsampling = None  # an embedding stands for no stretch of time
@@ -50,12 +72,14 @@ class QFormer(nn.Module):
         n_heads: int = 12,
         dropout: float = 0.1,
         window: int | None = None,
+        standardize: bool = False,
     ):
         super().__init__()
         self.d_out = d_model
         self.n_taps = n_taps
         self.n_queries = n_queries
         self.window = window
+        self.standardization = Standardization(n_taps * d_model) if standardize else nn.Identity()
         self.queries = nn.Parameter(torch.randn(n_taps, n_queries, d_model))
         self.tap_weights = nn.Parameter(torch.zeros(n_queries, n_taps))
         self.blocks = BertEncoder(
@@ -83,7 +107,8 @@ class QFormer(nn.Module):
             embeddings (B, T', d_model), ``n_queries`` for each window of an item, and their number (B,).
         """
         items = [item[:length] for item, length in zip(states, lengths.tolist())]
-        windows = [item.split(self.window or len(item)) for item in items]
+        standard = self.standardization(torch.cat(items)).split(lengths.tolist())
+        windows = [item.split(self.window or len(item)) for item in standard]
         flat = [window for of_item in windows for window in of_item]
         sizes = torch.tensor([len(window) for window in flat], device=states.device)
         found = self._ask(pad_sequence(flat, batch_first=True), sizes)

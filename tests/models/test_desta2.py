@@ -322,6 +322,31 @@ class TestTraining:
         model.generate([asked(voice(0.5), transcription=None)])
         assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2, "what a user asks about is not kept"
 
+    def test_with_ctc_the_queries_write_what_the_seed_transcript_says(self, make_desta2, make_audio):
+        losses, queries = {"lm_weight": 0.0, "ctc_weight": 1.0}, {"adapter": {"n_queries": 24}}
+        model = make_desta2(loss=losses, perception=queries, ctc_attributes=["gender", "emotion", "snr"])
+        records = [
+            {"gender": {"value": gender}, "age": {"value": 30}, "emotion": {"value": "anger"}}
+            for gender in ("male", "female")
+        ]
+        known = [asked(make_audio(1.0, seed), "Angry.", metadata=[{"metadata": r}]) for seed, r in enumerate(records)]
+        two = asked(make_audio(0.5, 3), "Two voices.", metadata=[{"metadata": r} for r in records])
+        unknown = asked(make_audio(0.5, 4), "A voice.", text="hello", metadata=[{"metadata": {"age": {"value": 30}}}])
+        batch = collate(model, [unknown, known[0], two, known[1]])
+        texts = {1: "Gender:Male, Emotion: anger", 3: "Gender:Female, Emotion: anger"}
+        assert model._aligned_texts(batch) == texts
+        assert set(model.loss(batch)) == {"loss", "ctc_loss"}
+        assert not model.has_ctc, "what CTC writes here is no transcript"
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+        model.train()
+        history = []
+        for _ in range(30):
+            optimizer.zero_grad()
+            history.append(model.loss(batch)["ctc_loss"])
+            history[-1].backward()
+            optimizer.step()
+        assert history[-1] < history[0] / 2
+
 
 def test_a_checkpoint_is_the_adapter_alone_and_answers_the_same_in_another_process(make_desta2, make_audio, tmp_path):
     model = make_desta2()

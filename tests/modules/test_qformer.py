@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from nemo_speechllm.modules.adapters import LLMProjection
-from nemo_speechllm.modules.qformer import QFormer
+from nemo_speechllm.modules.qformer import QFormer, Standardization
 
 WIDTH, TAPS, QUERIES = 16, 3, 4
 
@@ -89,3 +89,30 @@ def test_every_query_sees_every_other(qformer):
 def test_gradient_reaches_every_parameter(qformer):
     qformer(*pad([torch.randn(12, TAPS * WIDTH)]))[0].pow(3).sum().backward()
     assert all(parameter.grad is not None for parameter in qformer.parameters())
+
+
+def test_features_are_standardised_over_all_that_training_has_seen():
+    standardization, batches = Standardization(5), [3 * torch.randn(size, 5) + 7 for size in (40, 60)]
+    for batch in batches:
+        standardization(batch)
+    seen = [(batch.mean(0), batch.var(0)) for batch in batches]
+    mean, variance = (torch.stack(values).mean(0) for values in zip(*seen))
+    expected = (batches[1] - mean) / (variance + standardization.eps).sqrt()
+    torch.testing.assert_close(standardization.eval()(batches[1]), expected)
+    torch.testing.assert_close(standardization(batches[1][:1]), expected[:1])
+
+
+@torch.no_grad()
+def test_what_is_standardised_does_not_depend_on_padding_and_statistics_are_kept():
+    states, lengths = pad([5 * torch.randn(length, TAPS * WIDTH) + 3 for length in (12, 30)])
+    padded = torch.nn.functional.pad(states, (0, 0, 0, 9), value=1e4)
+    trained = []
+    for batch in (states, padded):
+        torch.manual_seed(0)
+        model = QFormer(WIDTH, TAPS, n_queries=QUERIES, n_heads=2, window=10, standardize=True)
+        model(batch, lengths)
+        trained.append(model.eval())
+    torch.testing.assert_close(trained[0](states, lengths), trained[1](padded, lengths))
+    restored = QFormer(WIDTH, TAPS, n_queries=QUERIES, n_heads=2, window=10, standardize=True).eval()
+    restored.load_state_dict(trained[0].state_dict())
+    torch.testing.assert_close(restored(states, lengths), trained[0](states, lengths))

@@ -20,7 +20,7 @@ The wording is that of the authors' published examples, odd spaces included.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES
@@ -79,12 +79,18 @@ def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[
 
 
 def _line(segment: Mapping[str, Any], chosen: set[str]) -> str:
-    records = segment["metadata"]
-    written = [write(records[name]) for name, write in ATTRIBUTES.items() if name in chosen and name in records]
+    written = written_attributes(segment["metadata"], chosen)
     # the seconds that hold the segment
     span = f"[{_clock(math.floor(segment['start']))} - {_clock(math.ceil(segment['end']))}]"
     line = f'{span}{segment.get("speaker") or ""}: "{segment.get("text") or ""}"'
-    return f"{line} ({', '.join(written)})" if written else line
+    return f"{line} ({written})" if written else line
+
+
+def written_attributes(records: Mapping[str, Record], attributes: Collection[str]) -> str:
+    """What stands in a line's brackets: those of ``attributes`` that have a record."""
+    return ", ".join(
+        write(records[name]) for name, write in ATTRIBUTES.items() if name in attributes and name in records
+    )
 
 
 def _clock(seconds: int) -> str:
