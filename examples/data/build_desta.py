@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> None:
         claim(builder, cfg)
         builder.extract_metadata(cfg.metadata.extractors, lambda: load_models(cfg.metadata), cfg.channel_selector)
         builder.generate(lambda: load_engine(cfg), cfg.questions, cfg.template, cfg.attributes, cfg.seed)
-    report = builder.finish()
+    report = builder.finish(cfg.attributes)
     if report is None:
         waiting = ", ".join(f"{index} ({rows} rows)" for index, rows in sorted(builder.missing().items()))
         logging.info(f"this shard is done; run shard {waiting} here, or copy their journals here and run this again")

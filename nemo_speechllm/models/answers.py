@@ -65,7 +65,7 @@ class GuardedAnswersMixin:
 
     @property
     def has_ctc(self) -> bool:
-        """Whether the model can say what CTC hears (``decoder=ctc``)."""
+        """Whether the model has a CTC that hears what is said: for keyword lists, guards and ``decoder=ctc``."""
         return False
 
     def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
@@ -118,7 +118,7 @@ class GuardedAnswersMixin:
     def _require_ctc(self, purpose: str) -> None:
         if not self.has_ctc:
             raise ValueError(
-                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} was trained without CTC; give fewer "
+                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} has none that hears words; give fewer "
                 "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
             )
 

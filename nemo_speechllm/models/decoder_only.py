@@ -204,7 +204,8 @@ class DecoderOnlySpeechLM(SpeechLM):
         """CTC of those audios of which `_aligned_texts` are known."""
         texts = self._aligned_texts(batch)
         if not texts:
-            return embeddings.sum() * 0.0
+            # every parameter has a part in the loss, else DDP would wait for its gradient
+            return sum((parameter.sum() for parameter in self.ctc.parameters()), embeddings.sum()) * 0.0
         picked = list(texts)
         targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in texts.values()]
         return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())

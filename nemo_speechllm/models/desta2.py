@@ -15,13 +15,14 @@
 """DeSTA2: a frozen Whisper and a frozen LLM, and a Q-Former between them (2409.20007)."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from jinja2 import TemplateError
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.data.desta.seed import written_attributes
+from nemo_speechllm.data.desta.seed import ATTRIBUTES, written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
 from nemo_speechllm.modules.segments import LLMInputs
@@ -34,13 +35,13 @@ class DeSTA2(DecoderOnlySpeechLM):
     follows as the user's. The transcription is the manifest's, or else what Whisper's decoder hears. Whisper and the LLM
     are frozen, so without audio the LLM answers as it did before.
 
-    With ``loss.ctc_weight`` the queries also have to write, one token after another, the ``ctc_attributes`` of the seed
-    transcript that the description was written from: by CTC against the LLM's token embeddings, so it needs no pass through
-    the LLM. The paper has no such loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for
-    all clips is learned first; of hours of speech and not hundreds, nothing else was.
+    With ``loss.ctc_weight`` the queries also have to write, one token after another, those of ``ctc_attributes`` that the clip's
+    seed transcript told: by CTC against the LLM's token embeddings, so it needs no pass through the LLM. The paper has no such
+    loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for all clips is learned first.
 
     Raises:
-        ValueError: the encoder is not Whisper's, or the LLM's chat template refuses the role ``audio``.
+        ValueError: the encoder is not Whisper's, the LLM's chat template refuses the role ``audio``, an attribute of
+            ``ctc_attributes`` has no wording, or ``generation.ctc_weight`` is to mix this CTC into transcripts.
     """
 
     def build_modules(self) -> None:
@@ -49,6 +50,8 @@ class DeSTA2(DecoderOnlySpeechLM):
         if encoder.type != "whisper":
             raise ValueError(f"model.perception.encoder.type is {encoder.type!r}; DeSTA2 needs whisper")
         super().build_modules()
+        if self.ctc is not None:
+            self._check_ctc()
         try:
             self.prompt.segments(
                 Conversation("test", [Turn(AUDIO_ROLE, [Audio(torch.zeros(1))]), Turn("user", ["a"])])
@@ -60,20 +63,44 @@ class DeSTA2(DecoderOnlySpeechLM):
             ) from error
         self.transcriber = Transcriber(encoder, self.cfg.transcription.min_voice_seconds)
 
+    def _check_ctc(self) -> None:
+        if unknown := set(self.cfg.ctc_attributes) - set(ATTRIBUTES):
+            raise ValueError(
+                f"model.ctc_attributes: nothing is written of {sorted(unknown)}; there are {list(ATTRIBUTES)}"
+            )
+        if self.cfg.generation.get("ctc_weight", 0) > 0:
+            raise ValueError("model.generation.ctc_weight: DeSTA2's CTC hears attributes and no words; set it to 0")
+
     @property
     def has_ctc(self) -> bool:
         """Never: what this model's CTC hears is not what is said."""
         return False
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
-        """``ctc_attributes`` in the seed transcript's words, of single clips whose manifest line has one segment of ``metadata``."""
+        """Of single clips with one segment what the seed transcript told, as far as ``ctc_attributes`` names it.
+
+        Raises:
+            ValueError: a text has more tokens than the clip has queries; the clip is named.
+        """
         index, texts = 0, {}
         for conversation in batch.conversations:
-            segments = conversation.metadata.get("metadata") or ()
-            if len(segments) == 1 and len(conversation.audios) == 1:
-                texts[index] = written_attributes(segments[0]["metadata"], self.cfg.ctc_attributes)
+            segments = conversation.metadata.get("metadata")
+            if isinstance(segments, list) and len(segments) == 1 and len(conversation.audios) == 1:
+                told = set(conversation.metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
+                if text := written_attributes(segments[0]["metadata"], told):
+                    texts[index] = self._checked_text(text, conversation.id)
             index += len(conversation.audios)
-        return {place: text for place, text in texts.items() if text}
+        return texts
+
+    def _checked_text(self, text: str, name: str) -> str:
+        ids = self._ctc_ids(text)
+        needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
+        if needed > self.perception.adapter.n_queries:
+            raise ValueError(
+                f"{name}: CTC needs {needed} queries for {text!r} and there are {self.perception.adapter.n_queries}; raise "
+                "model.perception.adapter.n_queries or shorten model.ctc_attributes"
+            )
+        return text
 
     def on_fit_start(self) -> None:
         """Opens the cache of transcriptions as well; it serves training alone, too."""

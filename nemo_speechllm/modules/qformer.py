@@ -23,24 +23,38 @@ from transformers.models.bert.modeling_bert import BertEncoder
 from nemo_speechllm.modules.encoders import valid_positions
 
 
-class Standardization(nn.BatchNorm1d):
-    """Each feature minus its mean and divided by its deviation, both over all that was seen in training so far.
+class Standardization(nn.Module):
+    """Each feature minus its mean and divided by its deviation, over all that was seen in training, the present batch included.
 
-    Other than batch normalisation it does the same in training as afterwards, so what an item becomes never depends on its
-    batch. It has buffers and no parameters.
+    After training an item does not depend on its batch. There are buffers and no parameters; of several ranks the first one's
+    count, which DDP sends to the others.
 
     Args:
         n_features: of what is standardised.
     """
 
     def __init__(self, n_features: int):
-        super().__init__(n_features, affine=False, momentum=None)
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(n_features))
+        self.register_buffer("variance", torch.ones(n_features))
 
     def forward(self, states: Tensor) -> Tensor:
         """(N, n_features) → the same shape."""
         if self.training:
-            super().forward(states)
-        return nn.functional.batch_norm(states, self.running_mean, self.running_var, eps=self.eps)
+            self._count(states.detach().float())
+        return ((states - self.mean) * (self.variance + 1e-5).rsqrt()).to(states.dtype)
+
+    def _count(self, states: Tensor) -> None:
+        """Adds states to mean and variance (Chan et al. 1979)."""
+        n, mean = len(states), states.mean(0)
+        total, shift = self.count + n, mean - self.mean
+        squares = (
+            self.variance * self.count + (states - mean).square().sum(0) + shift.square() * self.count * n / total
+        )
+        self.mean += shift * n / total
+        self.variance.copy_(squares / total)
+        self.count.copy_(total)
 
 
 class QFormer(nn.Module):

@@ -332,8 +332,9 @@ class TestTraining:
         known = [asked(make_audio(1.0, seed), "Angry.", metadata=[{"metadata": r}]) for seed, r in enumerate(records)]
         two = asked(make_audio(0.5, 3), "Two voices.", metadata=[{"metadata": r} for r in records])
         unknown = asked(make_audio(0.5, 4), "A voice.", text="hello", metadata=[{"metadata": {"age": {"value": 30}}}])
-        batch = collate(model, [unknown, known[0], two, known[1]])
-        texts = {1: "Gender:Male, Emotion: anger", 3: "Gender:Female, Emotion: anger"}
+        untold = asked(make_audio(0.6, 5), "Sad.", metadata=[{"metadata": records[0]}], attributes=["age", "emotion"])
+        batch = collate(model, [unknown, known[0], two, known[1], untold])
+        texts = {1: "Gender:Male, Emotion: anger", 3: "Gender:Female, Emotion: anger", 4: "Emotion: anger"}
         assert model._aligned_texts(batch) == texts
         assert set(model.loss(batch)) == {"loss", "ctc_loss"}
         assert not model.has_ctc, "what CTC writes here is no transcript"
@@ -346,6 +347,26 @@ class TestTraining:
             history[-1].backward()
             optimizer.step()
         assert history[-1] < history[0] / 2
+
+    def test_what_ctc_cannot_write_is_an_error(self, make_desta2, make_audio):
+        losses = {"ctc_weight": 0.3}
+        with pytest.raises(ValueError, match=r"ctc_attributes: nothing is written of \['mood'\]; there are"):
+            make_desta2(loss=losses, ctc_attributes=["gender", "mood"])
+        with pytest.raises(ValueError, match="generation.ctc_weight: DeSTA2's CTC hears attributes and no words"):
+            make_desta2(loss=losses, generation={"ctc_weight": 0.3})
+        model = make_desta2(loss=losses, ctc_attributes=["snr"])
+        records = {"snr": {"value": 10.0, "level": "high"}}
+        batch = collate(model, [asked(make_audio(1.0), "Noisy.", metadata=[{"metadata": records}])])
+        with pytest.raises(
+            ValueError, match="test: CTC needs .* and there are 8; raise model.perception.adapter.n_queries"
+        ):
+            model.loss(batch)
+
+    def test_a_batch_without_attributes_has_a_gradient_for_every_parameter(self, make_desta2, make_audio):
+        """DDP waits for all of them."""
+        model = make_desta2(loss={"ctc_weight": 0.3})
+        model.loss(collate(model, [asked(make_audio(1.0), "A voice.")]))["loss"].backward()
+        assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
 def test_a_checkpoint_is_the_adapter_alone_and_answers_the_same_in_another_process(make_desta2, make_audio, tmp_path):

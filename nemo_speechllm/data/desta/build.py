@@ -31,7 +31,7 @@ from tqdm import tqdm
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
 from nemo_speechllm.data.desta.generation import REASONS, Engine, Request, reason_to_reject
 from nemo_speechllm.data.desta.metadata import Clip, Model, describe_clip, segments_of
-from nemo_speechllm.data.desta.seed import seed_transcript
+from nemo_speechllm.data.desta.seed import ATTRIBUTES, seed_transcript
 from nemo_speechllm.data.manifest import audio_path, read_manifest, relocate, write_manifest
 from nemo_speechllm.journal import Journal
 
@@ -159,8 +159,11 @@ class DescriptionBuilder:
                 journal.append([answer])
                 progress.update()
 
-    def finish(self) -> dict[str, int] | None:
+    def finish(self, attributes: Iterable[str] | None = None) -> dict[str, int] | None:
         """Last stage: ``desta.jsonl``, once the rows of all shards are there.
+
+        Args:
+            attributes: those that `generate` was given, which each row names beside its ``metadata``.
 
         Returns:
             how many rows there are, are ``kept``, and are rejected by reason; None while rows are missing.
@@ -180,7 +183,9 @@ class DescriptionBuilder:
                 f"{self.output_dir / DESCRIPTIONS}: the filters left no description: {report}; read some there"
             )
         target = self.output_dir / "desta.jsonl"  # NeMo validates on no file called manifest
-        write_manifest(target, (self._example(id, found[id]["segments"], described[id], target) for id in kept))
+        told = {"attributes": list(ATTRIBUTES if attributes is None else attributes)}
+        examples = (self._example(id, found[id]["segments"], described[id], target) | told for id in kept)
+        write_manifest(target, examples)
         return report
 
     def missing(self) -> dict[int, int]:

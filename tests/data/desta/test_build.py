@@ -27,6 +27,7 @@ import soundfile
 
 from nemo_speechllm.data.desta.build import DescriptionBuilder, shard_of
 from nemo_speechllm.data.desta.generation import Completion, EndpointEngine
+from nemo_speechllm.data.desta.seed import ATTRIBUTES
 from nemo_speechllm.data.manifest import read_manifest
 
 QUESTION = "What can you hear from the audio?"
@@ -63,6 +64,7 @@ def test_writes_a_training_manifest_in_the_order_of_the_rows(make_manifest, tmp_
     assert described["seed"].startswith(seed)
     assert rows[0]["instruction"] == QUESTION
     assert rows[0]["answer"] == f"I hear {len(described['seed']) + 1 + len(QUESTION)} letters."
+    assert rows[0]["attributes"] == list(ATTRIBUTES)
     (segment,) = rows[0]["metadata"]
     assert segment["metadata"]["gender"] == {"value": "female", "unit": None, "source": "label"}
 
