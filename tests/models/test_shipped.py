@@ -19,14 +19,19 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS, load_model
+from nemo_speechllm.models import SALM, CTCPromptedLLM, DeSTA2, InstructLAS, load_model
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 
 @pytest.mark.parametrize(
     ("model_class", "name"),
-    [(SALM, "salm_whisper_smollm2"), (InstructLAS, "instruct_las_digits"), (CTCPromptedLLM, "ctc_prompted_smollm2")],
+    [
+        (SALM, "salm_whisper_smollm2"),
+        (InstructLAS, "instruct_las_digits"),
+        (CTCPromptedLLM, "ctc_prompted_smollm2"),
+        (DeSTA2, "desta2_whisper_base_qwen"),
+    ],
 )
 def test_a_class_lists_its_own(model_class, name):
     assert [info.pretrained_model_name for info in model_class.list_available_models()] == [name]
