@@ -110,8 +110,12 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     write_manifest(arguments.out, asked)
-    counts = Counter(question["task"] for question in asked)
-    print(f"{arguments.out}: " + ", ".join(f"{task} {count}" for task, count in counts.items()))
+    counts: dict[str, Counter] = {}
+    for question in asked:
+        counts.setdefault(question["task"], Counter())[question["label"]] += 1
+    for task, labels in counts.items():
+        found = ", ".join(f"{label} {count}" for label, count in labels.items())
+        print(f"{arguments.out}: {task} {labels.total()} ({found})")
     return 0
 
 

@@ -80,7 +80,8 @@ class DeSTA2(DecoderOnlySpeechLM):
         """Of single clips with one segment what the seed transcript told, as far as ``ctc_attributes`` names it.
 
         Raises:
-            ValueError: a text has more tokens than the clip has queries; the clip is named.
+            ValueError: a text has more tokens than the clip has queries; or nothing is known of a whole batch and there is no
+                other loss. The clip is named.
         """
         index, texts = 0, {}
         for conversation in batch.conversations:
@@ -90,6 +91,12 @@ class DeSTA2(DecoderOnlySpeechLM):
                 if text := written_attributes(segments[0]["metadata"], told):
                     texts[index] = self._checked_text(text, conversation.id)
             index += len(conversation.audios)
+        if not texts and self.cfg.loss.lm_weight == 0:
+            raise ValueError(
+                f"{batch.conversations[0].id}: neither this line nor any other of its batch has `metadata` of one segment with one of "
+                f"model.ctc_attributes={list(self.cfg.ctc_attributes)}, so there is nothing to learn; make the manifest with "
+                "examples/data/build_desta.py, or set model.loss.lm_weight"
+            )
         return texts
 
     def _checked_text(self, text: str, name: str) -> str:

@@ -414,7 +414,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         if "/" in model_name:
             return super().from_pretrained(model_name, *args, **kwargs)
         raise FileNotFoundError(
-            f"no model is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
+            f"no {cls.__name__} is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
         )
 
 

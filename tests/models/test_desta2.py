@@ -354,6 +354,9 @@ class TestTraining:
             make_desta2(loss=losses, ctc_attributes=["gender", "mood"])
         with pytest.raises(ValueError, match="generation.ctc_weight: DeSTA2's CTC hears attributes and no words"):
             make_desta2(loss=losses, generation={"ctc_weight": 0.3})
+        without = collate(make_desta2(), [asked(make_audio(1.0), "A voice.")])
+        with pytest.raises(ValueError, match="test: neither this line nor any other .*build_desta.py"):
+            make_desta2(loss={"lm_weight": 0.0, "ctc_weight": 1.0}).loss(without)
         model = make_desta2(loss=losses, ctc_attributes=["snr"])
         records = {"snr": {"value": 10.0, "level": "high"}}
         batch = collate(model, [asked(make_audio(1.0), "Noisy.", metadata=[{"metadata": records}])])
