@@ -56,7 +56,7 @@ INSTALL_REQUIRES = [
     "transformers>=5,<6",
     "whisper_normalizer",
 ]
-TEST_REQUIRES = ["hypothesis", "pytest", "pytest-xdist"]
+TEST_REQUIRES = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
 PLOT_REQUIRES = ["matplotlib"]
 EXTRAS_REQUIRE = {
     "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw

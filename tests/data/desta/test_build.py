@@ -17,6 +17,7 @@
 import json
 import multiprocessing
 import signal
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from tqdm import tqdm
 
 from nemo_speechllm.data.desta.build import DescriptionBuilder, shard_of
 from nemo_speechllm.data.desta.generation import Completion, EndpointEngine
@@ -158,6 +160,11 @@ def build_by_endpoint(manifest: Path, out: Path, url: str) -> dict | None:
     )
 
 
+def build_in_a_fork(*arguments) -> None:
+    tqdm.set_lock(threading.RLock())  # a fork killed while it held the inherited lock would block its parent and siblings
+    build_by_endpoint(*arguments)
+
+
 def test_ten_kills_lose_and_double_nothing(endpoint, tmp_path):
     manifest, out, clips = tmp_path / "manifest.jsonl", tmp_path / "out", 80
     random = np.random.default_rng(0)
@@ -176,7 +183,7 @@ def test_ten_kills_lose_and_double_nothing(endpoint, tmp_path):
 
     context = multiprocessing.get_context("fork")  # a fresh interpreter would take seconds to import
     for kill in range(10):
-        process = context.Process(target=build_by_endpoint, args=(manifest, out, endpoint.url))
+        process = context.Process(target=build_in_a_fork, args=(manifest, out, endpoint.url))
         process.start()
         enough = (kill + random.random()) / 11 * total
         while process.is_alive() and written(out) < enough:
