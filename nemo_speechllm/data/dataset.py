@@ -14,7 +14,7 @@
 
 """Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -67,6 +67,15 @@ class ConversationBatch:
             items.append(ConversationBatch([conversation], self.audio[start:end, :longest], lengths))
             start = end
         return items
+
+    def texts_by_audio(self, text_of: Callable[[Conversation], str | None]) -> dict[int, str]:
+        """The texts of conversations of one audio, where ``text_of`` gives one, by the audio's place in ``audio``."""
+        place, texts = 0, {}
+        for conversation in self.conversations:
+            if len(conversation.audios) == 1 and (text := text_of(conversation)):
+                texts[place] = text
+            place += len(conversation.audios)
+        return texts
 
 
 def task_of(metadata: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
-from nemo_speechllm.modules.losses import EmbeddingCTC
+from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.segments import Segment
@@ -204,8 +204,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """CTC of those audios of which `_aligned_texts` are known."""
         texts = self._aligned_texts(batch)
         if not texts:
-            # every parameter has a part in the loss, else DDP would wait for its gradient
-            return sum((parameter.sum() for parameter in self.ctc.parameters()), embeddings.sum()) * 0.0
+            return no_loss(self.ctc, embeddings)
         picked = list(texts)
         targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in texts.values()]
         return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())

@@ -22,7 +22,7 @@ from jinja2 import TemplateError
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.data.desta.seed import ATTRIBUTES, written_attributes
+from nemo_speechllm.data.desta.seed import ATTRIBUTES, check_attributes, written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
 from nemo_speechllm.modules.segments import LLMInputs
@@ -64,10 +64,7 @@ class DeSTA2(DecoderOnlySpeechLM):
         self.transcriber = Transcriber(encoder, self.cfg.transcription.min_voice_seconds)
 
     def _check_ctc(self) -> None:
-        if unknown := set(self.cfg.ctc_attributes) - set(ATTRIBUTES):
-            raise ValueError(
-                f"model.ctc_attributes: nothing is written of {sorted(unknown)}; there are {list(ATTRIBUTES)}"
-            )
+        check_attributes(self.cfg.ctc_attributes, "model.ctc_attributes")
         if self.cfg.generation.get("ctc_weight", 0) > 0:
             raise ValueError("model.generation.ctc_weight: DeSTA2's CTC hears attributes and no words; set it to 0")
 
@@ -83,14 +80,7 @@ class DeSTA2(DecoderOnlySpeechLM):
             ValueError: a text has more tokens than the clip has queries; or nothing is known of a whole batch and there is no
                 other loss. The clip is named.
         """
-        index, texts = 0, {}
-        for conversation in batch.conversations:
-            segments = conversation.metadata.get("metadata")
-            if isinstance(segments, list) and len(segments) == 1 and len(conversation.audios) == 1:
-                told = set(conversation.metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
-                if text := written_attributes(segments[0]["metadata"], told):
-                    texts[index] = self._checked_text(text, conversation.id)
-            index += len(conversation.audios)
+        texts = batch.texts_by_audio(self._told)
         if not texts and self.cfg.loss.lm_weight == 0:
             raise ValueError(
                 f"{batch.conversations[0].id}: neither this line nor any other of its batch has `metadata` of one segment with one of "
@@ -99,13 +89,19 @@ class DeSTA2(DecoderOnlySpeechLM):
             )
         return texts
 
-    def _checked_text(self, text: str, name: str) -> str:
+    def _told(self, conversation: Conversation) -> str | None:
+        metadata = conversation.metadata
+        segments = metadata.get("metadata")
+        if not isinstance(segments, list) or len(segments) != 1:
+            return None
+        told = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
+        text = written_attributes(segments[0]["metadata"], told)
         ids = self._ctc_ids(text)
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
         if needed > self.perception.adapter.n_queries:
             raise ValueError(
-                f"{name}: CTC needs {needed} queries for {text!r} and there are {self.perception.adapter.n_queries}; raise "
-                "model.perception.adapter.n_queries or shorten model.ctc_attributes"
+                f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are {self.perception.adapter.n_queries}; "
+                "raise model.perception.adapter.n_queries or shorten model.ctc_attributes"
             )
         return text
 

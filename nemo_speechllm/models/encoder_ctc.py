@@ -20,6 +20,7 @@ from torch import Tensor
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.ctc_head import CTCHead
+from nemo_speechllm.modules.losses import no_loss
 
 
 class EncoderCTCMixin:
@@ -39,7 +40,7 @@ class EncoderCTCMixin:
         """CTC of those audios whose transcript is known; of none: 0."""
         transcripts = self._transcripts(batch)
         if not transcripts:
-            return states.sum() * 0.0
+            return no_loss(self.ctc_head, states)
         picked = list(transcripts)
         return self.ctc_head.loss(states[picked], lengths[picked], list(transcripts.values()))
 

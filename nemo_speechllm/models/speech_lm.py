@@ -211,13 +211,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
         """What is said in those of the batch's audios where it is known, by the audio's place."""
-        index, transcripts = 0, {}
-        for conversation in batch.conversations:
-            text = conversation.metadata.get("text")
-            if text and len(conversation.audios) == 1:
-                transcripts[index] = text
-            index += len(conversation.audios)
-        return transcripts
+        return batch.texts_by_audio(lambda conversation: conversation.metadata.get("text"))
 
     # answers ----------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ import math
 import pytest
 import torch
 
-from nemo_speechllm.modules.losses import EmbeddingCTC
+from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
 
 VOCABULARY, WIDTH = 12, 4
 
@@ -158,3 +158,11 @@ def test_gradient_reaches_each_heard_frame(ctc, table):
     audio = frames(BLANK, FIVE, FIVE, BLANK, NINE).requires_grad_()
     ctc.compress(audio, torch.tensor([5]), table)[0].sum().backward()
     assert audio.grad.any(-1).tolist() == [[False, True, True, False, True]]
+
+
+def test_no_loss_is_zero_and_has_a_gradient_for_all_that_trains(ctc):
+    states = torch.randn(2, 3, 4, requires_grad=True)
+    loss = no_loss(ctc, states)
+    loss.backward()
+    assert loss == 0
+    assert all((tensor.grad == 0).all() for tensor in (states, *ctc.parameters()))

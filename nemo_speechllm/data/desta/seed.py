@@ -73,9 +73,20 @@ def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[
         ValueError: an attribute has no wording.
     """
     chosen = set(attributes)
-    if unknown := chosen - set(ATTRIBUTES):
-        raise ValueError(f"seed.attributes: nothing is written of {sorted(unknown)}; there are {list(ATTRIBUTES)}")
+    check_attributes(chosen, "seed.attributes")
     return "\n".join(_line(segment, chosen) for segment in segments)
+
+
+def check_attributes(attributes: Iterable[str], key: str) -> None:
+    """
+    Args:
+        key: where the names stand, for the message.
+
+    Raises:
+        ValueError: an attribute has no wording.
+    """
+    if unknown := set(attributes) - set(ATTRIBUTES):
+        raise ValueError(f"{key}: nothing is written of {sorted(unknown)}; there are {list(ATTRIBUTES)}")
 
 
 def _line(segment: Mapping[str, Any], chosen: set[str]) -> str:
