@@ -16,6 +16,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from kaldialign import align
@@ -67,11 +68,16 @@ def count_keywords(
         normalize: name of the `normalizer` applied to both texts and to the keywords.
     """
     clean = normalizer(normalize)
-    phrases = {" ".join(clean(keyword).split()) for keyword in keywords} - {""}
+    phrases = {_phrase(keyword, normalize) for keyword in keywords} - {""}
     pairs = align(clean(reference).split(), clean(hypothesis).split(), _GAP)
     said, heard = (set(_occurrences([pair[side] for pair in pairs], phrases)) for side in (0, 1))
     leaked = {phrase for phrase, _ in heard} - {phrase for phrase, _ in said}
     return KeywordCounts(len(said & heard), len(said - heard), len(heard - said), len(leaked))
+
+
+@lru_cache(1 << 17)  # thousands of words are given with every utterance, the same ones again and again
+def _phrase(keyword: str, normalize: str) -> str:
+    return " ".join(normalizer(normalize)(keyword).split())
 
 
 def _occurrences(words: list[str], phrases: set[str]) -> Iterator[Occurrence]:
