@@ -12,12 +12,15 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Running counts of a validation: word and character errors by language, exact whatever rank saw which language."""
+"""Running counts of a validation: errors by language and translations by direction, exact whatever rank saw which."""
 
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
+from nemo_speechllm.metrics.translation import translation_metrics
+
+Direction = tuple[str, str]  # language spoken, language written
 
 
 def _counts_by_language() -> dict[str, ErrorCounts]:
@@ -32,12 +35,14 @@ class ErrorTally:
         loss: sum over items.
         items: how many.
         words, characters: errors by language.
+        translations: pairs of hypothesis and reference by direction.
     """
 
     loss: float = 0.0
     items: int = 0
     words: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     characters: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
+    translations: dict[Direction, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
     def count(self, hypotheses: list[str], references: list[str], languages: list[str], normalize: str) -> None:
         """Adds the errors of pairs of texts, each pair of a language; ``normalize`` names the text normaliser."""
@@ -45,30 +50,49 @@ class ErrorTally:
             for language, found in zip(languages, count_errors_each(hypotheses, references, unit, normalize)):
                 counts[language] += found
 
+    def count_translation(self, hypothesis: str, reference: str, direction: Direction) -> None:
+        """Adds a translation to those of a direction."""
+        self.translations[direction].append((hypothesis, reference))
+
     def __add__(self, other: "ErrorTally") -> "ErrorTally":
         total = ErrorTally(self.loss + other.loss, self.items + other.items)
         for tally in (self, other):
             for language in tally.words:
                 total.words[language] += tally.words[language]
                 total.characters[language] += tally.characters[language]
+            for direction, pairs in tally.translations.items():
+                total.translations[direction] += pairs
         return total
 
     def figures(self) -> dict[str, float]:
-        """``loss``, ``wer``, ``cer``."""
+        """``loss``, ``wer``, ``cer`` and, where there are translations, ``bleu`` and ``chrf``: the means of their directions."""
+        directions = self._translation_figures()
         return {
             "loss": self.loss / self.items,
             "wer": sum(self.words.values(), ErrorCounts()).rate,
             "cer": sum(self.characters.values(), ErrorCounts()).rate,
-        }
+        } | {name: sum(scores.values()) / len(scores) for name, scores in directions.items()}
 
     def language_figures(self) -> dict[str, float]:
-        """``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``; empty for a single language."""
-        if len(self.words) < 2:
-            return {}
+        """``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``, ``bleu_<lang>-<target_lang>`` and
+        ``chrf_<lang>-<target_lang>``; none for a single language or direction."""
         figures = {}
+        if len(self.translations) > 1:
+            for name, scores in self._translation_figures().items():
+                figures |= {f"{name}_{'-'.join(direction)}": score for direction, score in scores.items()}
+        if len(self.words) < 2:
+            return figures
         for name, counts in (("wer", self.words), ("cer", self.characters)):
             figures |= {f"{name}_{language}": counts[language].rate for language in sorted(counts)}
             macro = macro_rate(counts.values())
             if macro is not None:
                 figures[f"{name}_macro"] = macro
+        return figures
+
+    def _translation_figures(self) -> dict[str, dict[Direction, float]]:
+        figures: dict[str, dict[Direction, float]] = defaultdict(dict)
+        for direction, pairs in sorted(self.translations.items()):
+            hypotheses, references = zip(*pairs)
+            for name, metric in translation_metrics(direction[1]).items():
+                figures[name.lower()][direction] = metric.corpus_score(hypotheses, [references]).score
         return figures

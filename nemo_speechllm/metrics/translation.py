@@ -53,21 +53,25 @@ def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[s
     return dict(sorted(directions.items()))
 
 
+def translation_metrics(target_lang: str | None) -> dict[str, BLEU | CHRF]:
+    """BLEU, with the tokenizer of the target language, and chrF of texts as they are: case and punctuation count."""
+    return {"BLEU": BLEU(trg_lang=target_lang or ""), "chrF": CHRF()}
+
+
 def score_translations(
     systems: Sequence[Sequence[str]], references: Sequence[str], target_lang: str | None
 ) -> list[TranslationScore]:
-    """BLEU and chrF of texts as they are: case and punctuation count.
+    """The `translation_metrics` of systems, with intervals or, of several systems, with their significance.
 
     Args:
         systems: the translations of each system, N texts.
         references: N texts.
         target_lang: chooses BLEU's tokenizer.
     """
-    metrics = {"BLEU": BLEU(trg_lang=target_lang or ""), "chrF": CHRF()}
     # of one system only the bootstrap is of use, and the signature says which was run
     test = {"test_type": "ar", "n_ar_confidence": 0} if len(systems) > 1 else {"test_type": "bs"}
     scores = []
-    for name, metric in metrics.items():
+    for name, metric in translation_metrics(target_lang).items():
         named = [(str(number), list(texts)) for number, texts in enumerate(systems)]
         signatures, found = PairedTest(named, {name: metric}, [list(references)], **test)()
         (key,) = signatures

@@ -38,6 +38,7 @@ from nemo_speechllm.data.dataset import (
     ConversationDataset,
     build_dataloader,
     in_batches,
+    task_of,
 )
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.segmentation import split_long_audio
@@ -186,12 +187,17 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         references = [conversation.answer for conversation in batch.conversations]
         languages = [str(conversation.metadata.get("lang")) for conversation in batch.conversations]
         tally.count(answers, references, languages, self.cfg.get("normalizer", "english"))
+        for answer, conversation, language in zip(answers, batch.conversations, languages):
+            if task_of(conversation.metadata) == "ast":
+                direction = (language, str(conversation.metadata.get("target_lang")))
+                tally.count_translation(answer, conversation.answer, direction)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
 
         Where there are several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
-        together are logged as well, and the same of ``val_cer``.
+        together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and ``val_chrf``, in
+        several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like transcripts.
         """
         tallies = _sum_over_ranks(self._validation_tallies)
         for index, tally in sorted(tallies.items()):

@@ -18,6 +18,7 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
+import sacrebleu
 import torch
 
 from nemo_speechllm.metrics.tally import ErrorTally
@@ -44,10 +45,34 @@ def test_a_single_language_has_no_figures_of_its_own():
     assert tally(("a", "b", "en")).language_figures() == {}
 
 
+def test_translations_have_sacrebleus_figures_by_direction_and_their_mean():
+    counted, other = ErrorTally(1.0, 2), ErrorTally(1.0, 1)
+    for pair in (("un dos tres cuatro cinco", "un dos tres cuatro seis"), ("la casa es muy azul", "La casa es azul.")):
+        counted.count_translation(*pair, ("en", "es"))
+    assert counted.figures().keys() == {"loss", "wer", "cer", "bleu", "chrf"}
+    assert counted.language_figures() == {}  # a single direction
+    other.count_translation("le chat dort sur le lit", "le chat dort sur le lit", ("en", "fr"))
+    both = counted + other
+    hypotheses, references = zip(*both.translations["en", "es"])
+    bleu, chrf = (
+        sacrebleu.corpus_bleu(hypotheses, [references]).score,
+        sacrebleu.corpus_chrf(hypotheses, [references]).score,
+    )
+    assert both.language_figures() == pytest.approx(
+        {"bleu_en-es": bleu, "chrf_en-es": chrf, "bleu_en-fr": 100, "chrf_en-fr": 100}
+    )
+    assert both.figures()["bleu"] == pytest.approx((bleu + 100) / 2)
+    assert len(counted.translations["en", "es"]) == 2  # the parts stay as they were
+
+
 PER_RANK = [
     {0: tally(("a b", "a x", "en"), loss=2.0), 1: tally(("y", "y", "it"))},
     {0: tally(("un", "deux", "fr"), ("c d", "c d", "en"), loss=3.0)},  # other languages, and no batch of set 1
 ]
+
+
+PER_RANK[0][1].count_translation("una casa azul", "una casa roja", ("en", "es"))
+PER_RANK[1][0].count_translation("eine Katze", "eine Katze", ("en", "de"))
 
 
 def _rank(rank: int, folder: Path, results) -> None:

@@ -89,6 +89,16 @@ class TestFit:
             mean = (metrics[f"{rate}_en"] + metrics[f"{rate}_fr"]) / 2
             assert metrics[f"{rate}_macro"] == pytest.approx(float(mean))
 
+    def test_validation_scores_translations_by_direction(self, recipe, make_manifest, make_trainer):
+        rows = [{}, {"target_lang": "es", "answer": "hola"}, {"target_lang": "fr", "answer": "bonjour"}]
+        recipe.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7, 0.6), "mixed.jsonl", rows))
+        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None)
+        trainer.fit(make_model(recipe, trainer))
+        metrics = trainer.logged_metrics
+        for name in ("val_bleu", "val_chrf"):
+            mean = (metrics[f"{name}_en-es"] + metrics[f"{name}_en-fr"]) / 2
+            assert metrics[name] == pytest.approx(float(mean))
+
     def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest, make_trainer):
         recipe.model.validation_ds.manifest_filepath = [
             str(make_manifest((0.5, 0.7), "first.jsonl")),

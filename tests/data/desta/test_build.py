@@ -161,7 +161,9 @@ def build_by_endpoint(manifest: Path, out: Path, url: str) -> dict | None:
 
 
 def build_in_a_fork(*arguments) -> None:
-    tqdm.set_lock(threading.RLock())  # a fork killed while it held the inherited lock would block its parent and siblings
+    tqdm.set_lock(
+        threading.RLock()
+    )  # a fork killed while it held the inherited lock would block its parent and siblings
     build_by_endpoint(*arguments)
 
 
