@@ -19,8 +19,8 @@
 
 The keywords of an utterance are its words that no other utterance of the manifest has. Lists of each size hold those of all the
 utterances and words of the vocabulary; recall is the share of an utterance's keywords that are left when its list is cut to the
-limit. Time is that of one utterance, the median over all; getting a list ready is done once. Memory is what the filter of a
-list holds.
+limit. Time is that of one utterance, the median over all; getting a list ready is done once. Memory is what the filter of
+a list holds.
 """
 
 import argparse
@@ -30,25 +30,33 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import torch
+from tqdm import tqdm
+
 from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest
-from nemo_speechllm.decoding.keyword_filter import KeywordFilter
+from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.metrics.report import write_json
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.speech_lm import SpeechLM
 
 MIN_LETTERS = 3
+BATCH_SIZE = 16
 
 
-def hypotheses(reference: str, rows: list[dict]) -> list[str]:
+def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
     """What the model's CTC hears."""
-    model = load_model(reference)
     conversations = []
     for row in rows:
         audio = Audio.from_row(row)
         question = model.builder.question(audio, {"task": "asr"} | row, audio.name)
         conversations.append(Conversation(audio.name, [question], row))
-    return [answer.text for answer in model.generate(conversations, decoder="ctc")]
+    dataset, evidence = ConversationDataset(model.builder), []
+    for start in tqdm(range(0, len(rows), BATCH_SIZE), "batches"):
+        evidence += model.ctc_evidence(dataset.collate(conversations[start : start + BATCH_SIZE]).to(model.device))
+    return evidence
 
 
 def keywords_of(rows: list[dict]) -> list[list[str]]:
@@ -59,7 +67,12 @@ def keywords_of(rows: list[dict]) -> list[list[str]]:
 
 
 def measure(
-    heard: list[str], said: list[list[str]], vocabulary: list[str], size: int, limits: list[int]
+    model: SpeechLM,
+    heard: list[Evidence],
+    said: list[list[str]],
+    vocabulary: list[str],
+    size: int,
+    limits: list[int],
 ) -> dict[str, Any]:
     """Figures of a list of ``size`` words."""
     own = {word.casefold(): word for words in said for word in words}
@@ -70,17 +83,19 @@ def measure(
             f"{len(others)} others; sizes are between {len(own)} and {len(own) + len(others)}"
         )
     words = [*own.values(), *others[: size - len(own)]]
-    tracemalloc.start()
     started = time.perf_counter()
-    keyword_filter = KeywordFilter(words)
+    KeywordFilter(words, model.ctc_ids)
     ready = time.perf_counter() - started
+    tracemalloc.start()  # it slows down what it traces
+    keyword_filter = KeywordFilter(words, model.ctc_ids)
     memory = tracemalloc.get_traced_memory()[0]
+    memory += sum(part.nbytes for part in vars(keyword_filter).values() if isinstance(part, torch.Tensor))
     tracemalloc.stop()
     kept, seconds, left = dict.fromkeys(limits, 0), [], dict.fromkeys(limits, 0)
-    for text, keywords in zip(heard, said):
+    for evidence, keywords in zip(heard, said):
         for limit in limits:
             started = time.perf_counter()
-            selected = {word.casefold() for word in keyword_filter.select(text, limit)}
+            selected = {word.casefold() for word in keyword_filter.select(evidence, limit)}
             seconds.append(time.perf_counter() - started)
             kept[limit] += sum(word.casefold() in selected for word in keywords)
             left[limit] += len(selected)
@@ -107,16 +122,16 @@ def main() -> None:
 
     rows = read_manifest(arguments.manifest, locate_audio=True)
     said, vocabulary = keywords_of(rows), read_keywords(arguments.vocabulary)
-    heard = hypotheses(arguments.model, rows)
-    exact = [
-        word.casefold() in {w.casefold() for w in words_of(text)} for text, own in zip(heard, said) for word in own
-    ]
+    model = load_model(arguments.model).eval()
+    heard = listen(model, rows)
+    found = [{word.casefold() for word in words_of(evidence.text)} for evidence in heard]
+    exact = [word.casefold() in words for words, own in zip(found, said) for word in own]
     report = {"utterances": len(rows), "keywords": len(exact), "heard_exactly": sum(exact) / len(exact), "lists": []}
     print(
         f"{len(exact)} keywords in {len(rows)} utterances, {100 * report['heard_exactly']:.1f} % of them as CTC heard them"
     )
     for size in arguments.sizes:
-        figures = measure(heard, said, vocabulary, size, arguments.limits)
+        figures = measure(model, heard, said, vocabulary, size, arguments.limits)
         report["lists"].append(figures)
         recalls = ", ".join(f"{100 * value:.1f} % at {limit}" for limit, value in figures["recall"].items())
         print(

@@ -68,6 +68,11 @@ class ConversationBatch:
             start = end
         return items
 
+    def by_conversation(self, items: Tensor, lengths: Tensor) -> list[list[Tensor]]:
+        """What is known of the N audios, (N, T, …) and lengths (N,), without padding and by the conversations they stand in."""
+        audios = iter([item[:length] for item, length in zip(items, lengths.tolist())])
+        return [[next(audios) for _ in conversation.audios] for conversation in self.conversations]
+
     def texts_by_audio(self, text_of: Callable[[Conversation], str | None]) -> dict[int, str]:
         """The texts of conversations of one audio, where ``text_of`` gives one, by the audio's place in ``audio``."""
         place, texts = 0, {}

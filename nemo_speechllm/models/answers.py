@@ -24,7 +24,7 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
-from nemo_speechllm.decoding.keyword_filter import keyword_filter
+from nemo_speechllm.decoding.keyword_filter import KeywordFilter
 from nemo_speechllm.modules.fingerprint import state_digest
 
 DECODERS = ("llm", "ctc")
@@ -60,8 +60,10 @@ class Answer:
 class GuardedAnswersMixin:
     """Gives a model's answers with long keyword lists cut to the likely and with guards (``generation.max_keywords``, ``guards``).
 
-    For classes with ``cfg``, ``builder`` and ``generate_batch``.
+    For classes with ``cfg``, ``builder``, ``generate_batch`` and, where they have CTC, ``ctc_ids`` and ``ctc_evidence``.
     """
+
+    _last_filter: KeywordFilter | None = None
 
     @property
     def has_ctc(self) -> bool:
@@ -71,19 +73,29 @@ class GuardedAnswersMixin:
     def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
         """The batch with at most ``generation.max_keywords`` in each question: those that CTC may have heard."""
         limit = self.cfg.generation.get("max_keywords")
-        lists = [keyword_list(conversation.metadata.get("keywords")) for conversation in batch.conversations]
+        lists = [
+            keyword_list(item.metadata.get("keywords"))
+            if item.audios and len(item.without_answer().turns) == 1
+            else []
+            for item in batch.conversations
+        ]
         if limit is None or max(map(len, lists), default=0) <= limit:
             return batch
-        heard = self._ctc_texts(batch, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
+        self._require_ctc(f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
         conversations = list(batch.conversations)
-        for index, keywords in enumerate(lists):
+        for index, (keywords, evidence) in enumerate(zip(lists, self.ctc_evidence(batch))):
             conversation = conversations[index]
-            if len(keywords) > limit and len(conversation.without_answer().turns) == 1 and conversation.audios:
-                likely = keyword_filter(tuple(keywords)).select(heard[index], limit)
-                metadata = conversation.metadata | {"keywords": likely}
+            if len(keywords) > limit:
+                metadata = conversation.metadata | {"keywords": self._keyword_filter(keywords).select(evidence, limit)}
                 question = self.builder.question(conversation.audios[0], metadata, conversation.id)
                 conversations[index] = Conversation(conversation.id, [question], metadata)
         return replace(batch, conversations=conversations)
+
+    def _keyword_filter(self, keywords: list[str]) -> KeywordFilter:
+        """The filter of a list. The last one is kept: thousands of words take a second to get ready, and utterances share them."""
+        if self._last_filter is None or self._last_filter.keywords != keywords:
+            self._last_filter = KeywordFilter(keywords, self.ctc_ids)
+        return self._last_filter
 
     def _guarded_answers(self, batch: ConversationBatch, **options) -> list[Answer]:
         """`generate_batch`, with transcripts that show a fault of ``generation.guards`` replaced."""

@@ -77,9 +77,6 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         ids, starts = (part.to(table.device) for part in self._piece_tokens)
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
 
-    def _ctc_ids(self, text: str) -> list[int]:
-        return self.ctc_head.tokenizer.text_to_ids(text)
-
     def _pretrained_head(self) -> CTCHead:
         """The head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
         reference = self.cfg.perception.encoder.pretrained

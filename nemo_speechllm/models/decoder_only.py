@@ -14,6 +14,7 @@
 
 """Speech language models whose decoder is an LLM that reads audio as embeddings among those of its own tokens."""
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,7 @@ from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
+from nemo_speechllm.decoding.keyword_filter import Evidence
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
@@ -85,9 +87,9 @@ class DecoderOnlySpeechLM(SpeechLM):
         """What CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
         return self.llm.get_input_embeddings().weight
 
-    def _ctc_ids(self, text: str) -> list[int]:
-        """A transcript as rows of `_ctc_embeddings`."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+    def ctc_ids(self, texts: list[str]) -> list[list[int]]:
+        """Texts as rows of `_ctc_embeddings`."""
+        return self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -164,7 +166,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         A position lasts ``perception.frame_shift`` seconds.
         """
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
-        return [torch.cat(audios) for audios in _by_conversation(conversations, *self._perceive(batch).embeddings)]
+        return [torch.cat(audios) for audios in batch.by_conversation(*self._perceive(batch).embeddings)]
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
@@ -183,7 +185,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         embeddings = heard.embeddings
         if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
             embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
-        audios = _by_conversation(conversations, *embeddings)
+        audios = batch.by_conversation(*embeddings)
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
@@ -206,7 +208,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         if not texts:
             return no_loss(self.ctc, embeddings)
         picked = list(texts)
-        targets = [torch.tensor(self._ctc_ids(text), device=embeddings.device) for text in texts.values()]
+        targets = [torch.tensor(ids, device=embeddings.device) for ids in self.ctc_ids(list(texts.values()))]
         return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
@@ -244,7 +246,7 @@ class DecoderOnlySpeechLM(SpeechLM):
             return None
         embeddings, lengths = heard.aligned
         log_probs, tokens = self.ctc.log_probs(embeddings, self._ctc_embeddings())
-        per_conversation = _by_conversation(batch.conversations, log_probs, lengths)
+        per_conversation = batch.by_conversation(log_probs, lengths)
         scored = [
             audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
             for conversation, audios in zip(batch.conversations, per_conversation)
@@ -258,13 +260,21 @@ class DecoderOnlySpeechLM(SpeechLM):
                 f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
                 "use decoder=llm"
             )
-        paths = iter(self.ctc.greedy(*self._perceive(batch).aligned, self._ctc_embeddings()))
+        return self._ctc_answers_of(batch, self._perceive(batch))
+
+    def _ctc_answers_of(self, batch: ConversationBatch, heard: Heard) -> list[Answer]:
+        paths = iter(self.ctc.greedy(*heard.aligned, self._ctc_embeddings()))
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]
 
-
-def _by_conversation(conversations: list[Conversation], items: Tensor, lengths: Tensor) -> list[list[Tensor]]:
-    """What is known of a batch's audios, (N, T, …) and lengths (N,), without padding and by the conversations they stand in."""
-    audios = iter([item[:length] for item, length in zip(items, lengths.tolist())])
-    return [[next(audios) for _ in conversation.audios] for conversation in conversations]
+    @torch.inference_mode()
+    def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
+        """What CTC against the LLM's token embeddings makes of each conversation's audio, one audio after the other."""
+        heard = self._perceive(batch)
+        answers, audios = self._ctc_answers_of(batch, heard), batch.by_conversation(*heard.aligned)
+        silence = heard.aligned[0].new_zeros(0, heard.aligned[0].shape[-1])
+        ratios = partial(self.ctc.log_ratios, token_embeddings=self._ctc_embeddings())
+        return [
+            Evidence(answer.text, partial(ratios, torch.cat([silence, *own]))) for answer, own in zip(answers, audios)
+        ]

@@ -96,7 +96,7 @@ class DeSTA2(DecoderOnlySpeechLM):
             return None
         told = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
         text = written_attributes(segments[0]["metadata"], told)
-        ids = self._ctc_ids(text)
+        (ids,) = self.ctc_ids([text])
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
         if needed > self.perception.adapter.n_queries:
             raise ValueError(

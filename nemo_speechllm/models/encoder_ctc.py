@@ -14,10 +14,13 @@
 
 """What a model can do whose encoder has a CTC head."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.decoding.keyword_filter import Evidence
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.losses import no_loss
@@ -35,6 +38,10 @@ class EncoderCTCMixin:
     def has_ctc(self) -> bool:
         """Whether the model was trained with CTC."""
         return self.ctc_head is not None
+
+    def ctc_ids(self, texts: list[str]) -> list[list[int]]:
+        """Texts as pieces of the head's tokenizer."""
+        return [self.ctc_head.tokenizer.text_to_ids(text) for text in texts]
 
     def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
         """CTC of those audios whose transcript is known; of none: 0."""
@@ -56,10 +63,24 @@ class EncoderCTCMixin:
                 f"this {type(self).__name__} was trained without CTC (model.loss.encoder_ctc_weight is 0), so it has no CTC "
                 "decoder; use decoder=llm"
             )
-        transcripts = iter(self.ctc_head.greedy(*self.perception.encode(batch.audio, batch.audio_lengths)))
+        return self._ctc_answers_of(batch, *self.perception.encode(batch.audio, batch.audio_lengths))
+
+    def _ctc_answers_of(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> list[Answer]:
+        transcripts = iter(self.ctc_head.greedy(states, lengths))
         answers = []
         for conversation in batch.conversations:
             read = [next(transcripts) for _ in conversation.audios]
             ids = [token for transcript in read for token in transcript.ids]
             answers.append(Answer(" ".join(item.text for item in read if item.text).strip(), ids, truncated=False))
         return answers
+
+    @torch.inference_mode()
+    def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
+        """What the head makes of each conversation's audio, one audio after the other."""
+        states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
+        answers, audios = self._ctc_answers_of(batch, states, lengths), batch.by_conversation(states, lengths)
+        silence = states.new_zeros(0, states.shape[-1])
+        return [
+            Evidence(answer.text, partial(self.ctc_head.log_ratios, torch.cat([silence, *own])))
+            for answer, own in zip(answers, audios)
+        ]

@@ -60,6 +60,13 @@ class CTCHead(nn.Module):
         """(B, T, d_model) → log-probabilities (B, T, V + 1); the blank is the last."""
         return self.decoder(encoder_output=states.transpose(1, 2))
 
+    @torch.inference_mode()
+    def log_ratios(self, states: Tensor, tokens: Tensor) -> Tensor:
+        """(T, d_model) → log-probabilities of blank and tokens (N,) over that of each frame's likeliest class, (T, 1 + N)."""
+        log_probs = self.log_probs(states[None])[0]
+        classes = torch.cat([tokens.new_tensor([self.blank]), tokens]).to(states.device)
+        return log_probs[:, classes] - log_probs.amax(-1, keepdim=True)
+
     def loss(self, states: Tensor, lengths: Tensor, texts: list[str]) -> Tensor:
         """Mean loss per token of the texts. One with more tokens than its audio has states adds nothing.
 

@@ -69,9 +69,20 @@ class EmbeddingCTC(nn.Module):
 
     def _scores(self, audio_embeddings: Tensor, token_embeddings: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         tokens = known.nonzero().squeeze(1)
+        return self._logits(audio_embeddings, token_embeddings, tokens).log_softmax(-1), tokens
+
+    def _logits(self, audio_embeddings: Tensor, token_embeddings: Tensor, tokens: Tensor) -> Tensor:
         rows = torch.cat([self.blank, token_embeddings.detach()[tokens].float()])
         frames = nn.functional.normalize(audio_embeddings.float(), dim=-1) * self.scale
-        return (frames @ nn.functional.normalize(rows, dim=-1).T).log_softmax(-1), tokens
+        return frames @ nn.functional.normalize(rows, dim=-1).T
+
+    @torch.inference_mode()
+    def log_ratios(self, audio_embeddings: Tensor, tokens: Tensor, token_embeddings: Tensor) -> Tensor:
+        """(T, d_llm) → log-probabilities of blank and tokens (N,), also of such as were never met in training, over that of the
+        likeliest class of each frame, (T, 1 + N)."""
+        known = self._logits(audio_embeddings, token_embeddings, self.seen.nonzero().squeeze(1))
+        asked = self._logits(audio_embeddings, token_embeddings, tokens.to(self.seen.device))
+        return asked - known.amax(-1, keepdim=True)
 
     def greedy(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> list[list[int]]:
         """Best path with repeats and blanks removed, as token ids of the LLM, one list per item."""

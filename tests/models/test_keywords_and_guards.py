@@ -20,6 +20,8 @@ import torch
 from omegaconf import OmegaConf, open_dict
 
 from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import ConversationDataset
+from nemo_speechllm.decoding.keyword_filter import Evidence, best_path_ratios
 from nemo_speechllm.models import SALM
 from nemo_speechllm.models.answers import Answer
 
@@ -91,11 +93,12 @@ def says(salm, monkeypatch):
 
 
 def test_a_long_list_is_cut_to_what_ctc_may_have_heard(says, ask):
-    model, asked = says("", "call ada lovelace")
+    model, asked = says("", "")
+    model.ctc_evidence = lambda batch: [Evidence("call ada lovelace", lambda tokens: torch.zeros(4, 1 + len(tokens)))]
     model.cfg.generation.max_keywords = 2
     ask(model, keywords=["Ottawa", "Lovelace", "zebra", "Ada"])
     start = "The following words may occur: "
-    assert asked[0][0] == "ctc" and asked[1] == (None, f"{start}Lovelace, Ada. Transcribe the speech.")
+    assert asked == [(None, f"{start}Lovelace, Ada. Transcribe the speech.")]
     asked.clear()
     ask(model, keywords="Ottawa, Lovelace")
     assert asked == [(None, f"{start}Ottawa, Lovelace. Transcribe the speech.")], "short enough to stay as it is"
@@ -111,6 +114,25 @@ def test_a_long_list_in_a_batch_is_that_of_its_own_item(salm, make_audio):
     keywords = [f"{a}{b}" for a in "abcdefgh" for b in ("an", "et", "is")]
     together = salm.transcribe(audios, keywords=keywords, batch_size=3, verbose=False)
     assert together == [salm.transcribe([audio], keywords=keywords, verbose=False)[0] for audio in audios]
+
+
+@pytest.mark.parametrize("kind", ["salm", "ctc_prompted", "instruct_las"])
+def test_ctcs_own_answer_is_the_likeliest_in_its_evidence(kind, make_audio, request):
+    model = request.getfixturevalue(f"make_{kind}")().eval()
+    if kind == "salm":
+        model.ctc.seen[:] = True
+    audios = [make_audio(seconds, seed=i) for i, seconds in enumerate((1.0, 0.6))]
+    metadata = {"task": "asr", "lang": "en"}
+    questions = [model.builder.question(Audio(torch.from_numpy(audio)), metadata, "x") for audio in audios]
+    conversations = [Conversation("x", [question], metadata) for question in questions]
+    batch = ConversationDataset(model.builder).collate(conversations).to(model.device)
+    for answer, evidence in zip(model.generate(conversations, decoder="ctc"), model.ctc_evidence(batch), strict=True):
+        assert answer.ids and answer.text == evidence.text
+        tokens, classes = torch.tensor(answer.ids).unique(return_inverse=True)
+        log_ratios = evidence.log_ratios(tokens)
+        assert log_ratios.max() < 1e-4
+        found = best_path_ratios(log_ratios, classes[None] + 1, torch.tensor([len(answer.ids)]))
+        assert found.item() == pytest.approx(0, abs=1e-4)
 
 
 def test_without_ctc_a_long_list_is_refused(make_salm, ask):
