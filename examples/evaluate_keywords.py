@@ -38,7 +38,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.plot import plot_keyword_figures
@@ -190,10 +190,21 @@ def _cell(row: dict[str, Any], name: str) -> str:
     return f"{100 * row[name]:.1f} ({format_interval([row[f'{name}_low'], row[f'{name}_high']])})"
 
 
+def checked_rows(manifest: str) -> list[dict]:
+    """
+    Raises:
+        ValueError: a row has no text.
+    """
+    rows = read_manifest(manifest, locate_audio=True)
+    for number, row in enumerate(rows, 1):
+        require_texts(row, ["answer" if "answer" in row else "text"], f"{manifest}:{number}")
+    return rows
+
+
 @hydra_runner(config_name="EvaluateKeywordsArguments", schema=EvaluateKeywordsArguments)
 def main(cfg: EvaluateKeywordsArguments) -> None:
     output = Path(cfg.output_dir)
-    rows = read_manifest(cfg.manifest, locate_audio=True)
+    rows = checked_rows(cfg.manifest)
     train = Vocabulary.of_texts(
         row.get("answer") or row.get("text") or "" for row in read_manifest(cfg.train_manifest)
     )

@@ -19,7 +19,7 @@
         noise_manifest=noise.jsonl 'snrs=[20,10]' lengths=[30] 'evaluate=["batch_size=4","normalizer=basic"]'
 
 Noise is mixed in at a ratio that is exact over each utterance's own power, the same noise at every ratio. Utterances of one
-language are joined, in the manifest's order and with pauses, to about the given seconds; none is left out, so every condition
+language and task are joined, in the manifest's order and with pauses, to about the given seconds; none is left out, so every condition
 has the same words. Each condition has a folder with its ``manifest.jsonl``, ``audio`` and the ``evaluation`` that
 examples/evaluate.py writes there; the same command takes up a run that was killed. ``results.csv``, ``results.md``,
 ``results.json`` and ``results.png`` hold all conditions.
@@ -46,6 +46,7 @@ from nemo_speechllm.data.conditions import (
     noise_from_recordings,
 )
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
+from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.plot import plot_error_rates
 from nemo_speechllm.metrics.predictions import run_evaluation
@@ -126,8 +127,9 @@ def changed(condition: Condition, rows: list[dict], noise: list[np.ndarray], cfg
             except ValueError as error:
                 raise ValueError(f"{cfg.manifest}:{index + 1}: {row['audio_filepath']}: {error}") from error
         return
-    for language in dict.fromkeys(row.get("lang") for row in rows):
-        spoken = [row for row in rows if row.get("lang") == language]
+    asked = [(task_of(row), row.get("lang"), row.get("target_lang"), "answer" in row) for row in rows]
+    for alike in dict.fromkeys(asked):
+        spoken = [row for row, what in zip(rows, asked) if what == alike]
         for group in group_by_length([row["duration"] for row in spoken], condition.seconds, cfg.pause):
             members = [spoken[index] for index in group]
             yield join_rows(members), join_recordings([samples_of(row) for row in members], cfg.pause)
@@ -164,6 +166,18 @@ def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -
     for name, rows in tables.items():
         cells = ["-" if r["wer"] is None else _cell(r) for r in rows]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if directions := list(found[0][1].get("translation", {})):
+        lines += [
+            "",
+            "| BLEU (95 % interval) | " + " | ".join(directions) + " |",
+            "|---" * (len(directions) + 1) + "|",
+        ]
+        for condition, report in found:
+            scores = [report["translation"][direction] for direction in directions]
+            cells = [
+                f"{score['bleu']:.1f} ({'–'.join(f'{bound:.1f}' for bound in score['bleu_ci'])})" for score in scores
+            ]
+            lines.append(f"| {condition.name} | " + " | ".join(cells) + " |")
     write_text(output / "results.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
 

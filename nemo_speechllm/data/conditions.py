@@ -106,6 +106,6 @@ def join_rows(rows: Sequence[dict]) -> dict:
     """
     joined = {key: value for key, value in rows[0].items() if all(row.get(key) == value for row in rows)}
     for key in ("text", "answer"):
-        if key in rows[0]:
+        if all(row.get(key) for row in rows):
             joined[key] = " ".join(row[key].strip() for row in rows)
     return {key: value for key, value in joined.items() if key not in ("audio_filepath", "duration", "offset")}

@@ -25,6 +25,8 @@ from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.data.keywords import Vocabulary, words_of
 from nemo_speechllm.randomness import named_random
 
+SETTINGS = ("probability", "words", "positive_ratio", "distractors_only", "max_count", "vocabulary", "seed")
+
 
 @dataclass
 class Pool:
@@ -32,22 +34,24 @@ class Pool:
 
     Attributes:
         vocabulary: of the language.
+        corpus: the training texts of the language, which tell what is rare.
         words: those of it that may stand in a list, folded, (N,).
         weights: in how many texts each occurs, (N,).
         places: where a word stands in ``words``.
     """
 
     vocabulary: Vocabulary
+    corpus: Vocabulary
     words: np.ndarray
     weights: np.ndarray
     places: dict[str, int]
 
     @classmethod
-    def of(cls, vocabulary: Vocabulary, max_count: int | None) -> "Pool":
-        """The words that at most ``max_count`` texts hold."""
-        counts = {word: n for word, n in vocabulary.counts.items() if vocabulary.is_rare(word, max_count)}
+    def of(cls, vocabulary: Vocabulary, corpus: Vocabulary, max_count: int | None) -> "Pool":
+        """The words of the vocabulary that at most ``max_count`` texts of the corpus hold."""
+        counts = {word: n for word, n in vocabulary.counts.items() if corpus.is_rare(word, max_count)}
         words, weights = np.array(list(counts), dtype=object), np.array(list(counts.values()), dtype=float)
-        return cls(vocabulary, words, weights, {word: place for place, word in enumerate(counts)})
+        return cls(vocabulary, corpus, words, weights, {word: place for place, word in enumerate(counts)})
 
     def draw_others(self, said: set[str], count: int, random: np.random.Generator) -> list[str]:
         """Up to ``count`` different words that are not among ``said``, each with its frequency."""
@@ -68,25 +72,26 @@ class KeywordContext:
     Args:
         cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it, ``positive_ratio``
             of them from the answer (as many as it has), ``distractors_only`` (share of the lists that have none of them),
-            ``max_count`` (only words that at most so many texts hold; null: any) and ``seed``.
+            ``max_count`` (only words that at most so many training texts hold; null: any) and ``seed``.
         builder: makes the user's turn.
         vocabularies: by language of the answer; None is that of answers in any other.
-
-    Raises:
-        ValueError: a share is not between 0 and 1, or a count is less than 1.
+        corpora: the training texts by language, which tell what is rare.
     """
 
-    def __init__(self, cfg: DictConfig, builder: ConversationBuilder, vocabularies: dict[str | None, Vocabulary]):
-        for key in ("probability", "positive_ratio", "distractors_only"):
-            if not 0 <= cfg[key] <= 1:
-                raise ValueError(f"keyword_context.{key} is {cfg[key]}; it is a share, between 0 and 1")
-        for key in ("words", "max_count"):
-            if cfg[key] is not None and cfg[key] < 1:
-                raise ValueError(f"keyword_context.{key} is {cfg[key]}; it must be at least 1")
+    def __init__(
+        self,
+        cfg: DictConfig,
+        builder: ConversationBuilder,
+        vocabularies: dict[str | None, Vocabulary],
+        corpora: dict[str | None, Vocabulary],
+    ):
         self.cfg = cfg
         self.builder = builder
-        self.pools = {language: Pool.of(words, cfg.max_count) for language, words in vocabularies.items()}
-        self.pools.setdefault(None, Pool.of(Vocabulary(), cfg.max_count))
+        self.pools = {
+            language: Pool.of(words, corpora.get(language, Vocabulary()), cfg.max_count)
+            for language, words in vocabularies.items()
+        }
+        self.pools.setdefault(None, Pool.of(Vocabulary(), Vocabulary(), cfg.max_count))
         for language, pool in self.pools.items():
             if language in vocabularies and len(pool.words) < cfg.words:
                 logging.warning(
@@ -113,7 +118,7 @@ class KeywordContext:
 
     def _draw(self, answer: str, pool: Pool, random: np.random.Generator) -> list[str]:
         said = {word.casefold(): pool.vocabulary.spelling(word) for word in words_of(answer)}
-        candidates = [word for word in said if pool.vocabulary.is_rare(word, self.cfg.max_count)]
+        candidates = [word for word in said if pool.corpus.is_rare(word, self.cfg.max_count)]
         wanted = int(self.cfg.words * self.cfg.positive_ratio)
         if random.random() < self.cfg.distractors_only:
             wanted = 0
@@ -121,3 +126,27 @@ class KeywordContext:
         negatives = pool.draw_others(set(said), self.cfg.words - len(positives), random)
         keywords = [said[word] for word in positives] + [pool.vocabulary.spellings[word] for word in negatives]
         return [keywords[i] for i in random.permutation(len(keywords))]
+
+
+def check_context(cfg: DictConfig) -> None:
+    """
+    Raises:
+        ValueError: the recipe's ``model.keyword_context`` section lacks a setting or has one that nothing reads, a share is not
+            between 0 and 1, or a count is no whole number from 1.
+    """
+    if set(cfg) != set(SETTINGS):
+        raise ValueError(
+            f"model.keyword_context has the settings {sorted(cfg)}; there are {sorted(SETTINGS)}, all of them needed"
+        )
+    for key in ("probability", "positive_ratio", "distractors_only"):
+        if isinstance(cfg[key], bool) or not isinstance(cfg[key], int | float) or not 0 <= cfg[key] <= 1:
+            raise ValueError(f"model.keyword_context.{key} is {cfg[key]!r}; it is a share, between 0 and 1")
+    for key in ("words", "max_count"):
+        optional = key == "max_count" and cfg[key] is None
+        if not optional and (isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1):
+            raise ValueError(f"model.keyword_context.{key} is {cfg[key]!r}; it must be a whole number, at least 1")
+    if 0 < cfg.words * cfg.positive_ratio < 1:
+        raise ValueError(
+            f"model.keyword_context: {cfg.positive_ratio:g} (positive_ratio) of {cfg.words} words is less than one, so no list would "
+            "hold a word of the answer; give more words, a higher ratio, or the ratio 0"
+        )

@@ -25,10 +25,24 @@ _WORD = re.compile(r"\w+(?:['’-]\w+)*")
 
 
 def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
-    """A manifest's ``keywords`` as a list; a string holds them with commas between."""
+    """A manifest's ``keywords`` as a list, each once; a string holds them with commas between.
+
+    Raises:
+        ValueError: one of them is no string.
+    """
     if isinstance(keywords, str):
         keywords = keywords.split(",")
-    return [keyword.strip() for keyword in keywords or [] if keyword.strip()]
+    if strange := [keyword for keyword in keywords or [] if not isinstance(keyword, str)]:
+        raise ValueError(f'keywords: expected strings, got {strange}; write ["one", "two"]')
+    return _each_once(keywords or [])
+
+
+def _each_once(keywords: Iterable[str]) -> list[str]:
+    """Without empty ones and such as differ from an earlier one in case alone."""
+    found: dict[str, str] = {}
+    for keyword in keywords:
+        found.setdefault(keyword.strip().casefold(), keyword.strip())
+    return [keyword for keyword in found.values() if keyword]
 
 
 def read_keywords(path: str | Path) -> list[str]:
@@ -45,7 +59,7 @@ def read_keywords(path: str | Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8, one keyword a line") from error
-    keywords = [line.strip() for line in lines if line.strip()]
+    keywords = _each_once(lines)
     if not keywords:
         raise ValueError(f"{path} holds no keyword; write one word or phrase a line")
     return keywords

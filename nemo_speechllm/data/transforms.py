@@ -20,9 +20,10 @@ from omegaconf import DictConfig
 
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.data.instruction_sampling import InstructionSampler
-from nemo_speechllm.data.keyword_context import KeywordContext
+from nemo_speechllm.data.keyword_context import KeywordContext, check_context
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords
 
+Vocabularies = dict[str | None, Vocabulary]
 Transform = Callable[[ConversationBatch, int], ConversationBatch]
 
 
@@ -41,15 +42,25 @@ def training_transforms(cfg: DictConfig, train_ds: DictConfig, builder: Conversa
     if cfg.get("instruction_sampling"):
         transforms.append(InstructionSampler(cfg.instruction_sampling, builder))
     if cfg.get("keyword_context"):
-        vocabularies = _vocabularies(cfg.keyword_context.vocabulary, train_ds)
-        transforms.append(KeywordContext(cfg.keyword_context, builder, vocabularies))
+        check_context(cfg.keyword_context)
+        transforms.append(KeywordContext(cfg.keyword_context, builder, *_vocabularies(cfg.keyword_context, train_ds)))
     return transforms
 
 
-def _vocabularies(path: str | None, train_ds: DictConfig) -> dict[str | None, Vocabulary]:
-    """The words of a file, for any language, or those of the training data's answers by language."""
-    if path is not None:
-        return {None: Vocabulary.of_texts(read_keywords(path))}
+def _vocabularies(cfg: DictConfig, train_ds: DictConfig) -> tuple[Vocabularies, Vocabularies]:
+    """What distractors are drawn from, and the training data's answers, which tell what is rare; both by language.
+
+    The data are not read where a file gives the distractors and any word is rare enough.
+    """
+    if cfg.vocabulary is None:
+        corpora = _corpora(train_ds)
+        return corpora, corpora
+    words = Vocabulary.of_texts(read_keywords(cfg.vocabulary))
+    corpora = {} if cfg.max_count is None else _corpora(train_ds)
+    return {language: words for language in (None, *corpora)}, corpora
+
+
+def _corpora(train_ds: DictConfig) -> Vocabularies:
     from nemo_speechllm.data.sources import manifest_rows  # imports NeMo's collections, which takes seconds
 
     answers: dict[str | None, list[str]] = {}

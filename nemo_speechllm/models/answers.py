@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import KeywordFilter
@@ -38,6 +38,18 @@ GENERATION_SETTINGS = (
     "guards",
     "max_keywords",
 )
+# what numbers may be; None: not set
+RANGES = {
+    "max_new_tokens": (lambda value: isinstance(value, int) and value >= 1, "a whole number, at least 1"),
+    "beam_size": (lambda value: isinstance(value, int) and value >= 1, "a whole number, at least 1"),
+    "repetition_penalty": (lambda value: value > 0, "above 0"),
+    "ctc_weight": (lambda value: 0 <= value <= 1, "between 0 and 1"),
+    "max_audio_seconds": (lambda value: value > 0, "above 0, or null for recordings of any length"),
+    "max_keywords": (
+        lambda value: isinstance(value, int) and value >= 0,
+        "a whole number, at least 0, or null for all",
+    ),
+}
 
 
 @dataclass
@@ -81,6 +93,12 @@ class GuardedAnswersMixin:
         ]
         if limit is None or max(map(len, lists), default=0) <= limit:
             return batch
+        for item, keywords in zip(batch.conversations, lists):
+            if len(keywords) > limit and task_of(item.metadata) == "ast":
+                raise ValueError(
+                    f"{item.id}: {len(keywords)} keywords of a translation, more than generation.max_keywords={limit}: CTC hears the "
+                    "language that is spoken and cannot choose among them; give fewer, or set model.generation.max_keywords=null"
+                )
         self._require_ctc(f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
         conversations = list(batch.conversations)
         for index, (keywords, evidence) in enumerate(zip(lists, self.ctc_evidence(batch))):
@@ -139,11 +157,15 @@ def check_generation(recipe: DictConfig) -> None:
     """
     Raises:
         ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, an unknown ``decoder``, a number
-            below 1, or wrong ``guards``.
+            that is out of range or none, or wrong ``guards``.
     """
     unknown = sorted(set(recipe) - set(GENERATION_SETTINGS))
     if unknown:
         raise ValueError(f"model.generation has no setting {unknown}; there are {list(GENERATION_SETTINGS)}")
+    for name, (fits, wanted) in RANGES.items():
+        value = recipe.get(name)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not fits(value)):
+            raise ValueError(f"model.generation.{name} is {value!r}; it must be {wanted}")
     generation_options(recipe)
     check_guards(recipe.get("guards", DEFAULT_GUARDS))
 

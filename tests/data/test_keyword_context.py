@@ -46,7 +46,7 @@ VOCABULARY = {None: Vocabulary.of_texts([" ".join(WORDS[i:]) for i in range(30)]
 
 
 def context(vocabularies=VOCABULARY, **changes) -> KeywordContext:
-    return KeywordContext(OmegaConf.merge(CFG, changes), BUILDER, vocabularies)
+    return KeywordContext(OmegaConf.merge(CFG, changes), BUILDER, vocabularies, vocabularies)
 
 
 def conversation(name: str, text: str = "Word3 word5, word7!", **metadata) -> Conversation:
@@ -166,6 +166,16 @@ def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_mani
     assert set(draw.sample(conversation("a", lang="en"), 0).metadata["keywords"]) == {"Ada", "Boston"}
 
 
+def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors(make_manifest, tmp_path):
+    train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5, 0.5), text="call call Ada", lang="en"))})
+    (tmp_path / "words.txt").write_text("Boston\ncall\n")
+    changes = {"positive_ratio": 1.0, "max_count": 1, "distractors_only": 0, "vocabulary": str(tmp_path / "words.txt")}
+    cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)})
+    (draw,) = training_transforms(cfg, train_ds, BUILDER)
+    item = draw.sample(conversation("a", "call Zoe", lang="en"), 0)
+    assert set(item.metadata["keywords"]) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
+
+
 def test_data_whose_words_cannot_be_counted_want_a_file():
     shar = OmegaConf.create({"input_cfg": [{"type": "lhotse_shar", "shar_path": "x"}]})
     with pytest.raises(ValueError, match="type lhotse_shar.*keyword_context.vocabulary"):
@@ -177,10 +187,16 @@ def test_data_whose_words_cannot_be_counted_want_a_file():
     [
         ({"probability": 1.5}, "probability is 1.5; it is a share"),
         ({"distractors_only": -0.1}, "distractors_only is -0.1"),
-        ({"words": 0}, "words is 0; it must be at least 1"),
+        ({"probability": None}, "probability is None; it is a share"),
+        ({"words": 0}, "words is 0; it must be a whole number, at least 1"),
+        ({"words": 2.5}, "words is 2.5; it must be a whole number"),
+        ({"words": "many"}, "words is 'many'; it must be a whole number"),
         ({"max_count": 0}, "max_count is 0"),
+        ({"words": 5, "positive_ratio": 0.1}, "0.1 .positive_ratio. of 5 words is less than one"),
+        ({"positive_ration": 0.5}, "has the settings .*'positive_ration'.*; there are "),
     ],
 )
-def test_refuses(changes, message):
+def test_refuses(changes, message, make_manifest):
+    train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5,)))})
     with pytest.raises(ValueError, match=message):
-        context(**changes)
+        training_transforms(OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)}), train_ds, BUILDER)

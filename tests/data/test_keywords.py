@@ -23,10 +23,22 @@ from nemo_speechllm.data.keywords import Vocabulary, keyword_list, read_keywords
 
 @pytest.mark.parametrize(
     ("keywords", "expected"),
-    [("Rhino, New York", ["Rhino", "New York"]), (["a", " b "], ["a", "b"]), ([], []), (None, []), (" , ", [])],
+    [
+        ("Rhino, New York", ["Rhino", "New York"]),
+        (["a", " b "], ["a", "b"]),
+        ([], []),
+        (None, []),
+        (" , ", []),
+        (["b", "A", "B"], ["b", "A"]),
+    ],
 )
 def test_keywords_of_a_manifest(keywords, expected):
     assert keyword_list(keywords) == expected
+
+
+def test_numbers_are_no_keywords():
+    with pytest.raises(ValueError, match=r"keywords: expected strings, got \[1\]"):
+        keyword_list(["a", 1])
 
 
 def test_a_keyword_file_has_one_a_line(tmp_path):

@@ -109,3 +109,23 @@ def test_a_silent_recording_is_named(robustness, make_manifest, tmp_path):
 def test_refuses(run, arguments, message):
     with pytest.raises(ValueError, match=message):
         run(model="unread.nemo", manifest="unread.jsonl", output_dir="out", **arguments)
+
+
+def test_transcripts_and_translations_are_joined_among_themselves(run, tiny_nemo, make_manifest, tmp_path):
+    rows = [{}, {"target_lang": "es", "answer": "hola"}, {"target_lang": "fr", "answer": "salut"}] * 2
+    manifest = make_manifest((0.5,) * 6, rows=rows)
+    output = tmp_path / "out"
+    run(
+        model=tiny_nemo,
+        manifest=str(manifest),
+        output_dir=str(output),
+        noises=[],
+        lengths=[2],
+        evaluate=["max_new_tokens=2"],
+    )
+    joined = read_manifest(output / "joined_2s" / "manifest.jsonl")
+    assert [(row.get("target_lang"), row.get("answer")) for row in joined] == [
+        (None, None), ("es", "hola hola"), ("fr", "salut salut"),
+    ]  # fmt: skip
+    table = (output / "results.md").read_text()
+    assert "| BLEU (95 % interval) | en>es | en>fr |" in table and table.count("| joined_2s |") == 2

@@ -104,7 +104,7 @@ def test_a_long_list_is_cut_to_what_ctc_may_have_heard(says, ask):
     assert asked == [(None, f"{start}Ottawa, Lovelace. Transcribe the speech.")], "short enough to stay as it is"
     model.cfg.generation.max_keywords = None
     asked.clear()
-    ask(model, keywords=["a"] * 99)
+    ask(model, keywords=[f"a{number}" for number in range(99)])
     assert len(asked) == 1
 
 
@@ -114,6 +114,12 @@ def test_a_long_list_in_a_batch_is_that_of_its_own_item(salm, make_audio):
     keywords = [f"{a}{b}" for a in "abcdefgh" for b in ("an", "et", "is")]
     together = salm.transcribe(audios, keywords=keywords, batch_size=3, verbose=False)
     assert together == [salm.transcribe([audio], keywords=keywords, verbose=False)[0] for audio in audios]
+
+
+def test_a_long_list_for_a_translation_is_refused(salm, ask):
+    salm.cfg.generation.max_keywords = 2
+    with pytest.raises(ValueError, match="x: 3 keywords of a translation, more than generation.max_keywords=2"):
+        ask(salm, keywords=["uno", "dos", "tres"], task="ast", lang="en", target_lang="es")
 
 
 @pytest.mark.parametrize("kind", ["salm", "ctc_prompted", "instruct_las"])
@@ -151,9 +157,16 @@ def test_without_ctc_a_long_list_is_refused(make_salm, ask):
     [
         ({"max_tokens": 9}, r"generation has no setting \['max_tokens'\]; there are \['decoder', 'max_new_tokens'"),
         ({"guards": {"loops": "ctc"}}, "{loops: ctc} is unknown"),
+        (
+            {"max_keywords": -1},
+            "generation.max_keywords is -1; it must be a whole number, at least 0, or null for all",
+        ),
+        ({"max_keywords": "8"}, "generation.max_keywords is '8'"),
+        ({"ctc_weight": 7}, "generation.ctc_weight is 7; it must be between 0 and 1"),
+        ({"max_audio_seconds": 0}, "generation.max_audio_seconds is 0; it must be above 0"),
     ],
 )
-def test_a_setting_that_nothing_reads_is_an_error_before_anything_is_heard(make_salm, generation, message):
+def test_a_wrong_setting_is_an_error_before_anything_is_heard(make_salm, generation, message):
     with pytest.raises(ValueError, match=message):
         make_salm(generation=generation)
 
