@@ -79,12 +79,13 @@ def find_fault(kinds: list[str], text: str, samples: Tensor, heard: str | None) 
     Args:
         text: the answer.
         samples: what it was given to, (T,).
-        heard: CTC's hypothesis; None where the disagreement is not asked for.
+        heard: CTC's hypothesis; None where the disagreement is not asked for. It excuses what sounds like chatter and was said,
+            such as "We are unable to process your request".
     """
     shows = {
         "silence": lambda: is_silent(samples),
         "loop": lambda: is_loop(text),
-        "chatter": lambda: is_chatter(text),
+        "chatter": lambda: is_chatter(text) and not is_chatter(heard or ""),
         "disagreement": lambda: disagrees(text, heard),
     }
     return next((kind for kind in kinds if shows[kind]()), None)

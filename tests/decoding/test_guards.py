@@ -56,6 +56,9 @@ def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
     assert find_fault(kinds, loop, SPEECH, "the line") == "loop"
     assert find_fault(kinds, "As an AI I have no ears.", SPEECH, "the line") == "chatter"
     assert find_fault(kinds, "Good morning", SPEECH, "the line is busy") == "disagreement"
+    said = "We are unable to process your request."
+    assert find_fault(kinds, said, SPEECH, "we're unable to process you") is None
+    assert find_fault(["chatter"], said, SPEECH, None) == "chatter"
     assert find_fault(kinds, "the line", SPEECH, "the line") is None
     assert (
         find_fault(["chatter"], loop, torch.zeros(16000), None) is None and find_fault([], loop, SPEECH, None) is None
