@@ -67,7 +67,8 @@ class KeywordContext:
     The negatives are words of other answers in their frequency, as in the paper's code, where they are those of the previous
     utterance; here they come from a vocabulary, so that a draw depends on (seed, epoch, id of the sample) and nothing else:
     the number of workers and of ranks, the batch and a resumption do not change it. Positives and negatives are written as
-    the vocabulary writes them. A conversation with keywords or an instruction of its own stays as it is.
+    the vocabulary writes them. A conversation with keywords or an instruction of its own, or in a language that
+    has no vocabulary, stays as it is.
 
     Args:
         cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it, ``positive_ratio``
@@ -112,6 +113,8 @@ class KeywordContext:
         if random.random() >= self.cfg.probability:
             return conversation
         pool = self.pools.get(metadata.get("target_lang") or metadata.get("lang"), self.pools[None])
+        if len(pool.words) == 0:  # a list of positives alone would teach that all in a list is said
+            return conversation
         metadata = metadata | {"keywords": self._draw(answer, pool, random)}
         question = self.builder.question(conversation.audios[0], metadata, conversation.id)
         return Conversation(conversation.id, [question, Turn("assistant", [answer])], metadata)

@@ -59,7 +59,7 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
     Attributes:
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
         keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
-            those that CTC may have heard.
+            those that CTC may have heard. An empty list takes the manifest lines' own away.
         max_new_tokens, beam_size: of generation; None: the recipe's.
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
     """
@@ -354,7 +354,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def _conversation_of_row(self, row: dict[str, Any], trcfg: TranscribeConfig) -> Conversation:
         metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
         for key in ("instruction", "keywords"):
-            if getattr(trcfg, key, None):
+            if getattr(trcfg, key, None) is not None:  # an empty list takes a manifest's keywords away
                 metadata[key] = getattr(trcfg, key)
         source = row["audio_filepath"]
         if isinstance(source, (np.ndarray, Tensor)):

@@ -113,7 +113,7 @@ def test_words_are_of_the_language_of_the_answer():
     vocabularies = {"en": Vocabulary.of_texts(["one two"]), "fr": Vocabulary.of_texts(["un deux"])}
     draw = context(vocabularies, positive_ratio=0)
     lists = {
-        key: set(draw.sample(conversation("a", **metadata), 0).metadata["keywords"])
+        key: set(draw.sample(conversation("a", **metadata), 0).metadata.get("keywords", []))
         for key, metadata in {
             "fr": {"lang": "fr"},
             "ast": {"lang": "fr", "target_lang": "en"},

@@ -13,6 +13,7 @@
 # limitations under the License.
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -239,6 +240,12 @@ class TestTranscribe:
         assert salm.transcribe(path, instruction="What is said?", keywords=["SALM", "NeMo"], verbose=False) == [
             expected
         ]
+
+    def test_an_empty_list_takes_a_manifests_keywords_away(self, salm, audio_file):
+        row = {"audio_filepath": str(audio_file()), "keywords": ["SALM"]}
+        for keywords, given in ((None, ["SALM"]), ([], []), (["NeMo"], ["NeMo"])):
+            item = salm._conversation_of_row(row, replace(salm.get_transcribe_config(), keywords=keywords))
+            assert item.metadata["keywords"] == given
 
     def test_manifest_with_offset_and_duration(self, salm, audio_file, tmp_path):
         path = audio_file(3.0)
