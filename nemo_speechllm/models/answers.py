@@ -14,17 +14,20 @@
 
 """Answers: what is asked for, what comes back, and what stands between a model and a user that was not heard."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
-from nemo_speechllm.decoding.keyword_filter import KeywordFilter
+from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.modules.fingerprint import state_digest
 
 DECODERS = ("llm", "ctc")
@@ -151,6 +154,19 @@ class GuardedAnswersMixin:
                 f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} has none that hears words; give fewer "
                 "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
             )
+
+
+def gather_evidence(
+    batch: ConversationBatch, answers: list[Answer], heard: tuple[Tensor, Tensor], log_ratios: Callable[..., Tensor]
+) -> list[Evidence]:
+    """CTC's answers, one a conversation, with its scores of what was heard of the N audios: (N, T, d) and lengths (N,).
+
+    Args:
+        log_ratios: (T, d) and tokens → see `Evidence`; a conversation's audios come one after the other.
+    """
+    items, lengths = heard
+    silence, audios = items.new_zeros(0, items.shape[-1]), batch.by_conversation(items, lengths)
+    return [Evidence(a.text, partial(log_ratios, torch.cat([silence, *own]))) for a, own in zip(answers, audios)]
 
 
 def check_generation(recipe: DictConfig) -> None:

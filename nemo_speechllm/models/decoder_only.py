@@ -29,7 +29,7 @@ from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.keyword_filter import Evidence
-from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.answers import Answer, gather_evidence
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
@@ -272,9 +272,5 @@ class DecoderOnlySpeechLM(SpeechLM):
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
         """What CTC against the LLM's token embeddings makes of each conversation's audio, one audio after the other."""
         heard = self._perceive(batch)
-        answers, audios = self._ctc_answers_of(batch, heard), batch.by_conversation(*heard.aligned)
-        silence = heard.aligned[0].new_zeros(0, heard.aligned[0].shape[-1])
         ratios = partial(self.ctc.log_ratios, token_embeddings=self._ctc_embeddings())
-        return [
-            Evidence(answer.text, partial(ratios, torch.cat([silence, *own]))) for answer, own in zip(answers, audios)
-        ]
+        return gather_evidence(batch, self._ctc_answers_of(batch, heard), heard.aligned, ratios)

@@ -14,14 +14,12 @@
 
 """What a model can do whose encoder has a CTC head."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.decoding.keyword_filter import Evidence
-from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.answers import Answer, gather_evidence
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.losses import no_loss
 
@@ -78,9 +76,5 @@ class EncoderCTCMixin:
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
         """What the head makes of each conversation's audio, one audio after the other."""
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
-        answers, audios = self._ctc_answers_of(batch, states, lengths), batch.by_conversation(states, lengths)
-        silence = states.new_zeros(0, states.shape[-1])
-        return [
-            Evidence(answer.text, partial(self.ctc_head.log_ratios, torch.cat([silence, *own])))
-            for answer, own in zip(answers, audios)
-        ]
+        answers = self._ctc_answers_of(batch, states, lengths)
+        return gather_evidence(batch, answers, (states, lengths), self.ctc_head.log_ratios)
