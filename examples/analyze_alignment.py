@@ -33,6 +33,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
@@ -134,9 +135,9 @@ def main(cfg: AnalyzeAlignmentArguments) -> None:
     report = {"model": cfg.model, "manifest": cfg.manifest, "frame_shift": shift, "utterances": len(utterances)}
     write_json(output / "alignment.json", report | means | {"rows": utterances, "skipped": skipped})
     for score, figures in means.items():
-        print(f"{score:14}{figures['mean']:8.3f}  95 % CI {figures['ci'][0]:.3f} to {figures['ci'][1]:.3f}")
+        emit(f"{score:14}{figures['mean']:8.3f}  95 % CI {figures['ci'][0]:.3f} to {figures['ci'][1]:.3f}")
     logging.info(f"{len(utterances)} utterances, {len(skipped)} skipped; alignment.json and maps/ are in {output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -30,6 +30,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from omegaconf import MISSING
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.models import load_model
 
@@ -64,9 +65,9 @@ def main(cfg: ChatArguments) -> None:
         turns.append(Turn("user", [prompt] if turns else [*audios, prompt]))
         conversation = Conversation("chat", turns)
         (answer,) = model.generate([conversation], 1, cfg.max_new_tokens, cfg.beam_size)
-        print(answer.text + (" […]" if answer.truncated else ""))
+        emit(answer.text + (" […]" if answer.truncated else ""))
         turns.append(Turn("assistant", [answer.text]))
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

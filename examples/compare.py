@@ -23,9 +23,9 @@ each direction, comes from sacrebleu's approximate randomization.
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.metrics.significance import compare_paired
 from nemo_speechllm.metrics.translation import by_direction, is_translation, score_translations
 
@@ -73,9 +73,9 @@ def compare_transcripts(paths: list[Path], tables: list[Table], indices: list[in
     errors = [[table[index]["errors"] for index in indices] for table in tables]
     found = compare_paired(*errors, [tables[0][index]["words"] for index in indices], seed=seed)
     for path, rate in zip(paths, found.rates):
-        print(f"{100 * rate:7.2f} % WER  {path}")
+        emit(f"{100 * rate:7.2f} % WER  {path}")
     low, high = (100 * bound for bound in found.interval)
-    print(
+    emit(
         f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, p = {found.p:.4f}, "
         f"{len(indices)} utterances"
     )
@@ -87,7 +87,7 @@ def compare_losses(tables: list[Table], seed: int) -> None:
     if None in losses[0] + losses[1]:
         return
     found = compare_paired(*losses, [1] * len(losses[0]), seed=seed)
-    print(
+    emit(
         f"{found.difference:+7.3f} nats per token ({found.rates[0]:.3f}, {found.rates[1]:.3f}), 95 % interval "
         f"{found.interval[0]:+.3f} to {found.interval[1]:+.3f}, p = {found.p:.4f}"
     )
@@ -101,8 +101,8 @@ def compare_translations(paths: list[Path], tables: list[Table], indices: list[i
         for score in score_translations(texts, references, predictions[0]["target_lang"]):
             first, second = score.results
             for path, result in zip(paths, score.results):
-                print(f"{result.score:7.2f} {score.name} {direction}  {path}")
-            print(
+                emit(f"{result.score:7.2f} {score.name} {direction}  {path}")
+            emit(
                 f"{second.score - first.score:+7.2f} points (second − first), p = {second.p_value:.4f}, {len(references)} "
                 f"utterances, {score.signature}"
             )
@@ -115,22 +115,17 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        tables = [read_predictions(path) for path in arguments.predictions]
-        check_same_utterances(arguments.predictions, *tables)
-        translated = [index for index in sorted(tables[0]) if is_translation(tables[0][index])]
-        transcribed = sorted(tables[0].keys() - set(translated))
-        if transcribed or not translated:
-            compare_transcripts(arguments.predictions, tables, transcribed, arguments.seed)
-        compare_translations(arguments.predictions, tables, translated)
-        compare_losses(tables, arguments.seed)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    tables = [read_predictions(path) for path in arguments.predictions]
+    check_same_utterances(arguments.predictions, *tables)
+    translated = [index for index in sorted(tables[0]) if is_translation(tables[0][index])]
+    transcribed = sorted(tables[0].keys() - set(translated))
+    if transcribed or not translated:
+        compare_transcripts(arguments.predictions, tables, transcribed, arguments.seed)
+    compare_translations(arguments.predictions, tables, translated)
+    compare_losses(tables, arguments.seed)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -30,6 +30,7 @@ import time
 from pathlib import Path
 
 from nemo_speechllm import assets
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.metrics.report import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,7 +40,7 @@ SHIPPED = "salm_whisper_smollm2"
 
 def run(*command: str) -> None:
     """Runs one of the example scripts, printing the command first; its failure ends the demo."""
-    print(f"\n$ python {' '.join(command)}", flush=True)
+    emit(f"\n$ python {' '.join(command)}")
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
@@ -53,7 +54,7 @@ def fine_tune(data: Path, out: Path, steps: int) -> Path:
     """Trains from the shipped checkpoint and returns the ``.nemo`` file; a finished training is not repeated."""
     checkpoint = out / "salm_whisper_smollm2_finetune" / "checkpoints" / "salm_whisper_smollm2_finetune.nemo"
     if checkpoint.exists():
-        print(f"\n{checkpoint} is there: training is not repeated (delete {out} to start over)")
+        emit(f"\n{checkpoint} is there: training is not repeated (delete {out} to start over)")
         return checkpoint
     run(
         "examples/train.py",
@@ -72,25 +73,25 @@ def predictions(folder: Path) -> list[dict]:
 
 def print_summary(report: dict, out: Path, checkpoint: Path) -> None:
     """The table of error rates, three examples, and where everything is."""
-    print(f"\nWER on {report['utterances']} held-out English prompts, whose texts were never trained on\n")
+    emit(f"\nWER on {report['utterances']} held-out English prompts, whose texts were never trained on\n")
     rows = [
         ("SALM as shipped", report["wer_shipped"]),
         ("SALM fine-tuned", report["wer_finetuned"]),
         ("Whisper-base's own decoder", report["wer_whisper"]),
     ]
     for name, wer in rows:
-        print(f"  {name:28s} {100 * wer:6.1f} %")
+        emit(f"  {name:28s} {100 * wer:6.1f} %")
     tables = [predictions(out / name) for name in ("shipped", "finetuned", "whisper")]
     longest = sorted(range(len(tables[0])), key=lambda i: -tables[0][i]["duration"])[:3]
     for index in longest:
         before, after, whisper = (table[index] for table in tables)
-        print(f"\n  said       {before['text']}\n  shipped    {before['pred_text']}")
-        print(f"  fine-tuned {after['pred_text']}\n  Whisper    {whisper['pred_text']}")
-    print(
+        emit(f"\n  said       {before['text']}\n  shipped    {before['pred_text']}")
+        emit(f"  fine-tuned {after['pred_text']}\n  Whisper    {whisper['pred_text']}")
+    emit(
         f"\nfine-tuned model   {checkpoint}\nlearning curves    tensorboard --logdir {out}\nreport             {out}/report.json"
     )
-    print(f"took {report['seconds']:.0f} s, at most {report['peak_memory_mib']:.0f} MiB in one process")
-    print(
+    emit(f"took {report['seconds']:.0f} s, at most {report['peak_memory_mib']:.0f} MiB in one process")
+    emit(
         f"\nYour own manifest:\n  .venv/bin/python examples/train.py --config-name={RECIPE} \\\n"
         "      model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl"
     )
@@ -109,7 +110,7 @@ def main() -> None:
     arguments = parse_arguments()
     started, out, data = time.monotonic(), arguments.out.absolute(), arguments.data.absolute()
     for name in ("whisper-base", "smollm2-135m-instruct"):
-        print(f"{name}: {assets.resolve(name)}")
+        emit(f"{name}: {assets.resolve(name)}")
     packages = ["--packages-dir", str(arguments.packages_dir)] if arguments.packages_dir else []
     run("examples/data/prepare_prompts.py", "--out", str(data), "--langs", "en", *packages)
     test = data / "test_en.jsonl"
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -39,6 +39,7 @@ from nemo.utils import logging
 from omegaconf import open_dict
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBuilder, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
@@ -184,12 +185,12 @@ def main(cfg: EvaluateArguments) -> None:
     report = evaluation_report(log.predictions, cfg.normalizer)
     write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
     if report["utterances"]:
-        print(format_table(report))
+        emit(format_table(report))
     if "translation" in report:
-        print(format_translations(report["translation"]))
-    print(format_shares(report))
+        emit(format_translations(report["translation"]))
+    emit(format_shares(report))
     logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

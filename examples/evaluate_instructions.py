@@ -37,6 +37,7 @@ from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
@@ -185,10 +186,10 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     plot_instructions(output / "results.png", report)
     transcription = error_report(single, cfg.normalizer)
     write_json(output / "metrics.json", settings | {"transcription": transcription} | report)
-    print(table)
-    print(f"transcription: {100 * transcription['wer']:.2f} % WER on {transcription['utterances']} recordings")
+    emit(table)
+    emit(f"transcription: {100 * transcription['wer']:.2f} % WER on {transcription['utterances']} recordings")
     logging.info(f"metrics.json, answers.jsonl and results.csv, .md and .png are in {output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -37,6 +37,7 @@ from nemo.utils import logging
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.desta.generation import Request
 from nemo_speechllm.data.manifest import read_manifest, require_texts
@@ -151,4 +152,4 @@ def main(cfg: EvaluateJudgeArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

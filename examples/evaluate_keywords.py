@@ -37,6 +37,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.journal import Journal
@@ -180,7 +181,7 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
         cells = [row["condition"], str(row["size"] or "-"), _cell(row, "wer"), p, *(_cell(row, n) for n in FIGURES)]
         lines.append(f"| {' | '.join(cells)} |")
     write_text(output / "results.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    emit("\n".join(lines))
     plot_keyword_figures(output / "results.png", rows)
 
 
@@ -231,4 +232,4 @@ def main(cfg: EvaluateKeywordsArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -33,6 +33,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
+from nemo_speechllm.command_line import run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest, row_defects
 from nemo_speechllm.metrics.predictions import PredictionLog
@@ -90,4 +91,4 @@ def main(cfg: EvaluateProbesArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

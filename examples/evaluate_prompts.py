@@ -36,6 +36,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
@@ -110,7 +111,7 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
         cells = ["-" if value is None else f"{100 * value:.1f}" for value in list(figures.values())[1:]]
         lines.append(f"| {' | '.join([kind, str(figures['conditions']), *cells])} |")
     write_text(output / "results.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    emit("\n".join(lines))
 
 
 @hydra_runner(config_name="EvaluatePromptsArguments", schema=EvaluatePromptsArguments)
@@ -146,4 +147,4 @@ def main(cfg: EvaluatePromptsArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -37,6 +37,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conditions import (
     NOISES,
     group_by_length,
@@ -179,7 +180,7 @@ def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -
             ]
             lines.append(f"| {condition.name} | " + " | ".join(cells) + " |")
     write_text(output / "results.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    emit("\n".join(lines))
 
     clean = [row | {"value": "as is"} for row in tables[found[0][0].name]]
     panels: dict[str, list[dict[str, Any]]] = {}
@@ -217,4 +218,4 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -38,6 +38,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
+from nemo_speechllm.command_line import run_command
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.manifest import require_texts
 from nemo_speechllm.data.tasks import TaskItem, read_task_items, task_tables
@@ -109,4 +110,4 @@ def main(cfg: EvaluateTasksArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

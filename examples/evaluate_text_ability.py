@@ -35,6 +35,7 @@ from omegaconf import MISSING, DictConfig
 from transformers import AutoTokenizer, GenerationConfig
 
 from nemo_speechllm import assets
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import write_manifest
 from nemo_speechllm.metrics.report import write_json
@@ -117,7 +118,7 @@ def main(cfg: EvaluateTextAbilityArguments) -> None:
     output = Path(cfg.output_dir)
     write_manifest(output / "answers.jsonl", answers)
     write_json(output / "metrics.json", {"model": cfg.model, "llm": model_cfg.llm.pretrained, **report})
-    print(
+    emit(
         f"{report['differing_tokens']} of {report['tokens']} tokens differ, in {report['differing_answers']} of "
         f"{report['questions']} answers"
     )
@@ -125,4 +126,4 @@ def main(cfg: EvaluateTextAbilityArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

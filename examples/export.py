@@ -33,6 +33,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, open_dict
 
+from nemo_speechllm.command_line import run_command
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.speech_lm import SpeechLM
 
@@ -107,4 +108,4 @@ def main(cfg: ExportArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -25,12 +25,12 @@ import argparse
 import io
 import json
 import os
-import sys
 from pathlib import Path
 from urllib.parse import quote
 
 import soundfile
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
 from nemo_speechllm.data.manifest import audio_path
 from nemo_speechllm.journal import Journal
@@ -63,7 +63,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
     folder, target = arguments.folder, arguments.folder / "report.html"
     try:
@@ -77,14 +77,11 @@ def main() -> int:
 
         write_text(target, html_report(metrics, predictions, address, arguments.worst))
     except (OSError, ValueError, AudioError) as error:
-        print(
-            f"error: {error}; finish the evaluation, and start from the folder that it was started from",
-            file=sys.stderr,
-        )
-        return 2
-    print(target)
-    return 0
+        raise ValueError(
+            f"{error}; finish the evaluation, and start from the folder that it was started from"
+        ) from error
+    emit(target)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

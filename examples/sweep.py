@@ -42,6 +42,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv
@@ -183,7 +184,7 @@ def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> N
     """Runs a script of this folder in a process of its own."""
     settings = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items()]
     command = [sys.executable, str(EXAMPLES / name), *flags, *settings]
-    print("$", *command, file=log, flush=True)
+    print("$", *command, file=log)
     status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
     if status:
         raise RuntimeError(f"{name} ended with status {status}; see {log.name}")
@@ -225,19 +226,19 @@ def main(cfg: DictConfig) -> None:
                 run_row(row, cfg["recipe"])
         except (RuntimeError, OSError, ValueError) as error:
             failed.append(row.name)
-            print(f"[{number}/{len(rows)}] {row.name}: failed: {error}", flush=True)
+            emit(f"[{number}/{len(rows)}] {row.name}: failed: {error}")
             continue
         seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
-        print(
+        emit(
             f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.report)}, {seconds}",
             flush=True,
         )
         write_results(rows, output)
     if failed:
-        print(f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; the same command tries them again")
+        emit(f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; the same command tries them again")
         sys.exit(1)
-    print(f"results.csv and the plots are in {output}")
+    emit(f"results.csv and the plots are in {output}")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

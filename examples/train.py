@@ -32,6 +32,7 @@ from nemo.utils.model_utils import import_class_by_path
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_speechllm.command_line import run_command
 from nemo_speechllm.models.resume import claim_run_folder, find_resume_point
 
 
@@ -66,4 +67,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -36,6 +36,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.keywords import read_keywords
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
@@ -114,7 +115,7 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
     predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
     if cfg.output_filename is None:
         for row in predictions:
-            print(f"{row['audio_filepath']}: {row['pred_text']}")
+            emit(f"{row['audio_filepath']}: {row['pred_text']}")
         return
     here = Path("manifest")  # the rows' paths hold in the current folder
     write_manifest(cfg.output_filename, (relocate(row, here, cfg.output_filename) for row in predictions))
@@ -132,4 +133,4 @@ def main(cfg: TranscribeArguments) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -33,6 +33,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
@@ -127,14 +128,14 @@ def main() -> None:
     found = [{word.casefold() for word in words_of(evidence.text)} for evidence in heard]
     exact = [word.casefold() in words for words, own in zip(found, said) for word in own]
     report = {"utterances": len(rows), "keywords": len(exact), "heard_exactly": sum(exact) / len(exact), "lists": []}
-    print(
+    emit(
         f"{len(exact)} keywords in {len(rows)} utterances, {100 * report['heard_exactly']:.1f} % of them as CTC heard them"
     )
     for size in arguments.sizes:
         figures = measure(model, heard, said, vocabulary, size, arguments.limits)
         report["lists"].append(figures)
         recalls = ", ".join(f"{100 * value:.1f} % at {limit}" for limit, value in figures["recall"].items())
-        print(
+        emit(
             f"{size:6d} words: recall {recalls}; {1000 * figures['seconds']:.1f} ms an utterance, "
             f"{1000 * figures['ready_seconds']:.1f} ms to get ready, {figures['mebibytes']:.1f} MiB"
         )
@@ -143,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -35,6 +35,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm import assets
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.error_rate import error_rate
@@ -123,17 +124,17 @@ def main() -> None:
     reference = medians["hugging_face"]["seconds"]
     for setting, figures in medians.items():
         figures["speedup"] = reference / figures["seconds"]
-        print(
+        emit(
             f"{setting:14s} {1000 * figures['seconds'] / len(paths):8.1f} ms a clip  {figures['speedup']:7.2f} × "
             f"{figures['peak_mib']:8.0f} MiB"
         )
     report = {"clips": len(paths), "threads": arguments.threads, "rounds": arguments.rounds, "settings": medians}
     if arguments.model:
         report["wer"] = word_error_rates(arguments.model, rows)
-        print(report["wer"])
+        emit(report["wer"])
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     write_json(arguments.output, report)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -23,12 +23,12 @@ folder has the same lines with ``snr`` in dB and ``noise``, the kind; with ``--k
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import soundfile
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conditions import NOISES, mix_at_snr
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.flac import write_flac
@@ -72,26 +72,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        rows = read_manifest(arguments.manifest, locate_audio=True)
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        made_of = {key: getattr(arguments, key) for key in ("snrs", "noises", "seed")}
-        made_of |= {"manifest": file_digest(arguments.manifest)}
-        claim_record(arguments.out / "noise.json", made_of, "audio made of something else")
-        lines = [noisy_row(row, number, arguments) for number, row in enumerate(tqdm(rows, unit="utt"), 1)]
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = read_manifest(arguments.manifest, locate_audio=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    made_of = {key: getattr(arguments, key) for key in ("snrs", "noises", "seed")}
+    made_of |= {"manifest": file_digest(arguments.manifest)}
+    claim_record(arguments.out / "noise.json", made_of, "audio made of something else")
+    lines = [noisy_row(row, number, arguments) for number, row in enumerate(tqdm(rows, unit="utt"), 1)]
     target = arguments.out / "manifest.jsonl"
     if arguments.keep_clean:
         clean = read_manifest(arguments.manifest)
         lines = [relocate(row, arguments.manifest, target) | {"noise": "none"} for row in clean] + lines
     write_manifest(target, lines)
-    print(f"{target}: {len(lines)} lines")
-    return 0
+    emit(f"{target}: {len(lines)} lines")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -29,6 +29,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.desta.build import DESCRIPTIONS, METADATA, DescriptionBuilder
 from nemo_speechllm.data.desta.metadata import Model
 from nemo_speechllm.metrics.report import claim_record, file_digest, write_json
@@ -74,7 +75,7 @@ def main(cfg: DictConfig) -> None:
         logging.info(f"this shard is done; run shard {waiting} here, or copy their journals here and run this again")
         return
     write_json(Path(cfg.output_dir) / "report.json", report)
-    print(", ".join(f"{name}: {count}" for name, count in report.items()))
+    emit(", ".join(f"{name}: {count}" for name, count in report.items()))
     if 2 * report["kept"] < report["rows"]:
         logging.warning(
             f"most descriptions were rejected; read some in {cfg.output_dir}, and see llm and max_new_tokens"
@@ -83,4 +84,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

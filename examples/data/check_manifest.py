@@ -21,10 +21,10 @@ The exit status is 1 when there are issues, 2 when a manifest cannot be read.
 
 import argparse
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifest
 
 
@@ -47,24 +47,20 @@ def main() -> int:
     limits = {name: getattr(arguments, name) for name in ("sample_rate", "min_duration", "max_duration", "workers")}
     clean, kinds = [], Counter()
     for manifest in arguments.manifests:
-        try:
-            rows, issues = check_manifest(manifest, **limits)
-        except OSError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-        print(*issues, sep="\n", end="\n" if issues else "")
+        rows, issues = check_manifest(manifest, **limits)
+        emit(*issues)
         kinds.update(issue.kind for issue in issues)
         clean += (
             rows if arguments.write_clean is None else (relocate(row, manifest, arguments.write_clean) for row in rows)
         )
     for kind, count in kinds.most_common():
-        print(f"{count:6d}  {kind}")
-    print(f"{len(clean)} clean lines, {kinds.total()} issues")
+        emit(f"{count:6d}  {kind}")
+    emit(f"{len(clean)} clean lines, {kinds.total()} issues")
     if arguments.write_clean:
         write_manifest(arguments.write_clean, clean)
-        print(f"clean lines written to {arguments.write_clean}")
+        emit(f"clean lines written to {arguments.write_clean}")
     return 1 if kinds else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -22,11 +22,11 @@ no recording is in two splits. Run again to resume.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.composition import compose, split_recordings, write_composition
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 
@@ -59,30 +59,21 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        rows = read_manifest(arguments.manifest, locate_audio=True)
-        unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]
-        if unspoken:
-            raise ValueError(
-                f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py"
-            )
-        splits = split_recordings(rows, arguments.held_out, arguments.held_out, arguments.seed)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = read_manifest(arguments.manifest, locate_audio=True)
+    unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]
+    if unspoken:
+        raise ValueError(f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py")
+    splits = split_recordings(rows, arguments.held_out, arguments.held_out, arguments.seed)
     for name, members in splits.items():
         count = getattr(arguments, name)
         planned = compose(members, count, tuple(arguments.words), tuple(arguments.pauses), (arguments.seed, name))
         progress = tqdm(planned, total=count, desc=name, unit="utt")
         lines = [write_composition(composition, arguments.out, Path("audio", name)) for composition in progress]
         write_manifest(arguments.out / f"{name}.jsonl", lines)
-        print(
-            f"{arguments.out / name}.jsonl: {count} utterances, {sum(row['duration'] for row in lines) / 3600:.2f} h"
-        )
-    return 0
+        emit(f"{arguments.out / name}.jsonl: {count} utterances, {sum(row['duration'] for row in lines) / 3600:.2f} h")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -23,7 +23,6 @@ with a value that has no name, are not asked about; how many are, is printed by 
 """
 
 import argparse
-import sys
 from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
@@ -31,6 +30,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 import nemo_speechllm.data
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.randomness import named_random
 
@@ -84,40 +84,33 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        rows = [
-            relocate(row, manifest, arguments.out)
-            for manifest in arguments.manifests
-            for row in read_manifest(manifest)
-        ]
-        specs = OmegaConf.load(arguments.tasks)
-        unknown = set(arguments.only or []) - set(specs)
-        if unknown:
-            raise ValueError(f"{arguments.tasks}: there is no task {sorted(unknown)}; there are {list(specs)}")
-        asked = [
-            question
-            for task in arguments.only or specs
-            for question in questions_of(task, specs[task], rows, arguments.limit, arguments.seed)
-        ]
-        if not asked:
-            found = values_of(rows, [specs[task] for task in arguments.only or specs])
-            raise ValueError(
-                f"no line has a label that {arguments.tasks} names; there are {found}: give the values names in a copy for --tasks"
-            )
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    rows = [
+        relocate(row, manifest, arguments.out) for manifest in arguments.manifests for row in read_manifest(manifest)
+    ]
+    specs = OmegaConf.load(arguments.tasks)
+    unknown = set(arguments.only or []) - set(specs)
+    if unknown:
+        raise ValueError(f"{arguments.tasks}: there is no task {sorted(unknown)}; there are {list(specs)}")
+    asked = [
+        question
+        for task in arguments.only or specs
+        for question in questions_of(task, specs[task], rows, arguments.limit, arguments.seed)
+    ]
+    if not asked:
+        found = values_of(rows, [specs[task] for task in arguments.only or specs])
+        raise ValueError(
+            f"no line has a label that {arguments.tasks} names; there are {found}: give the values names in a copy for --tasks"
+        )
     write_manifest(arguments.out, asked)
     counts: dict[str, Counter] = {}
     for question in asked:
         counts.setdefault(question["task"], Counter())[question["label"]] += 1
     for task, labels in counts.items():
         found = ", ".join(f"{label} {count}" for label, count in labels.items())
-        print(f"{arguments.out}: {task} {labels.total()} ({found})")
-    return 0
+        emit(f"{arguments.out}: {task} {labels.total()} ({found})")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

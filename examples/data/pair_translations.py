@@ -21,9 +21,9 @@ other's ``text`` is its ``answer``, the other's ``lang`` its ``target_lang``. Li
 """
 
 import argparse
-import sys
 from pathlib import Path
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 
 
@@ -58,21 +58,16 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        sources = read_manifest(arguments.source)
-        translations = translations_of(read_manifest(arguments.target), arguments.target, arguments.key)
-        pairs = pair_rows(sources, translations, arguments.key)
-        if not pairs:
-            raise ValueError(f"no {arguments.key!r} is in both {arguments.source} and {arguments.target}")
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    sources = read_manifest(arguments.source)
+    translations = translations_of(read_manifest(arguments.target), arguments.target, arguments.key)
+    pairs = pair_rows(sources, translations, arguments.key)
+    if not pairs:
+        raise ValueError(f"no {arguments.key!r} is in both {arguments.source} and {arguments.target}")
     write_manifest(arguments.out, (relocate(row, arguments.source, arguments.out) for row in pairs))
-    print(f"{arguments.out}: {len(pairs)} pairs; {len(sources) - len(pairs)} lines have no counterpart")
-    return 0
+    emit(f"{arguments.out}: {len(pairs)} pairs; {len(sources) - len(pairs)} lines have no counterpart")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -20,26 +20,26 @@ It fetches Debian packages by name with apt-get (no root needed); elsewhere, giv
 """
 
 import argparse
-import sys
 from collections import Counter
 from pathlib import Path
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.prompts_corpus import LANGUAGES, LICENCES, SPLITS, prepare_prompts
 
 
 def print_report(rows: list[dict], skipped: list[dict], languages: list[str]) -> None:
     """Print clips and minutes by language and split, the licences, and how many prompts were skipped and why."""
-    print(f"\n{'':8}" + "".join(f"{split:>19}" for split in SPLITS) + "  licence")
+    emit(f"\n{'':8}" + "".join(f"{split:>19}" for split in SPLITS) + "  licence")
     for language in languages:
         cells = []
         for split in SPLITS:
             seconds = [row["duration"] for row in rows if (row["lang"], row["split"]) == (language, split)]
             cells.append(f"{len(seconds):4d} clips{sum(seconds) / 60:5.1f} min")
-        print(f"{language:8}" + "".join(f"{cell:>19}" for cell in cells) + f"  {LICENCES[language]}")
+        emit(f"{language:8}" + "".join(f"{cell:>19}" for cell in cells) + f"  {LICENCES[language]}")
     reasons = Counter((row["reason"].split(":")[0], row["lang"]) for row in skipped)
-    print("\nskipped (skipped.jsonl has them one by one)")
+    emit("\nskipped (skipped.jsonl has them one by one)")
     for reason in sorted({reason for reason, _ in reasons}):
-        print(f"  {reason}: " + ", ".join(f"{language} {reasons[reason, language]}" for language in languages))
+        emit(f"  {reason}: " + ", ".join(f"{language} {reasons[reason, language]}" for language in languages))
 
 
 def main() -> None:
@@ -49,12 +49,9 @@ def main() -> None:
     parser.add_argument("--packages-dir", type=Path, help="folder with the .deb files, instead of apt-get")
     parser.add_argument("--seed", type=int, default=0, help="seed of the split by prompt (default 0)")
     arguments = parser.parse_args()
-    try:
-        rows, skipped = prepare_prompts(arguments.out, arguments.langs, arguments.packages_dir, arguments.seed)
-    except (OSError, RuntimeError) as error:
-        sys.exit(f"error: {error}")
+    rows, skipped = prepare_prompts(arguments.out, arguments.langs, arguments.packages_dir, arguments.seed)
     print_report(rows, skipped, arguments.langs)
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -24,9 +24,9 @@ a speaker do. The split depends on the texts, or the speakers, only: the same ma
 import argparse
 import hashlib
 import math
-import sys
 from pathlib import Path
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer
 
@@ -78,21 +78,16 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        read_manifest(arguments.manifest, locate_audio=True)
-        splits = split_rows(read_manifest(arguments.manifest), arguments.dev, arguments.test, arguments.by)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    read_manifest(arguments.manifest, locate_audio=True)
+    splits = split_rows(read_manifest(arguments.manifest), arguments.dev, arguments.test, arguments.by)
     for name, rows in splits.items():
         target = arguments.out / f"{name}.jsonl"
         write_manifest(target, (relocate(row, arguments.manifest, target) for row in rows))
         hours = sum(row.get("duration", 0.0) for row in rows) / 3600
-        print(f"{target}: {len(rows)} lines, {hours:.2f} h")
-    return 0
+        emit(f"{target}: {len(rows)} lines, {hours:.2f} h")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

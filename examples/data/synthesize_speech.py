@@ -38,6 +38,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.data.synthesis import Synthesizer, TemplateGrammar, distinct, read_sentences, text_key
 from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
@@ -127,8 +128,8 @@ def main() -> None:
         for name, jobs in (("dev", held_out), ("train", train)):
             rows = list(tqdm(pool.imap(run, jobs, chunksize=4), total=len(jobs), desc=name, unit="clip"))
             write_manifest(args.out / f"{name}.jsonl", rows)
-            print(f"{name}: {len(rows)} clips, {sum(row['duration'] for row in rows) / 3600:.2f} h")
+            emit(f"{name}: {len(rows)} clips, {sum(row['duration'] for row in rows) / 3600:.2f} h")
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -28,12 +28,12 @@ texts, one a line, such as instructions of your own.
 import argparse
 import os
 import string
-import sys
 import tempfile
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
+from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.data.skills import apply_rule, argument_lists, fill, slots_of
@@ -130,30 +130,23 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def main() -> int:
+def main() -> None:
     arguments = parse_arguments()
-    try:
-        pairs = manifest_texts(arguments.manifests, arguments.keys)
-        texts = [text for text, _ in pairs]
-        lines = [line for path in arguments.texts for line in path.read_text(encoding="utf-8").splitlines()]
-        lines += instruction_texts() if arguments.instructions else []
-        tokenizer = train(
-            texts + lines, arguments.out, arguments.vocab_size, arguments.keep_case, arguments.instructions
-        )
-    except (OSError, ValueError, RuntimeError) as error:  # SentencePiece raises RuntimeError
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    pairs = manifest_texts(arguments.manifests, arguments.keys)
+    texts = [text for text, _ in pairs]
+    lines = [line for path in arguments.texts for line in path.read_text(encoding="utf-8").splitlines()]
+    lines += instruction_texts() if arguments.instructions else []
+    tokenizer = train(texts + lines, arguments.out, arguments.vocab_size, arguments.keep_case, arguments.instructions)
     ids = [tokenizer.encode(" ".join(text.split())) for text in texts]
     everything = {" ".join(text.split()) for text in texts + lines}
     unknown = sorted(text for text in everything if tokenizer.unk_id() in tokenizer.encode(text))
     count, seconds = sum(map(len, ids)), sum(duration for _, duration in pairs)
-    print(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {sum(map(len, texts)) / count:.1f} characters a token")
+    emit(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {sum(map(len, texts)) / count:.1f} characters a token")
     if seconds:
-        print(f"{count / seconds:.1f} tokens a second; CTC needs at least one state for each")
+        emit(f"{count / seconds:.1f} tokens a second; CTC needs at least one state for each")
     if unknown:
-        print(f"{len(unknown)} texts have characters the tokenizer does not know, e.g. {unknown[0]!r}")
-    return 0
+        emit(f"{len(unknown)} texts have characters the tokenizer does not know, e.g. {unknown[0]!r}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from omegaconf import MISSING
 from tqdm import tqdm
 
+from nemo_speechllm.command_line import emit
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.metrics.predictions import PredictionLog
@@ -86,4 +87,4 @@ def write_report(cfg: AskingArguments, report: dict[str, Any], table: str) -> No
     output = Path(cfg.output_dir)
     write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
     write_text(output / "results.md", f"```\n{table}\n```\n")
-    print(table)
+    emit(table)

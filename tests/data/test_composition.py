@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.composition import compose, split_recordings, spoken_text
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.manifest import check_manifest, read_manifest, write_manifest
@@ -47,7 +48,7 @@ def run(load_compose, corpus, tmp_path, monkeypatch, capsys):
         out = tmp_path / "out"
         command = ["compose", str(corpus), "--out", str(out), "--train", "6", "--dev", "2", "--test", "3"]
         monkeypatch.setattr(sys, "argv", [*command, "--held-out", "0.2", *arguments])
-        assert load_compose.main() == 0
+        assert exit_status(load_compose.main) == 0
         return {name: read_manifest(out / f"{name}.jsonl", locate_audio=True) for name in ("train", "dev", "test")}
 
     return call

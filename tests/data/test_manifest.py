@@ -187,7 +187,7 @@ def test_cli_refuses_to_overwrite_or_to_read_nothing(folder):
     overwrite = run_check("m.jsonl", "--write-clean", "./m.jsonl", cwd=folder)
     assert overwrite.returncode == 2 and "give another name" in overwrite.stderr
     missing = run_check("none.jsonl", cwd=folder)
-    assert missing.returncode == 2 and "none.jsonl" in missing.stderr and "Traceback" not in missing.stderr
+    assert missing.returncode == 1 and "none.jsonl" in missing.stderr and "Traceback" not in missing.stderr
 
 
 def test_data_modules_are_light():

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.manifest import check_manifest, read_manifest
 
 
@@ -31,7 +32,7 @@ def add_noise(load_script, monkeypatch, tmp_path):
         monkeypatch.setattr(
             sys, "argv", ["add_noise.py", str(manifest), "--out", str(tmp_path / "noisy"), *map(str, arguments)]
         )
-        return load_script("data/add_noise").main()
+        return exit_status(load_script("data/add_noise").main)
 
     return run
 
@@ -74,8 +75,8 @@ def test_a_second_run_makes_only_what_is_missing_and_the_same(add_noise, make_ma
 def test_refuses(add_noise, make_manifest, tmp_path, capsys):
     manifest = make_manifest((0.5,))
     soundfile.write(tmp_path / read_manifest(manifest)[0]["audio_filepath"], np.zeros(8000), 16000)
-    assert add_noise(manifest) == 2
+    assert add_noise(manifest) == 1
     assert "manifest.jsonl:1: " in (error := capsys.readouterr().err) and "the speech is silent" in error
     assert not (tmp_path / "noisy" / "manifest.jsonl").exists()
-    assert add_noise(make_manifest((0.5,), name="other.jsonl")) == 2
+    assert add_noise(make_manifest((0.5,), name="other.jsonl")) == 1
     assert "audio made of something else" in capsys.readouterr().err

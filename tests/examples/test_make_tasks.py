@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.manifest import read_manifest
 
 CONF = Path(__file__).parents[2] / "conf" / "desta2"
@@ -39,7 +40,7 @@ def make_tasks(load_script, monkeypatch, tmp_path):
     def run(*arguments) -> int:
         out = str(tmp_path / "tasks" / "tasks.jsonl")
         monkeypatch.setattr(sys, "argv", ["make_tasks.py", *map(str, arguments), "--out", out])
-        return load_script("data/make_tasks").main()
+        return exit_status(load_script("data/make_tasks").main)
 
     return run
 
@@ -75,12 +76,12 @@ def test_the_recipes_questions_are_in_no_recipe_of_descriptions(load_script):
 
 def test_refuses(make_tasks, make_manifest, tmp_path, capsys):
     manifest = make_manifest((0.3,), text="Hello.", lang=None, gender="unicorn")
-    assert make_tasks(manifest) == 2
+    assert make_tasks(manifest) == 1
     assert "no line has a label" in (error := capsys.readouterr().err) and "'gender': ['unicorn']" in error
-    assert make_tasks(manifest, "--only", "colour") == 2
+    assert make_tasks(manifest, "--only", "colour") == 1
     assert "there is no task ['colour']; there are ['emotion', 'gender'" in capsys.readouterr().err
     tasks = tmp_path / "own.yaml"
     OmegaConf.save({"mood": {"key": "emotion", "labels": {}}}, tasks)
-    assert make_tasks(manifest, "--tasks", tasks) == 2
+    assert make_tasks(manifest, "--tasks", tasks) == 1
     assert "mood: ['category', 'instructions'] must be given" in capsys.readouterr().err
     assert not (tmp_path / "tasks").exists()

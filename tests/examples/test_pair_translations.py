@@ -18,6 +18,7 @@ import sys
 
 import pytest
 
+from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.manifest import check_manifest, read_manifest
 
 
@@ -31,7 +32,7 @@ def pair(load_script, monkeypatch, make_manifest, tmp_path, capsys):
         ]
         out = tmp_path / "pairs" / "a-b.jsonl"
         monkeypatch.setattr(sys, "argv", ["pair_translations.py", *map(str, paths), "--out", str(out)])
-        status = load_script("data/pair_translations").main()
+        status = exit_status(load_script("data/pair_translations").main)
         return status, out, *capsys.readouterr()
 
     return run
@@ -59,4 +60,4 @@ def test_pairs_have_the_speech_of_one_and_the_text_of_the_other(pair):
 )
 def test_refuses(pair, target, message):
     status, out, _, error = pair([{"key": "hold"}], target)
-    assert status == 2 and message in error and not out.exists()
+    assert status == 1 and message in error and not out.exists()

@@ -24,6 +24,8 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
+from nemo_speechllm.command_line import exit_status
+
 
 @pytest.fixture
 def report(load_script, monkeypatch, capsys):
@@ -31,7 +33,7 @@ def report(load_script, monkeypatch, capsys):
 
     def run(folder):
         monkeypatch.setattr(sys, "argv", ["report.py", str(folder)])
-        return load_script("report").main(), capsys.readouterr().err
+        return exit_status(load_script("report").main), capsys.readouterr().err
 
     return run
 
@@ -58,9 +60,9 @@ def test_the_page_of_an_evaluation_has_its_recordings(
     (tmp_path / "manifest-2.flac").unlink()
     (output / "report.html").unlink()
     status, error = report(output)
-    assert status == 2 and "manifest-2.flac does not exist" in error and not (output / "report.html").exists()
+    assert status == 1 and "manifest-2.flac does not exist" in error and not (output / "report.html").exists()
 
 
 def test_an_evaluation_that_has_not_ended_is_refused(report, tmp_path):
     status, error = report(tmp_path)
-    assert status == 2 and "metrics.json" in error and "finish the evaluation" in error
+    assert status == 1 and "metrics.json" in error and "finish the evaluation" in error

@@ -32,6 +32,7 @@ import torch
 from nemo.collections.asr.models import ASRModel
 from omegaconf import OmegaConf
 
+from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
@@ -421,7 +422,7 @@ def test_export_refuses_values_beyond_half_precision(tiny_nemo, tmp_path):
 
 def split(monkeypatch, *arguments) -> int:
     monkeypatch.setattr(sys, "argv", ["split_manifest.py", *map(str, arguments)])
-    return script("data/split_manifest").main()
+    return exit_status(script("data/split_manifest").main)
 
 
 def test_split_manifest_puts_no_text_into_two_splits(make_manifest, tmp_path, monkeypatch):
@@ -447,11 +448,11 @@ def test_split_manifest_by_speaker_puts_no_speaker_into_two_splits(make_manifest
 
 def test_split_manifest_refuses(make_manifest, tmp_path, monkeypatch, capsys):
     manifest = make_manifest((0.3, 0.3))
-    assert split(monkeypatch, manifest, "--out", tmp_path / "out") == 2
+    assert split(monkeypatch, manifest, "--out", tmp_path / "out") == 1
     assert "2 distinct texts are too few" in capsys.readouterr().err
-    assert split(monkeypatch, tmp_path / "gone.jsonl", "--out", tmp_path / "out") == 2
+    assert split(monkeypatch, tmp_path / "gone.jsonl", "--out", tmp_path / "out") == 1
     assert "gone.jsonl" in capsys.readouterr().err
     textless = make_manifest((0.3,), name="textless.jsonl", text=None)
-    assert split(monkeypatch, textless, "--out", tmp_path / "out") == 2
+    assert split(monkeypatch, textless, "--out", tmp_path / "out") == 1
     assert "has no 'text'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

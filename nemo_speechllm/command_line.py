@@ -1,0 +1,128 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What every script does alike: results go to stdout, all else to stderr, and the last line of a failure is its cause."""
+
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import NoReturn, TextIO
+
+from hydra.errors import HydraException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's: 1 shows whole tracebacks
+# argparse and Hydra answer these on stdout themselves
+HELP_OPTIONS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
+ASKED_FULL_ERROR = "NEMO_SPEECHLLM_FULL_ERROR"  # what the user said of it, also to the processes that this one starts
+
+_results: TextIO | None = None  # stdout as the user sees it while a script runs; None: nothing has been redirected
+
+
+def run_command(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script's ``main`` and end the process with its `exit_status`.
+
+    What libraries and child processes print goes to stderr; `emit` alone writes to stdout.
+    """
+    with nullcontext() if HELP_OPTIONS & set(sys.argv) else results_apart():
+        status = exit_status(main)
+    sys.exit(status)
+
+
+def exit_status(main: Callable[[], int | None]) -> int:
+    """Call a script's ``main``; return its status (None: 0), or print the cause of its failure as the last line and return 1.
+
+    A traceback stands above that line where the error is a defect of the program rather than of what it was given, or where
+    ``HYDRA_FULL_ERROR=1`` asks for it.
+    """
+    full_error = os.environ.setdefault(ASKED_FULL_ERROR, os.environ.get(FULL_ERROR, "0")) == "1"
+    # else Hydra prints and ends the process itself, with a hint in the place of the cause
+    os.environ[FULL_ERROR] = "1"
+    try:
+        return main() or 0
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # whoever read the results has read enough
+        if _results is not None:  # what is still in its buffer has nowhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _results.fileno())
+        return 141
+    except Exception as error:
+        if full_error or not is_expected(error):
+            traceback.print_exc()
+        return _fail(cause_of(error), 1)
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Send everything that this process and its children print to stderr, but for what `emit` prints."""
+    global _results
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    with os.fdopen(os.dup(stdout), "w", encoding=sys.stdout.encoding, errors="backslashreplace") as _results:
+        os.dup2(2, 1)  # children and libraries in C write to the descriptor, not to Python's object
+        try:
+            with redirect_stdout(sys.stderr):
+                yield
+        finally:
+            os.dup2(stdout, 1)
+            os.close(stdout)
+    _results = None
+
+
+def emit(*lines: object) -> None:
+    """Print a script's results to stdout, each on a line of its own, at once."""
+    print(*lines, sep="\n", file=_results or sys.stdout, flush=True)
+
+
+def is_expected(error: BaseException) -> bool:
+    """Tell whether an error speaks of what a user gave (a file, a setting, an installation) and so needs no traceback."""
+    raised_by_us = type(error).__module__.partition(".")[0] == "nemo_speechllm"
+    return raised_by_us or isinstance(
+        error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException
+    )
+
+
+def cause_of(error: BaseException) -> str:
+    """Return an error's message in one line, with the nearest known key where a setting does not exist."""
+    if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
+        return _setting_error(error.__cause__, f"{error}\n{error.__cause__}")
+    if isinstance(error, OmegaConfBaseException):
+        return _setting_error(error, str(error))
+    message = " ".join(str(error).split())
+    if not message or not is_expected(error):
+        return f"{type(error).__name__}: {message}".removesuffix(": ")
+    return message
+
+
+def _setting_error(error: OmegaConfBaseException, message: str) -> str:
+    """OmegaConf's message without its lines on types; what it says of a key comes with the keys there are."""
+    of_types = ("full_key:", "object_type=", "reference_type=")
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(of_types)]
+    said = " ".join(dict.fromkeys(lines))  # Hydra's message may end with OmegaConf's
+    known = list(error.parent_node) if error.parent_node is not None and hasattr(error.parent_node, "keys") else []
+    if isinstance(error, MissingMandatoryValue):
+        return f"{said}; give {error.full_key or error.key}=..."
+    if error.key is None or error.key in known:
+        return said
+    nearest = difflib.get_close_matches(str(error.key), map(str, known), n=1)
+    return f"{said}; " + (f"did you mean {nearest[0]!r}?" if nearest else f"known are {known}")
+
+
+def _fail(cause: str, status: int) -> int:
+    sys.stderr.flush()
+    print(f"error: {cause}", file=sys.stderr, flush=True)
+    return status

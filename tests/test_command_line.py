@@ -1,0 +1,134 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""What a user of any script sees: results on stdout, the rest on stderr, and the cause of a failure as the last line."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path for path in (ROOT / "examples").rglob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
+HYDRA_SCRIPT = """
+import sys
+from dataclasses import dataclass
+from hydra.core.config_store import ConfigStore
+import hydra
+from omegaconf import MISSING
+from nemo_speechllm.command_line import emit, run_command
+
+@dataclass
+class Arguments:
+    model: str = MISSING
+    batch_size: int = 8
+
+ConfigStore.instance().store(name="arguments", node=Arguments)
+
+@hydra.main(version_base=None, config_path=None, config_name="arguments")
+def main(cfg):
+    emit(cfg.model)
+
+run_command(main)
+"""
+
+
+def run(folder: Path, body: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    path = folder / "script.py"
+    path.write_text(body, encoding="utf-8")
+    clean = {key: value for key, value in os.environ.items() if "FULL_ERROR" not in key}
+    environment |= {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(path), *arguments]
+    return subprocess.run(command, cwd=folder, env=clean | environment, capture_output=True, text=True)
+
+
+def script(*lines: str) -> str:
+    imports = "import os, subprocess, sys\nfrom nemo_speechllm.command_line import emit, run_command\n"
+    return imports + "def main():\n" + "".join(f"    {line}\n" for line in lines) + "run_command(main)\n"
+
+
+def test_stdout_carries_results_alone(tmp_path):
+    done = run(
+        tmp_path,
+        script(
+            "print('a library')",
+            "os.write(1, b'a library in C\\n')",
+            "subprocess.run(['echo', 'a child'])",
+            "emit('one', 'two')",
+        ),
+    )
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+    assert all(text in done.stderr for text in ("a library", "a library in C", "a child"))
+
+
+def test_results_may_be_cut_short_by_their_reader(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(script("for number in range(100000): emit(number)"), encoding="utf-8")
+    command = f"PYTHONPATH={ROOT} {sys.executable} {path} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "last_line", "has_traceback"),
+    [
+        ("ValueError('line one\\n  line two')", "error: line one line two", False),
+        ("FileNotFoundError('a.wav does not exist; correct the path')", "error: a.wav does not exist; correct the path", False),
+        ("KeyError('text')", "error: KeyError: 'text'", True),
+        ("AssertionError()", "error: AssertionError", True),
+        ("KeyboardInterrupt()", "error: interrupted", False),
+    ],
+)  # fmt: skip
+def test_the_last_line_of_a_failure_is_its_cause(tmp_path, error, last_line, has_traceback):
+    done = run(tmp_path, script(f"raise {error}"))
+    assert done.returncode not in (0, None) and done.stdout == ""
+    assert done.stderr.splitlines()[-1] == last_line
+    assert ("Traceback" in done.stderr) == has_traceback
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path):
+    done = run(tmp_path, script("raise ValueError('no')"), HYDRA_FULL_ERROR="1")
+    assert "Traceback" in done.stderr and done.stderr.splitlines()[-1] == "error: no"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["modl=x"], "did you mean 'model'?"),
+        (["model=x", "batch_size=many"], "Value 'many' of type 'str' could not be converted to Integer"),
+        ([], "Missing mandatory value: model; give model=..."),
+        (["model='x"], "model='x"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_the_last_line(tmp_path, arguments, said):
+    done = run(tmp_path, HYDRA_SCRIPT, *arguments)
+    last_line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and last_line.startswith("error: ") and said in last_line
+    assert "Traceback" not in done.stderr and "HYDRA_FULL_ERROR" not in done.stderr
+
+
+def test_help_goes_to_stdout(tmp_path):
+    assert "model: ???" in run(tmp_path, HYDRA_SCRIPT, "--cfg", "job").stdout
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_script_is_run_so_and_prints_results_alone(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.unparse(tree.body[-1].body) == "run_command(main)"
+    printed = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
+    assert all(any(keyword.arg == "file" for keyword in node.keywords) for node in printed)
