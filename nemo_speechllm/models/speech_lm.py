@@ -393,7 +393,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return [
             PretrainedModelInfo(
                 pretrained_model_name=path.stem,
-                description=f"shipped with the package, {path.stat().st_size / 2**20:.0f} MiB; see the README",
+                description=f"shipped with the package, {path.stat().st_size / 2**20:.0f} MiB; see its page in docs",
                 location=str(path),
                 class_=cls,
             )
