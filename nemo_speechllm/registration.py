@@ -12,32 +12,38 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Makes this package's classes known to NeMo's guard of ``_target_`` entries.
+"""Makes this package's classes known to NeMo: to its guard of ``_target_`` entries, and to its list of pretrained models.
 
 NeMo 3.0 only instantiates classes whose dotted path starts with an entry of ``ALLOWED_TARGET_PREFIXES``, so that a
 checkpoint of unknown origin cannot name arbitrary code. A plugin's models would save and then fail to restore. The guard
 is widened by this package's own prefix and by nothing else.
+
+``ASRModel.from_pretrained``, which NeMo's scripts call, knows the models that subclasses of ``ASRModel`` list. One is made that
+lists the shipped checkpoints.
 """
 
 import importlib.abc
 import importlib.util
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 TARGET_PREFIX = "nemo_speechllm."
 GUARD_MODULE = "nemo.core.classes.common"
+ASR_MODULE = "nemo.collections.asr.models.asr_model"
 
 
 def register_target_prefix() -> None:
-    """Adds ``nemo_speechllm.`` to NeMo's allowed target prefixes, now or as soon as NeMo's core is imported.
+    """Adds ``nemo_speechllm.`` to NeMo's allowed target prefixes, and the shipped checkpoints to its pretrained models.
 
-    NeMo's core takes about ten seconds to import; tools that only touch manifests must not pay for it. So when NeMo is
-    not loaded yet, the prefix is added right after NeMo's own import of the guard.
+    NeMo's core takes about ten seconds to import; tools that only touch manifests must not pay for it. So what of NeMo is
+    not loaded yet is told right after NeMo's own import of it.
     """
-    if GUARD_MODULE in sys.modules:
-        _allow(sys.modules[GUARD_MODULE])
-    elif not any(isinstance(finder, _GuardFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _GuardFinder())
+    for name, register in ((GUARD_MODULE, _allow), (ASR_MODULE, _list_shipped)):
+        if name in sys.modules:
+            register(sys.modules[name])
+        elif not any(isinstance(finder, _AfterImport) and finder.name == name for finder in sys.meta_path):
+            sys.meta_path.insert(0, _AfterImport(name, register))
 
 
 def _allow(guard: ModuleType) -> None:
@@ -45,19 +51,39 @@ def _allow(guard: ModuleType) -> None:
         guard.ALLOWED_TARGET_PREFIXES.append(TARGET_PREFIX)
 
 
-class _GuardFinder(importlib.abc.MetaPathFinder):
-    """Lets the ordinary import machinery load the guard module, then adds the prefix."""
+def _list_shipped(asr: ModuleType) -> None:
+    if "ShippedSpeechLMs" in vars(asr):
+        return
+
+    class ShippedSpeechLMs(asr.ASRModel):
+        """No model: ``ASRModel.list_available_models`` asks its subclasses, and this one answers for the speech LMs."""
+
+        @classmethod
+        def list_available_models(cls) -> list:
+            from nemo_speechllm.models.loading import list_shipped_models
+
+            return list_shipped_models()
+
+    asr.ShippedSpeechLMs = ShippedSpeechLMs  # held there: a class that nothing refers to is no subclass for long
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Lets the ordinary import machinery load a module, then calls ``register`` with it."""
+
+    def __init__(self, name: str, register: Callable[[ModuleType], None]):
+        self.name = name
+        self.register = register
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != GUARD_MODULE:
+        if fullname != self.name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
         execute = spec.loader.exec_module
 
-        def execute_and_allow(module: ModuleType) -> None:
+        def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            _allow(module)
+            self.register(module)
 
-        spec.loader.exec_module = execute_and_allow
+        spec.loader.exec_module = execute_and_register
         return spec

@@ -17,7 +17,10 @@
 from pathlib import Path
 
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from nemo.core.classes.common import PretrainedModelInfo
+from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
+from nemo_speechllm.models import speech_lm
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.models.checkpoint import CheckpointError
@@ -29,7 +32,12 @@ WHISPER, CASCADE = "whisper:", "cascade:"
 
 def shipped_models() -> dict[str, Path]:
     """Name → file of every checkpoint that comes with the package, of any class."""
-    return {info.pretrained_model_name: Path(info.location) for info in SpeechLM.list_available_models()}
+    return {path.stem: path for path in sorted(speech_lm.CHECKPOINT_FOLDER.glob("*.nemo"))}
+
+
+def list_shipped_models() -> list[PretrainedModelInfo]:
+    """What NeMo's ``list_available_models`` says of each of them, its class with it."""
+    return resolve_subclass_pretrained_model_info(SpeechLM)
 
 
 def load_model(reference: str | Path) -> SpeechLM:

@@ -15,16 +15,15 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
+from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes.common import PretrainedModelInfo
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -46,32 +45,15 @@ from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.answers import Answer, GuardedAnswersMixin, check_generation, generation_options
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.resume import ResumableTrainingMixin
+from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys, transcription_config
 from nemo_speechllm.modules.llm import freeze_by_pattern
 
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
 
-@dataclass
-class SpeechLMTranscribeConfig(TranscribeConfig):
-    """NeMo's transcription settings and what a speech LM adds.
-
-    Attributes:
-        instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
-        keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
-            those that CTC may have heard. An empty list takes the manifest lines' own away.
-        max_new_tokens, beam_size: of generation; None: the recipe's.
-        decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
-    """
-
-    instruction: str | None = None
-    keywords: list[str] | None = None
-    max_new_tokens: int | None = None
-    beam_size: int | None = None
-    decoder: str | None = None
-
-
-class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTrainingMixin, ASRTranscriptionMixin):
+class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
     """A model that answers conversations of text and audio.
 
     A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
@@ -95,13 +77,21 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
             if cfg.get(section):
                 with open_dict(cfg[section]):
                     cfg[section].defer_setup = True
+        with open_dict(cfg):
+            cfg.train_ds = cfg.get("train_ds") or None
         check_generation(cfg.generation)
         super().__init__(cfg, trainer)
+        if (
+            self.cfg.train_ds is None
+        ):  # transcribe_speech_parallel.py asks it how to read what it transcribes, and takes no None
+            with open_dict(self.cfg):
+                self.cfg.train_ds = {}
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
         self._transforms: list[Transform] = []
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
         self._validation_tallies: dict[int, ErrorTally] = {}
+        self._test_tallies: dict[int, ErrorTally] = {}
         self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
 
     @abstractmethod
@@ -143,16 +133,25 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
-        self._validation_dl = self._build_dataloader(val_data_config)
+        self._validation_dl = self._build_evaluation_dataloader(val_data_config)
 
     def setup_test_data(self, test_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="test", config=test_data_config)
-        self._test_dl = self._build_dataloader(test_data_config)
+        self._test_dl = self._build_evaluation_dataloader(test_data_config)
+
+    def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
+        """What NeMo's scripts call for a dataloader to predict on."""
+        return self._build_evaluation_dataloader(config)
 
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
         dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
         world_size = self._trainer.world_size if self._trainer is not None else 1
         return build_dataloader(cfg, dataset, self.tokenizer, self.global_rank, world_size)
+
+    def _build_evaluation_dataloader(self, cfg: DictConfig) -> DataLoader:
+        """The data once from end to end, also of several sources: Lhotse would go on for ever."""
+        once = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True) | {"force_finite": True})
+        return self._build_dataloader(once)
 
     # training and validation ------------------------------------------------------------------------------------------
 
@@ -165,8 +164,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         """Closes the cache of encoder states."""
         self.perception.cache_states(None)
 
-    def training_step(self, batch: ConversationBatch, batch_idx: int) -> Tensor:
-        """One optimisation step's loss; every part of it is logged."""
+    def training_step(self, batch: ConversationBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One optimisation step's ``loss``, under that name; every part of it is logged."""
         for transform in self._transforms:
             batch = transform(batch, self.current_epoch)
         losses = self.loss(batch)
@@ -175,11 +174,17 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         self.log_dict({f"train_{k}": v for k, v in losses.items() if k != "loss"}, batch_size=size)
         if self._trainer is not None and self._trainer.optimizers:
             self.log("learning_rate", self._trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
-        return losses["loss"]
+        return {"loss": losses["loss"]}
 
     def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds a batch's loss, word and character errors (on generated text) to the running counts."""
-        tally = self._validation_tallies.setdefault(dataloader_idx, ErrorTally())
+        self._tally(batch, self._validation_tallies.setdefault(dataloader_idx, ErrorTally()))
+
+    def test_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """What `validation_step` does, of a test set."""
+        self._tally(batch, self._test_tallies.setdefault(dataloader_idx, ErrorTally()))
+
+    def _tally(self, batch: ConversationBatch, tally: ErrorTally) -> None:
         size = len(batch.conversations)
         tally.loss += float(self.loss(batch)["loss"]) * size
         tally.items += size
@@ -199,16 +204,24 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and ``val_chrf``, in
         several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like transcripts.
         """
-        tallies = _sum_over_ranks(self._validation_tallies)
+        self._log_tallies(self._validation_tallies, "val", self.get_validation_dataloader_prefix)
+
+    def on_test_epoch_end(self) -> None:
+        """Logs ``test_loss``, ``test_wer``, …: what `on_validation_epoch_end` does, of the test sets."""
+        self._log_tallies(self._test_tallies, "test", self.get_test_dataloader_prefix)
+
+    def _log_tallies(self, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
+        """Logs what was counted on all ranks, under the names of the stage, and starts anew."""
+        tallies = _sum_over_ranks(counted)
         for index, tally in sorted(tallies.items()):
-            prefix = self.get_validation_dataloader_prefix(index) if len(tallies) > 1 else ""
-            metrics = {f"val_{name}": value for name, value in tally.figures().items()}
+            prefix = prefix_of(index) if len(tallies) > 1 else ""
+            metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}
             self.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
             if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
                 self.log_dict(metrics)
         languages = sum(tallies.values(), ErrorTally()).language_figures()
-        self.log_dict({f"val_{name}": value for name, value in languages.items()})
-        self._validation_tallies.clear()
+        self.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
+        counted.clear()
 
     def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
         """The losses by name, and ``loss``: their sum with the recipe's weights."""
@@ -298,34 +311,33 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         override_config: TranscribeConfig | None = None,
         **options,
     ) -> list[str] | list[Hypothesis]:
-        """NeMo's ``transcribe`` with NeMo's arguments, and ``instruction``, ``keywords``, ``max_new_tokens``, ``beam_size``,
-        ``decoder``.
+        """NeMo's ``transcribe`` with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
 
         Args:
-            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, or the path of a manifest.
+            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, the path of a manifest, or a dataloader of
+                batches.
             return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did) instead
                 of strings.
+            override_config: all settings in one, in the place of the other arguments.
 
         Raises:
-            ValueError: ``augmentor`` or ``timestamps``, which a speech LM does not have, were asked for, or
-                ``max_new_tokens`` or ``beam_size`` is less than 1.
+            TypeError: an argument is unknown.
+            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot be; it is
+                named.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
         """
-        if override_config is None:
-            override_config = SpeechLMTranscribeConfig(
-                use_lhotse=use_lhotse,
-                batch_size=batch_size,
-                return_hypotheses=return_hypotheses,
-                num_workers=num_workers,
-                channel_selector=channel_selector,
-                augmentor=augmentor,
-                verbose=verbose,
-                timestamps=timestamps,
-                **options,
-            )
-        if override_config.augmentor or override_config.timestamps:
-            raise ValueError(f"{type(self).__name__}.transcribe has no augmentor and no timestamps; leave them unset")
-        return super().transcribe(audio, override_config=override_config)
+        given = dict(
+            use_lhotse=use_lhotse,
+            batch_size=batch_size,
+            return_hypotheses=return_hypotheses,
+            num_workers=num_workers,
+            channel_selector=channel_selector,
+            augmentor=augmentor,
+            verbose=verbose,
+            timestamps=timestamps,
+            **options,
+        )
+        return super().transcribe(audio, override_config=transcription_config(given, override_config))
 
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
@@ -352,10 +364,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return [self._conversation_of_row(row, trcfg) for row in rows]
 
     def _conversation_of_row(self, row: dict[str, Any], trcfg: TranscribeConfig) -> Conversation:
-        metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
-        for key in ("instruction", "keywords"):
-            if getattr(trcfg, key, None) is not None:  # an empty list takes a manifest's keywords away
-                metadata[key] = getattr(trcfg, key)
+        metadata = manifest_keys(row, trcfg)
         source = row["audio_filepath"]
         if isinstance(source, (np.ndarray, Tensor)):
             audio = Audio(torch.as_tensor(source))
@@ -369,12 +378,13 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return self._answer(batch, **generation_options(self.cfg.generation, *asked))
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
-        if not trcfg.return_hypotheses:
-            return [answer.text for answer in outputs]
-        hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in outputs]
-        for hypothesis, answer in zip(hypotheses, outputs):
-            hypothesis.interventions = answer.interventions
-        return hypotheses
+        return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
+
+    def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
+        """Pairs of what was read, a Lhotse cut, and the ``Hypothesis``, as NeMo's ``ASRPredictionWriter`` takes them."""
+        answers = self._answer(batch, **generation_options(self.cfg.generation))
+        cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
+        return list(zip(cuts, _hypotheses(answers)))
 
     @classmethod
     def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
@@ -390,15 +400,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         A checkpoint's name begins with that of the module of its class: ``instruct_las_digits``.
         """
         pattern = "*.nemo" if cls is SpeechLM else f"{cls.__module__.rpartition('.')[2]}_*.nemo"
-        return [
-            PretrainedModelInfo(
-                pretrained_model_name=path.stem,
-                description=f"shipped with the package, {path.stat().st_size / 2**20:.0f} MiB; see its page in docs",
-                location=str(path),
-                class_=cls,
-            )
-            for path in sorted(CHECKPOINT_FOLDER.glob(pattern))
-        ]
+        return [_shipped_info(path, cls) for path in sorted(CHECKPOINT_FOLDER.glob(pattern))]
 
     @classmethod
     def from_pretrained(cls, model_name: str, *args, **kwargs):
@@ -407,15 +409,26 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         Args:
             model_name: the name; other arguments are those of `restore_from`.
         """
-        shipped = {info.pretrained_model_name: info.location for info in cls.list_available_models()}
+        shipped = [info.pretrained_model_name for info in cls.list_available_models()]
         if model_name in shipped:
             kwargs.pop("refresh_cache", None)
-            return cls.restore_from(shipped[model_name], *args, **kwargs)
+            return cls.restore_from(CHECKPOINT_FOLDER / f"{model_name}.nemo", *args, **kwargs)
         if "/" in model_name:
             return super().from_pretrained(model_name, *args, **kwargs)
         raise FileNotFoundError(
-            f"no {cls.__name__} is named {model_name!r}; shipped are {sorted(shipped)}, or give a hub id org/name"
+            f"no {cls.__name__} is named {model_name!r}; shipped are {shipped}, or give a hub id org/name"
         )
+
+
+def _shipped_info(path: Path, model_class: type) -> PretrainedModelInfo:
+    """As NeMo lists models. It copies what it restores by name into a cache, by location and description: both change with the file."""
+    file = path.stat()
+    return PretrainedModelInfo(
+        pretrained_model_name=path.stem,
+        description=f"shipped with the package, {file.st_size} bytes, written {file.st_mtime_ns}; see its page in docs",
+        location=path.absolute().as_uri(),
+        class_=model_class,
+    )
 
 
 def _joined(answers: list[Answer]) -> Answer:
@@ -427,6 +440,13 @@ def _joined(answers: list[Answer]) -> Answer:
         any(answer.truncated for answer in answers),
         tuple(intervention for answer in answers for intervention in answer.interventions),
     )
+
+
+def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
+    hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in answers]
+    for hypothesis, answer in zip(hypotheses, answers):
+        hypothesis.interventions = answer.interventions
+    return hypotheses
 
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:

@@ -1,0 +1,255 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What NeMo's own scripts ask of an ASR model: a speech LM does it, or says what to use instead."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from typing import Any, NoReturn
+
+from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig, TranscriptionMixin
+from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
+from nemo.core.classes import ModelPT
+from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.models.transcription import check_settings, check_takes_settings
+
+# attributes that scripts read of other models
+ABSENT = {
+    "decoder": "so its vocabulary cannot be changed (model.tokenizer.update_tokenizer): it is that of its text decoder",
+    "joint": "which is a transducer's",
+    "preprocessor": "its features are made in perception.encoder",
+}
+
+
+def _instead(name: str, remedy: str) -> Callable[..., NoReturn]:
+    """A method that NeMo's models have and a speech LM has not."""
+
+    def method(self: nn.Module, *args: Any, **kwargs: Any) -> NoReturn:
+        raise NotImplementedError(f"{type(self).__name__} has no {name}: {remedy}")
+
+    method.__name__, method.__doc__ = name, f"Raise NotImplementedError: {remedy}."
+    return method
+
+
+class NeMoInterface(ASRTranscriptionMixin, ModelPT):
+    """The part of NeMo's ASR interface that is the same whatever a speech LM is made of.
+
+    For classes with ``cfg``, ``builder``, ``perception``, ``has_ctc`` and ``ctc_ids``.
+    """
+
+    decoding = None  # NeMo's scripts tell models apart by the class of it
+
+    forward = _instead(
+        "forward", "call loss(batch) for training, transcribe(audio) or generate(conversations) for answers"
+    )
+    export = _instead(
+        "export",
+        "a text decoder that generates is no single graph for ONNX or TorchScript; save_to('model.nemo') saves it, and "
+        "examples/export.py makes that file small",
+    )
+    save_pretrained = _instead(
+        "save_pretrained", "save_to('model.nemo') saves it and push_to_hf_hub('org/name') publishes it"
+    )
+    change_vocabulary = _instead(
+        "change_vocabulary",
+        "its vocabulary is that of its text decoder (an LLM's tokenizer, or model.tokenizer of a recipe); train from a recipe "
+        "with the other LLM or tokenizer",
+    )
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ABSENT:
+                raise AttributeError(f"{type(self).__name__} has no {name}, {ABSENT[name]}") from None
+            raise
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As of any module; the ``spec_augment`` that NeMo's fine-tuning script gives a model goes where it is applied."""
+        if name == "spec_augment":
+            self._augment_features(value)
+        else:
+            super().__setattr__(name, value)
+
+    def _augment_features(self, spec_augment: nn.Module | None) -> None:
+        cfg = self.cfg.perception
+        if spec_augment is not None and cfg.get("state_cache"):
+            raise ValueError(
+                "spec_augment acts on features, and model.perception.state_cache skips the encoder that reads them: leave "
+                "one of them null"
+            )
+        options = None if spec_augment is None else {k: v for k, v in spec_augment._cfg.items() if k != "_target_"}
+        with open_dict(cfg):
+            cfg.encoder.spec_augment = options
+        self.perception.encoder.spec_augment = spec_augment
+
+    def setup_optimization(
+        self, optim_config: DictConfig | dict | None = None, optim_kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, Any]:
+        """Make optimizer and schedule, as NeMo's method does; the length of the schedule must be known in steps.
+
+        Raises:
+            ValueError: it is not: the data are a stream, in batches of any size, so epochs do not tell.
+        """
+        config = optim_config if optim_config is not None else self.cfg.get("optim") or {}
+        sched = config.get("sched")
+        endless = self._trainer is not None and self._trainer.max_steps < 0
+        if sched and sched.get("max_steps") is None and endless:
+            raise ValueError(
+                f"the schedule {sched.get('name')} needs to know how many steps there will be: set trainer.max_steps (or "
+                "model.optim.sched.max_steps); epochs do not tell, for the data are a stream"
+            )
+        return super().setup_optimization(optim_config, optim_kwargs)
+
+    # decoding ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The speech encoder."""
+        return self.perception.encoder
+
+    @property
+    def cur_decoder(self) -> str:
+        """What answers, ``llm`` or ``ctc``."""
+        return self.cfg.generation.get("decoder") or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")
+
+    def change_decoding_strategy(
+        self,
+        decoding_cfg: DictConfig | dict | None = None,
+        decoder_type: str | None = None,
+        verbose: bool = True,
+    ) -> None:
+        """Choose what answers; other decoding settings than NeMo's defaults, which ask for nothing, are refused.
+
+        Args:
+            decoding_cfg: settings of NeMo's CTC, transducer or AED decoding, of which a speech LM has none.
+            decoder_type: ``ctc``, the model's CTC head, ``llm`` or None.
+            verbose: not read: nothing is printed.
+
+        Raises:
+            ValueError: a setting differs from NeMo's default, the decoder is neither, or the model has no CTC.
+        """
+        if decoder_type not in (None, "llm", "ctc"):
+            raise ValueError(
+                f"decoder_type={decoder_type}: {type(self).__name__} has llm and, where it was trained with it, ctc"
+            )
+        if decoder_type == "ctc":
+            self._require_ctc("decoder_type=ctc")
+        asked = _asked_for(decoding_cfg)
+        if asked:
+            raise ValueError(
+                f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: {', '.join(asked)}. "
+                "Its own are model.generation (beam_size, max_new_tokens, …), and the arguments of transcribe; it gives one "
+                "answer, without n-best list, timestamps, confidence or languages"
+            )
+        if decoder_type is not None:
+            with open_dict(self.cfg.generation):
+                self.cfg.generation.decoder = decoder_type
+
+    def change_attention_model(
+        self, self_attention_model: str | None = None, att_context_size: list[int] | None = None, **options: Any
+    ) -> None:
+        """Accept that nothing is to change.
+
+        Raises:
+            NotImplementedError: something is.
+        """
+        if self_attention_model is not None or att_context_size is not None:
+            raise NotImplementedError(
+                f"{type(self).__name__} keeps the attention its encoder was trained with: leave self_attention_model and "
+                "att_context_size unset (model_change.conformer); long recordings are cut at pauses, see "
+                "model.generation.max_audio_seconds"
+            )
+
+    def transcribe_generator(
+        self, audio: Any, override_config: TranscribeConfig | None = None
+    ) -> Iterator[list[str] | list[Hypothesis]]:
+        """Give the answers batch by batch; see `transcribe`, which is made of it."""
+        config = override_config or self.get_transcribe_config()
+        check_settings(config)
+        if isinstance(audio, DataLoader):
+            check_takes_settings(config)
+        return super().transcribe_generator(audio, config)
+
+    # no encoder is frozen for the time of a transcription, as NeMo's ASR models do: inference mode needs no such thing
+    def _transcribe_on_begin(self, audio: Any, trcfg: TranscribeConfig) -> None:
+        TranscriptionMixin._transcribe_on_begin(self, audio, trcfg)
+
+    def _transcribe_on_end(self, trcfg: TranscribeConfig) -> None:
+        TranscriptionMixin._transcribe_on_end(self, trcfg)
+
+    # batch sizes ------------------------------------------------------------------------------------------------------
+
+    @property
+    def oomptimizer_schema(self) -> dict[str, Any]:
+        """What NeMo's OOMptimizer makes artificial batches of, for the longest audio and answer of a bucket."""
+        return {
+            "cls": self._artificial_batch,
+            "inputs": [
+                {"name": "audio", "type": NeuralType(("B", "T"), AudioSignal()), "seq_length": "input"},
+                {"name": "audio_lengths", "type": NeuralType(("B",), LengthsType()), "seq_length": "input"},
+                {
+                    "name": "answers",
+                    "type": NeuralType(("B", "T"), LabelsType()),
+                    "seq_length": "output",
+                    "vocab_size": self.tokenizer.vocab_size,
+                },
+            ],
+        }
+
+    def _artificial_batch(self, audio: Tensor, audio_lengths: Tensor, answers: Tensor) -> ConversationBatch:
+        """A batch of noise with answers of as many tokens; which tokens does not matter for memory.
+
+        Args:
+            audio: (B, T), audio_lengths (B,).
+            answers: (B, N) token ids.
+        """
+        text = self._text_of_length(answers.shape[1])
+        metadata = {"lang": "en", "text": text, "transcription": text}
+        conversations = []
+        for index, samples in enumerate(audio):
+            own = dict(metadata)
+            question = self.builder.question(Audio(samples), own, f"artificial-{index}")
+            conversations.append(Conversation(f"artificial-{index}", [question, Turn("assistant", [text])], own))
+        return ConversationBatch(conversations, audio, audio_lengths)
+
+    def _text_of_length(self, tokens: int) -> str:
+        """Words of at least so many tokens; no two neighbours are the same, which would cost CTC another frame."""
+        words = [("a", "b")[index % 2] for index in range(max(1, tokens))]
+        ids = self.tokenizer(" ".join(words), add_special_tokens=False).input_ids
+        return " ".join(words[: -(-len(words) * tokens // len(ids))])
+
+
+def _asked_for(decoding_cfg: Any) -> list[str]:
+    """The settings, as ``name=value``, that differ from the defaults of the config's class; all where it is a plain dict."""
+    given = OmegaConf.create({} if decoding_cfg is None else decoding_cfg)
+    kind = OmegaConf.get_type(given)
+    return _differences(given, OmegaConf.structured(kind) if is_dataclass(kind) else OmegaConf.create())
+
+
+def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list[str]:
+    found = []
+    for name, value in given.items():
+        usual = default.get(name)
+        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
+            found += _differences(value, usual, f"{path}{name}.")
+        elif value != usual:
+            found.append(f"{path}{name}={value}")
+    return found

@@ -1,0 +1,166 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The settings of `transcribe`: NeMo's and a speech LM's own. Each is honoured or refused by name."""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
+from omegaconf import OmegaConf
+
+from nemo_speechllm.data.dataset import INSTRUCTION_KEYS
+
+# slots of NeMo's prompts → what a manifest's line calls the same
+PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {
+    "keywords": "keywords",
+    "task": "task",
+    "lang": "lang",
+    "source_lang": "lang",
+    "target_lang": "target_lang",
+}
+# settings of NeMo's that a speech LM does not have → the values that ask for nothing
+UNSUPPORTED = {
+    "use_lhotse": ((True, None), "audio is always read by Lhotse"),
+    "augmentor": ((None, {}), "mix noise in with examples/data/add_noise.py first"),
+    "timestamps": ((None, False), "a speech LM gives no times"),
+    "partial_hypothesis": ((None, []), "a recording is transcribed as a whole"),
+}
+
+
+@dataclass
+class SpeechLMTranscribeConfig(TranscribeConfig):
+    """NeMo's transcription settings and what a speech LM adds.
+
+    Attributes:
+        instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
+        keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
+            those that CTC may have heard. An empty list takes the manifest lines' own away.
+        max_new_tokens, beam_size: of generation; None: the recipe's.
+        decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
+        prompt: NeMo's way to say the same: slots (``instruction``, ``keywords``, ``task``, ``source_lang``, ``target_lang``) as a
+            dict or as one turn ``{role: user, slots: {…}}``. They replace what a manifest's lines say.
+        text_field: what a manifest calls the reference; it is not read here.
+        lang_field: what a manifest calls the language.
+    """
+
+    instruction: str | None = None
+    keywords: list[str] | None = None
+    max_new_tokens: int | None = None
+    beam_size: int | None = None
+    decoder: str | None = None
+    prompt: Any = None
+    text_field: str = "text"
+    lang_field: str = "lang"
+
+
+SETTINGS = tuple(field.name for field in fields(SpeechLMTranscribeConfig))
+
+
+def transcription_config(given: dict[str, Any], override_config: TranscribeConfig | None) -> TranscribeConfig:
+    """The settings of a call of ``transcribe``.
+
+    Args:
+        given: its arguments by name.
+        override_config: a config in their place, of this package or NeMo's.
+
+    Raises:
+        TypeError: an argument is no setting.
+        ValueError: an argument stands beside ``override_config`` and differs from it.
+    """
+    unknown = sorted(set(given) - set(SETTINGS))
+    if unknown:
+        raise TypeError(f"transcribe has no argument {', '.join(unknown)}; there are {', '.join(_public(SETTINGS))}")
+    if override_config is None:
+        override_config = SpeechLMTranscribeConfig(**given)
+    default = SpeechLMTranscribeConfig(num_workers=0)
+    for name, value in given.items():
+        if value != getattr(default, name) and value != getattr(override_config, name, None):
+            raise ValueError(f"transcribe was given {name}={value} beside override_config; set it there")
+    return override_config
+
+
+def check_takes_settings(config: TranscribeConfig) -> None:
+    """
+    Raises:
+        ValueError: the config says how audio is to be read or asked about, which a dataloader has settled.
+    """
+    default = SpeechLMTranscribeConfig()
+    names = ("instruction", "keywords", "prompt", "channel_selector", "lang_field")
+    asked = [name for name in names if getattr(config, name, None) not in (getattr(default, name), None, [], {})]
+    if asked:
+        raise ValueError(
+            f"transcribe was given a dataloader, whose questions are made already, and {', '.join(asked)}"
+        )
+
+
+def check_settings(config: TranscribeConfig) -> None:
+    """
+    Raises:
+        ValueError: the config asks for what a speech LM does not have. It is named.
+    """
+    for name, (idle, instead) in UNSUPPORTED.items():
+        value = getattr(config, name, None)
+        if value not in idle:
+            raise ValueError(f"transcribe cannot do {name}={value}: {instead}; leave it unset")
+    unknown = [f"{name}={value}" for name, value in vars(config).items() if name not in SETTINGS and value]
+    if unknown:
+        raise ValueError(
+            f"transcribe has no setting {', '.join(unknown)}; there are {', '.join(_public(SETTINGS))} (get_transcribe_config())"
+        )
+    prompt_keys(config)
+
+
+def manifest_keys(row: dict[str, Any], config: TranscribeConfig) -> dict[str, Any]:
+    """What a manifest's line says of its audio, with what the config says in the place of the line's own."""
+    metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
+    lang_field = getattr(config, "lang_field", "lang")
+    if lang_field != "lang" and row.get(lang_field) is not None:
+        metadata["lang"] = row[lang_field]
+    asked = prompt_keys(config)
+    for key in ("instruction", "keywords"):
+        if getattr(config, key, None) is not None:  # an empty list takes a manifest's keywords away
+            asked[key] = getattr(config, key)
+    if "task" in asked or "target_lang" in asked:  # the recipe's instruction for it, not the line's
+        metadata = {key: value for key, value in metadata.items() if key not in INSTRUCTION_KEYS}
+    return metadata | asked
+
+
+def prompt_keys(config: TranscribeConfig) -> dict[str, Any]:
+    """The slots of ``prompt`` by the names of a manifest's keys.
+
+    Raises:
+        ValueError: there are several turns, one that is not the user's, or a slot that nothing reads.
+    """
+    prompt = getattr(config, "prompt", None)
+    if not prompt:
+        return {}
+    prompt = OmegaConf.to_container(prompt, resolve=True) if OmegaConf.is_config(prompt) else prompt
+    turns = prompt.get("turns", [prompt]) if isinstance(prompt, dict) else prompt
+    if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
+        raise ValueError(f"prompt={prompt}: give the slots of one turn; for several use generate(conversations)")
+    slots = dict(turns[0])
+    role = slots.pop("role", "user")
+    slots = slots.get("slots", slots)
+    unknown = sorted(set(slots) - set(PROMPT_SLOTS))
+    if unknown or role != "user":
+        raise ValueError(
+            f"prompt: {f'no slot is called {unknown}' if unknown else f'a turn of the role {role!r}'}; a speech LM reads the "
+            f"user's {list(PROMPT_SLOTS)}"
+        )
+    return {PROMPT_SLOTS[name]: value for name, value in slots.items() if value is not None}
+
+
+def _public(names: tuple[str, ...]) -> list[str]:
+    return [name for name in names if not name.startswith("_") and name not in UNSUPPORTED]
