@@ -88,7 +88,8 @@ def generate_text_ids(
 def _search(
     end_token_id: int, max_new_tokens: int, beam_size: int, repetition_penalty: float = 1.0
 ) -> GenerationConfig:
-    return GenerationConfig(
+    config = GenerationConfig()
+    unknown = config.update(
         max_new_tokens=max_new_tokens,
         num_beams=beam_size,
         do_sample=False,
@@ -96,6 +97,9 @@ def _search(
         eos_token_id=end_token_id,
         pad_token_id=end_token_id,
     )
+    if unknown:  # given to its constructor, they would be kept and not read
+        raise TypeError(f"transformers' GenerationConfig has no {sorted(unknown)}")
+    return config
 
 
 def _until_end(ids: Tensor, end_token_id: int) -> tuple[list[list[int]], Tensor]:

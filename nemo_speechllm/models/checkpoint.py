@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from nemo_speechllm import assets
 from nemo_speechllm.modules.fingerprint import is_adapter_key, weight_fingerprint
+from nemo_speechllm.versions import warn_of_untested_versions
 
 LLM_ARTIFACTS = (
     "config.json",
@@ -237,6 +238,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found.
         """
+        warn_of_untested_versions()
         restore_path = Path(restore_path).expanduser()
         if not restore_path.is_file():
             raise CheckpointError(f"checkpoint {restore_path} does not exist")

@@ -36,6 +36,7 @@ from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.segments import Segment
+from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
 
@@ -191,13 +192,14 @@ class DecoderOnlySpeechLM(SpeechLM):
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:
         """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
         first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
-        logits = self.llm(
+        given = named(
+            self.llm,
             inputs_embeds=inputs.embeddings,
             attention_mask=inputs.attention_mask,
             position_ids=(inputs.attention_mask.cumsum(1) - 1).clamp(min=0),
             logits_to_keep=inputs.labels.shape[1] - first + 1,
-            use_cache=False,
-        ).logits
+        )
+        logits = self.llm(**given, use_cache=False).logits
         # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step
         labels = nn.functional.pad(inputs.labels[:, first:], (0, 1), value=IGNORE_INDEX)
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)

@@ -22,6 +22,7 @@ from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.versions import named
 
 WINDOW_SECONDS = 30
 
@@ -93,14 +94,15 @@ class WhisperBaseline(Baseline):
         return groups
 
     def _decode(self, audio: list, language: str | None, is_long: bool, options: dict[str, int]) -> list[Answer]:
-        features = self.feature_extractor(
-            audio,
+        given = named(
+            self.feature_extractor.__call__,
             sampling_rate=SAMPLE_RATE,
             truncation=not is_long,
             padding="longest" if is_long else "max_length",
             return_attention_mask=True,
             return_tensors="pt",
-        ).to(self.whisper.device)
+        )
+        features = self.feature_extractor(audio, **given).to(self.whisper.device)
         if self.whisper.generation_config.is_multilingual:  # English-only models refuse to be told
             options = options | {"language": language, "task": "transcribe"}
         rows = self.whisper.generate(

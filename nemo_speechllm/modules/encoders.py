@@ -31,6 +31,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as HFWhisperEncoder
 
 from nemo_speechllm import assets
+from nemo_speechllm.versions import named
 
 SAMPLE_RATE = 16000
 
@@ -121,9 +122,8 @@ class WhisperEncoder(nn.Module):
         """
         padded = self.window_samples if not self.trim else n_states * self.samples_per_state
         window = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
-        features = self.feature_extractor(
-            window, sampling_rate=SAMPLE_RATE, padding=False, truncation=False, return_tensors="pt"
-        ).input_features[0]
+        whole = named(self.feature_extractor.__call__, sampling_rate=SAMPLE_RATE, padding=False, truncation=False)
+        features = self.feature_extractor(window, **whole, return_tensors="pt").input_features[0]
         return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
 
     def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ class WhisperEncoder(nn.Module):
         attention_mask = attention_mask.expand(-1, 1, hidden.shape[1], -1)
         outputs = []
         for layer in model.layers:
-            hidden = layer(hidden, attention_mask)
+            hidden = layer(hidden, **named(layer, attention_mask=attention_mask))
             outputs.append(hidden)
         outputs[-1] = model.layer_norm(hidden)
         return outputs[-1] if self.taps is None else torch.cat([outputs[tap] for tap in self.taps], dim=-1)

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
-from transformers import EncoderDecoderCache, T5Config, T5ForConditionalGeneration
+from transformers import Cache, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
 from nemo_speechllm.segments import TextSegment
+from nemo_speechllm.versions import named
 
 
 @dataclass
@@ -56,22 +57,34 @@ class LASDecoder(T5ForConditionalGeneration):
     def forward(
         self,
         decoder_input_ids: Tensor,
+        decoder_attention_mask: Tensor,
         decoder_answer_start: int,
-        past_key_values: EncoderDecoderCache | None = None,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
-        """T5's, of ids (B, L) after those in ``past_key_values``.
+        """T5's, of ids (B, L), the last of those that ``decoder_attention_mask`` (B, known + L) covers.
+
+        What is known is in the cache among ``kwargs``, which is found by its type: its name is between ``generate`` and T5, and
+        has changed from one version of transformers to the next.
 
         Args:
             decoder_answer_start: see `DecoderText`; named as ``generate`` wants what is not for the encoder.
+
+        Raises:
+            ValueError: the cache does not hold what the mask covers beside the ids.
         """
-        known = past_key_values.get_seq_length() if past_key_values is not None else 0
+        known = decoder_attention_mask.shape[1] - decoder_input_ids.shape[1]
+        cached = sum(value.get_seq_length() for value in kwargs.values() if isinstance(value, Cache))
+        if known != cached:
+            raise ValueError(
+                f"the mask covers {known} tokens before the {decoder_input_ids.shape[1]} that are given, the cache holds {cached}"
+            )
         positions = known + torch.arange(decoder_input_ids.shape[1], device=decoder_input_ids.device)
         places = (positions - decoder_answer_start + 1).clamp(min=0)
         # embeddings of size 1 beside places of size 1 (1706.03762, section 3.4)
         embeddings = self.shared(decoder_input_ids) * self.config.d_model**0.5
         embeddings = embeddings + sinusoids(places, self.config.d_model).to(embeddings.dtype)
-        return super().forward(decoder_inputs_embeds=embeddings, past_key_values=past_key_values, **kwargs)
+        given = named(super().forward, decoder_inputs_embeds=embeddings, decoder_attention_mask=decoder_attention_mask)
+        return super().forward(**given, **kwargs)
 
 
 def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LASDecoder:
@@ -90,7 +103,8 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LA
         raise ValueError(
             f"model.decoder.d_model={cfg.d_model} must be even and a multiple of model.decoder.n_heads={cfg.n_heads}"
         )
-    config = T5Config(
+    sizes = named(
+        T5Config,
         vocab_size=vocab_size,
         d_model=cfg.d_model,
         d_kv=cfg.d_model // cfg.n_heads,
@@ -101,9 +115,9 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LA
         dropout_rate=cfg.dropout,
         pad_token_id=end_token_id,
         eos_token_id=end_token_id,
-        tie_word_embeddings=False,  # they are tied all the same; what this turns off is T5's scaling of the output
     )
-    decoder = LASDecoder(config)
+    # they are tied all the same; what this turns off is T5's scaling of the output
+    decoder = LASDecoder(T5Config(**sizes, tie_word_embeddings=False))
     _initialise_for_adam(decoder)
     return decoder
 

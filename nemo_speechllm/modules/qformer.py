@@ -21,6 +21,7 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
 from nemo_speechllm.modules.encoders import valid_positions
+from nemo_speechllm.versions import named
 
 
 class Standardization(nn.Module):
@@ -98,14 +99,17 @@ class QFormer(nn.Module):
         self.tap_weights = nn.Parameter(torch.zeros(n_queries, n_taps))
         self.blocks = BertEncoder(
             BertConfig(
-                hidden_size=d_model,
-                num_hidden_layers=n_layers,
-                num_attention_heads=n_heads,
-                intermediate_size=4 * d_model,
-                hidden_dropout_prob=dropout,
-                attention_probs_dropout_prob=dropout,
-                is_decoder=True,  # as BERT calls what has cross-attention
-                add_cross_attention=True,
+                **named(
+                    BertConfig,
+                    hidden_size=d_model,
+                    num_hidden_layers=n_layers,
+                    num_attention_heads=n_heads,
+                    intermediate_size=4 * d_model,
+                    hidden_dropout_prob=dropout,
+                    attention_probs_dropout_prob=dropout,
+                    is_decoder=True,  # as BERT calls what has cross-attention
+                    add_cross_attention=True,
+                ),
                 attn_implementation="sdpa",
             )
         )
@@ -135,12 +139,13 @@ class QFormer(nn.Module):
         n = len(windows)
         memory = windows.unflatten(-1, (self.n_taps, -1)).permute(2, 0, 1, 3).flatten(0, 1)
         memory_mask = valid_positions(sizes, windows.shape[1])[:, None, None].repeat(self.n_taps, 1, 1, 1)
-        found = self.blocks(
-            self.queries.repeat_interleave(n, dim=0).to(memory.dtype),
+        given = named(
+            self.blocks,
             # without a mask a decoder of BERT's would be causal; the queries have no order
             attention_mask=memory_mask.new_ones(1, 1, self.n_queries, self.n_queries),
             encoder_hidden_states=memory,
             encoder_attention_mask=memory_mask,
-        ).last_hidden_state
+        )
+        found = self.blocks(self.queries.repeat_interleave(n, dim=0).to(memory.dtype), **given).last_hidden_state
         weights = self.tap_weights.softmax(dim=-1)
         return self.norm(torch.einsum("tnqd,qt->nqd", found.unflatten(0, (self.n_taps, n)), weights))

@@ -223,3 +223,23 @@ def test_heads_that_do_not_fit_the_width_are_an_error():
     cfg = OmegaConf.create({"n_layers": 1, "d_model": 30, "n_heads": 4, "ff_expansion_factor": 2, "dropout": 0.0})
     with pytest.raises(ValueError, match="decoder.d_model=30 must be even and a multiple of model.decoder.n_heads=4"):
         build_las_decoder(cfg, VOCABULARY, END)
+
+
+def test_logits_are_not_scaled_as_those_of_t5_are(decoder, items):
+    states, mask, text = batch(items)
+    hidden = []
+    decoder.decoder.register_forward_hook(lambda module, inputs, output: hidden.append(output.last_hidden_state))
+    torch.testing.assert_close(logits(decoder, states, mask, text), hidden[0] @ decoder.shared.weight.T)
+
+
+def test_a_cache_that_does_not_arrive_is_an_error(decoder, items):
+    """As when it is passed under a name that is not read: each token would be decoded as if it were the first."""
+    states, mask, text = batch(items)
+    with pytest.raises(ValueError, match="the mask covers 11 tokens before the 1 that are given, the cache holds 0"):
+        decoder(
+            inputs_embeds=states,
+            attention_mask=mask,
+            decoder_input_ids=text.ids[:, -1:],
+            decoder_attention_mask=text.attention_mask,
+            decoder_answer_start=text.answer_start,
+        )
