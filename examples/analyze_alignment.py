@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING
@@ -38,6 +37,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.metrics.alignment import AlignmentScore, alignment_score, cosine_map
+from nemo_speechllm.metrics.plot import Figure
 from nemo_speechllm.metrics.report import write_json
 from nemo_speechllm.metrics.significance import mean_interval
 from nemo_speechllm.models import load_model

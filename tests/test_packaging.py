@@ -18,20 +18,29 @@ import ast
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
-from importlib.metadata import metadata, requires, version
+import tarfile
+import zipfile
+from email import message_from_string
+from email.message import Message
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = "".join(Path(__file__).read_text(encoding="utf-8").partition("# limitations under the License.\n")[:2])
 CODE_FOLDERS = ("nemo_speechllm", "examples", "tests")
 SOURCES = sorted([ROOT / "setup.py", *(path for folder in CODE_FOLDERS for path in (ROOT / folder).rglob("*.py"))])
-PYTHON_VERSIONS = ("3.11", "3.12")
+PYTHON_VERSIONS = {"3.10.14": False, "3.11.3": False, "3.11.4": True, "3.12.0": True, "3.13.0": False}
+NAMED_FILE = re.compile(
+    r"\b(?:examples|conf|docs|tests|nemo_speechllm)/[\w./-]*\w|\b\w+\.(?:py|md|yaml|txt)\b|\bmake \w+"
+)
 
 
 def read(name: str) -> str:
@@ -53,16 +62,98 @@ def dockerfile_instructions(name: str) -> list[str]:
     return [line.split(maxsplit=1)[1] for line in joined.splitlines() if line.startswith(f"{name} ")]
 
 
-def imported_modules(path: Path) -> set[str]:
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+def imported_modules(path: Path, always: bool = False) -> set[str]:
+    """What a file imports; with ``always`` not what a function imports when it is called, such as the engine of an extra."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if always else list(ast.walk(tree))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
-def test_every_requirement_is_pinned_to_a_version_it_allows():
+@pytest.fixture(scope="session")
+def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel and the source distribution of what lies here, built as pip builds them."""
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    for name in ("nemo_speechllm", "conf", "docs", "examples", "tests", ".ci"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, source)
+    build = f"from setuptools import build_meta as b; b.build_wheel({str(built)!r}); b.build_sdist({str(built)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, check=True)
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheel_files(distributions: Path) -> set[str]:
+    return set(zipfile.ZipFile(*distributions.glob("*.whl")).namelist())
+
+
+@pytest.fixture(scope="session")
+def wheel_metadata(distributions: Path, wheel_files: set[str]) -> Message:
+    (name,) = [name for name in wheel_files if name.endswith(".dist-info/METADATA")]
+    return message_from_string(zipfile.ZipFile(*distributions.glob("*.whl")).read(name).decode())
+
+
+@pytest.fixture(scope="session")
+def requirements(wheel_metadata: Message) -> list[Requirement]:
+    return [Requirement(line) for line in wheel_metadata.get_all("Requires-Dist")]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel_files):
+    tracked = {str(path.relative_to(ROOT)) for path in (ROOT / "nemo_speechllm").rglob("*") if path.is_file()}
+    expected = {name for name in tracked if "__pycache__" not in name}
+    assert {name for name in wheel_files if ".dist-info/" not in name} == expected
+
+
+def test_the_wheel_describes_what_it_holds(wheel_files, wheel_metadata):
+    description = wheel_metadata.get_payload()
+    assert NAMED_FILE.findall(read("README.md")), "what would be found if it were named"
+    assert not [name for name in NAMED_FILE.findall(description) if name not in wheel_files]
+    for path in re.findall(r"load_model\((.*)", description) + [description]:
+        for name in re.findall(r'"(\w+)"', path):
+            assert f"nemo_speechllm/checkpoints/{name}.nemo" in wheel_files
+
+
+def test_the_source_distribution_holds_what_the_readme_names(distributions):
+    names = {name.partition("/")[2] for name in tarfile.open(*distributions.glob("*.tar.gz")).getnames()}
+    named = {name for name in re.findall(r"\b(?:examples|docs|conf|tests)/[\w./-]*\w\.\w+", read("README.md"))}
+    assert len(named) > 20 and named <= names
+    assert {"Makefile", "constraints.txt", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"} <= names
+    for folder in ("conf", "examples", "tests", "docs"):
+        files = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.is_file() and p.suffix != ".pyc"}
+        assert files <= names
+
+
+def test_every_requirement_is_pinned_to_a_version_it_allows(requirements):
     pins = pinned_versions()
-    for requirement in map(Requirement, requires("nemo_speechllm")):
+    for requirement in requirements:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+
+
+def test_the_oldest_version_allowed_is_the_pinned_one_and_there_is_a_newest(requirements):
+    """Other versions were not tested; what only tests and formats is no concern of a user's."""
+    pins = pinned_versions()
+    tools = {"hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"}
+    for requirement in requirements:
+        if requirement.name in tools:
+            continue
+        bounds = {bound.operator: bound.version for bound in requirement.specifier}
+        pin = pins[canonicalize_name(requirement.name)]
+        assert "<" in bounds or "==" in bounds, f"{requirement}: there is no upper bound"
+        assert Version(bounds.get(">=") or bounds["=="].removesuffix(".*")) == Version(pin), (
+            f"{requirement}: tested was {pin}"
+        )
+
+
+def test_what_the_package_imports_is_required(requirements):
+    """NeMo's own requirements (lightning, hydra, omegaconf …) come with it, but what may vanish from them may not be relied on."""
+    required = {canonicalize_name(requirement.name) for requirement in requirements}
+    homes = packages_distributions()
+    for path in (path for path in SOURCES if ROOT / "tests" not in path.parents and path.name != "setup.py"):
+        roots = {name.partition(".")[0] for name in imported_modules(path, always=True)} - sys.stdlib_module_names
+        for root in roots - {"nemo_speechllm", "hydra"}:
+            assert {canonicalize_name(home) for home in homes.get(root, [root])} & required, f"{path}: {root}"
 
 
 def test_constraints_install_from_any_index():
@@ -70,10 +161,10 @@ def test_constraints_install_from_any_index():
     assert not local, "a local version exists on one index only"
 
 
-def test_version_and_extras():
+def test_version_and_extras(wheel_metadata):
     info = runpy.run_path(str(ROOT / "nemo_speechllm" / "package_info.py"))
-    assert version("nemo_speechllm") == info["__version__"]
-    assert set(metadata("nemo_speechllm").get_all("Provides-Extra")) == {"plots", "test", "dev", "synthesis"}
+    assert wheel_metadata["Version"] == info["__version__"]
+    assert set(wheel_metadata.get_all("Provides-Extra")) == {"plots", "test", "dev", "synthesis"}
 
 
 @pytest.mark.parametrize("source", [s for line in dockerfile_instructions("COPY") for s in line.split()[:-1]])
@@ -92,25 +183,35 @@ def test_dockerfile_installs_by_the_makefile():
 
 
 def test_makefile_installs_the_pinned_torch_first():
-    installs = re.findall(r"pip install (.*)", read("Makefile"))
-    assert installs == [f"-c constraints.txt torch=={pinned_versions()['torch']}", "-c constraints.txt -e .[dev]"]
+    makefile = read("Makefile")
+    assert re.search(r"^TORCH := (.*)$", makefile, re.MULTILINE).group(1) == f"torch=={pinned_versions()['torch']}"
+    recipes = re.split(r"\n(?=\S)", makefile)
+    installs = [found for recipe in recipes if (found := re.findall(r"pip install (.*)", recipe))]
+    assert len(installs) == 3
+    assert all(first.endswith("$(TORCH)") for first, _ in installs)
+    assert installs[0] == ["-c constraints.txt $(TORCH)", "-c constraints.txt -e .[dev]"]
 
 
-@pytest.mark.parametrize("python, accepted", [("3.10", False), *((v, True) for v in PYTHON_VERSIONS), ("3.13", False)])
-def test_makefile_and_setup_accept_the_same_pythons(python, accepted, tmp_path):
+@pytest.mark.parametrize("target", ["venv", "test-latest", "test-wheel"])
+@pytest.mark.parametrize(("python", "accepted"), PYTHON_VERSIONS.items())
+def test_makefile_and_setup_accept_the_same_pythons(target, python, accepted, wheel_metadata, tmp_path):
     stand_in = tmp_path / "python"
-    major_minor = tuple(map(int, python.split(".")))
+    numbers = tuple(map(int, python.split(".")))
     stand_in.write_text(
-        f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = {major_minor}; $2"\n'
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -c "import sys; sys.version_info = {numbers}; $2"\n'
         f"echo would create the environment; exit 3\n"
     )
     stand_in.chmod(0o755)
-    venv = f"VENV={tmp_path / 'venv'}"
-    done = subprocess.run(["make", "venv", f"PYTHON={stand_in}", venv], cwd=ROOT, capture_output=True, text=True)
+    folders = [f"{name}={tmp_path / name}" for name in ("VENV", "LATEST", "WHEEL")]
+    make = ["make", f"--makefile={ROOT / 'Makefile'}", target, f"PYTHON={stand_in}", *folders]
+    for name in re.search(r"^\$\(READY\): (.*)$", read("Makefile"), flags=re.MULTILINE).group(1).split():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    done = subprocess.run(make, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode != 0
     assert ("would create the environment" in done.stdout) == accepted
-    assert ("must be Python 3.11 or 3.12" in done.stderr) != accepted
-    assert (python in Requirement(f"x{metadata('nemo_speechllm')['Requires-Python']}").specifier) == accepted
+    assert ("must be Python 3.11 (from 3.11.4 on) or 3.12" in done.stderr) != accepted
+    assert (python in Requirement(f"x{wheel_metadata['Requires-Python']}").specifier) == accepted
 
 
 def test_ci_runs_the_readme_test_command():
@@ -120,8 +221,10 @@ def test_ci_runs_the_readme_test_command():
 
 
 def test_readme_commands_are_makefile_targets():
-    commands = {c for block in code_blocks(read("README.md")) for c in re.findall(r"^make (\w+)", block, re.MULTILINE)}
-    targets = set(re.findall(r"^(\w+):", read("Makefile"), flags=re.MULTILINE))
+    commands = {
+        c for block in code_blocks(read("README.md")) for c in re.findall(r"^make ([\w-]+)", block, re.MULTILINE)
+    }
+    targets = set(re.findall(r"^([\w-]+):", read("Makefile"), flags=re.MULTILINE))
     assert {"test", "demo"} <= commands <= targets
 
 

@@ -17,7 +17,12 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from matplotlib.figure import Figure
+try:
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "figures are drawn with matplotlib, which is not installed: pip install 'nemo_speechllm[plots]'"
+    ) from error
 
 
 def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[str, Any]]]) -> None:
