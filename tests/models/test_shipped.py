@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The checkpoints that come with the package: small, free of the training machine's paths, and ready to use."""
+"""The checkpoints that come with the package: small, free of the training machine's paths, and what they answer."""
 
 import re
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -22,6 +23,49 @@ from omegaconf import OmegaConf
 from nemo_speechllm.models import SALM, CTCPromptedLLM, DeSTA2, InstructLAS, load_model
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+# (options of `transcribe`, what is answered by recording) of each checkpoint; every way of decoding is there once
+ANSWERS = {
+    "instruct_las_digits": [
+        ({}, {"digits_theo": "three one four one five", "digits_jackson": "nine zero two seven"}),
+        ({"beam_size": 4}, {"digits_theo": "three one four one five", "digits_jackson": "nine zero two seven"}),
+        ({"decoder": "ctc"}, {"digits_theo": "three one four one five", "digits_jackson": "nine zero two seven"}),
+        (
+            {"instruction": "Say it backwards."},
+            {"digits_theo": "five one four one three", "digits_jackson": "seven two zero nine"},
+        ),
+    ],
+    "salm_whisper_smollm2": [
+        (
+            {},
+            {
+                "digits_theo": "three one four one five",
+                "evening": "For the twenty time that evening the two men shined hands.",
+            },
+        ),
+        ({"decoder": "ctc"}, {"evening": "For the twenty time that evening the two men sh hands."}),
+        ({"beam_size": 2}, {"evening": "For the twentieth time that evening the two men shined hands."}),
+        (
+            {"keywords": ["evening", "Philip Steels"]},
+            {
+                "author": "Over of the dalit trail, Philip Steels, or.",
+                "evening": "For the twenty-fourth time that evening the two men shined.",
+            },
+        ),
+    ],
+    "ctc_prompted_smollm2": [
+        ({}, {"evening": "thetny time  thattdieving the totw man hans."}),
+        ({"decoder": "llm", "max_new_tokens": 12}, {"evening": "La conférence est dérouvable."}),
+    ],
+    "desta2_whisper_base_qwen": [
+        (
+            {"instruction": "Tell me the sex of the talker. The options are male, female."},
+            {"author": "The sex of the talker is female.", "digits_theo": "The sex of the talker is male."},
+        ),
+        ({"instruction": "What is said?"}, {"evening": "The two men shook hands."}),
+    ],
+}
 
 
 @pytest.mark.parametrize(
@@ -37,12 +81,30 @@ def test_a_class_lists_its_own(model_class, name):
     assert [info.pretrained_model_name for info in model_class.list_available_models()] == [name]
 
 
-@pytest.mark.parametrize("name", sorted(shipped_models()))
-def test_a_shipped_checkpoint_is_small_portable_and_answers(name, make_audio):
+@pytest.fixture(scope="module", params=sorted(ANSWERS))
+def shipped(request):
+    """Name and model of each shipped checkpoint, restored once."""
+    return request.param, load_model(request.param)
+
+
+def test_every_shipped_checkpoint_is_tested():
+    assert sorted(shipped_models()) == sorted(ANSWERS)
+
+
+def test_a_shipped_checkpoint_is_small_portable_and_answers(shipped, make_audio):
+    name, model = shipped
     assert shipped_models()[name].stat().st_size <= 25 * 2**20
-    model = load_model(name)
     saved = OmegaConf.to_yaml(SpeechLM.restore_from(shipped_models()[name], return_config=True))
     assert not re.findall(r"[:-] '?/\w+.*", saved), "an absolute path of the machine it was made on"
     assert all(section.by_reference for section in model.references.values())
     answers = model.transcribe([make_audio(1.0), make_audio(0.5, seed=1)], max_new_tokens=8, verbose=False)
     assert [type(answer) for answer in answers] == [str, str]
+
+
+def test_a_shipped_checkpoint_answers_real_recordings_as_it_did(shipped):
+    """Other versions of the libraries, and changes here, must not change an answer without a word."""
+    name, model = shipped
+    for options, expected in ANSWERS[name]:
+        paths = [str(RECORDINGS / f"{recording}.flac") for recording in expected]
+        answers = model.transcribe(paths, batch_size=len(paths), verbose=False, **options)
+        assert dict(zip(expected, answers, strict=True)) == expected, options
