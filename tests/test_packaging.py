@@ -240,3 +240,15 @@ def test_data_side_loads_no_nemo_collection():
     code = "import sys, nemo_speechllm.data.manifest; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in done.stdout.split() if name.startswith("nemo.collections")]
+
+
+def test_without_matplotlib_what_draws_says_what_to_install():
+    """Before any work; the last line is the remedy. Nothing else imports it, so this is so of every script that draws."""
+    importers = {path for path in SOURCES if "matplotlib" in {n.partition(".")[0] for n in imported_modules(path)}}
+    assert {path for path in importers if ROOT / "tests" not in path.parents} == {
+        ROOT / "nemo_speechllm/metrics/plot.py"
+    }
+    code = "import sys; sys.modules['matplotlib'] = None; import runpy; runpy.run_path('examples/report.py')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'nemo_speechllm[plots]'" in done.stderr.splitlines()[-1]

@@ -18,8 +18,16 @@ import warnings
 from importlib import metadata
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 from torch import nn
+from transformers import T5ForConditionalGeneration, WhisperConfig, WhisperFeatureExtractor
+from transformers.models.bert.modeling_bert import BertEncoder
+from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 
+from nemo_speechllm.modules.encoders import WhisperEncoder
+from nemo_speechllm.modules.las_decoder import build_las_decoder
+from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.versions import UntestedVersionWarning, named, untested_versions, warn_of_untested_versions
 
 
@@ -56,6 +64,35 @@ def test_the_library_its_version_and_the_remedy_are_named():
 
     with pytest.raises(TypeError, match=r"transformers.* takes no argument wide and .*pip install 'transformers\S*'"):
         named(BertConfig, wide=True)
+
+
+def use_qformer():
+    QFormer(d_model=24, n_taps=1, n_layers=1, n_queries=2, n_heads=2)(torch.randn(1, 4, 24), torch.tensor([4]))
+
+
+def use_whisper():
+    config = WhisperConfig(d_model=16, encoder_layers=1, encoder_attention_heads=2, encoder_ffn_dim=16)
+    WhisperEncoder(config, WhisperFeatureExtractor())(torch.randn(1, 1600), torch.tensor([1600]))
+
+
+def use_las_decoder():
+    cfg = OmegaConf.create({"n_layers": 1, "d_model": 16, "n_heads": 2, "ff_expansion_factor": 2, "dropout": 0.0})
+    ids = torch.tensor([[3, 4]])
+    build_las_decoder(cfg, 10, 1)(ids, torch.ones_like(ids), 2, inputs_embeds=torch.randn(1, 4, 16))
+
+
+@pytest.mark.parametrize(
+    ("library_class", "use"),
+    [(BertEncoder, use_qformer), (WhisperEncoderLayer, use_whisper), (T5ForConditionalGeneration, use_las_decoder)],
+)
+def test_a_version_that_renamed_an_argument_is_found_at_its_first_use(library_class, use, monkeypatch):
+    def with_other_names(self, *args, **kwargs):
+        pytest.fail("it was called, and ignored what it was given")
+
+    use()
+    monkeypatch.setattr(library_class, "forward", with_other_names)
+    with pytest.raises(TypeError, match="takes no argument .* and would ignore it without a word"):
+        use()
 
 
 @pytest.fixture
