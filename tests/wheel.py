@@ -14,6 +14,7 @@
 
 """Does what the description of the installed package says, for `make test-wheel`; run with ``python -I`` outside the project's .venv."""
 
+import ast
 import os
 import re
 import shutil
@@ -30,18 +31,18 @@ EXPECTED = ["three one four one five"], ["five one four one three"]
 
 
 def main() -> int:
-    """Run each line of the description's Python and compare what `transcribe` answers."""
+    """Run the description's Python and compare what its expressions, calls of `transcribe`, give."""
     assert ROOT / "nemo_speechllm" not in Path(nemo_speechllm.__file__).parents, "this is the checkout, not the wheel"
     (code,) = re.findall(r"^```python\n(.*?)^```", metadata("nemo_speechllm").get_payload(), re.MULTILINE | re.DOTALL)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(SPOKEN, Path(folder) / "digits.flac")
         os.chdir(folder)
         scope, answers = {}, []
-        for line in code.splitlines():
-            if line.startswith("model.transcribe"):
-                answers.append(eval(line, scope))
+        for statement in ast.parse(code).body:
+            if isinstance(statement, ast.Expr):
+                answers.append(eval(ast.unparse(statement), scope))
             else:
-                exec(line, scope)
+                exec(ast.unparse(statement), scope)
     print(*answers, sep="\n")
     return int(answers != list(EXPECTED))
 
