@@ -63,7 +63,6 @@ ANSWERS = {
             {"instruction": "Tell me the sex of the talker. The options are male, female."},
             {"author": "The sex of the talker is female.", "digits_theo": "The sex of the talker is male."},
         ),
-        ({"instruction": "What is said?"}, {"evening": "The two men shook hands."}),
     ],
 }
 
