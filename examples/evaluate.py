@@ -96,11 +96,11 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, 
     }
 
 
-def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder) -> Conversation:
-    """What the model is asked about a manifest row."""
+def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, line: int) -> Conversation:
+    """What the model is asked about a manifest row; ``line`` is its number, for messages."""
     path = audio_path(row, cfg.manifest)
     audio = Audio.from_file(path, row.get("offset"), row["duration"], cfg.channel_selector)
-    return Conversation(audio.name, [builder.question(audio, row, audio.name)], row)
+    return Conversation(audio.name, [builder.question(audio, row, f"{cfg.manifest}:{line}")], row)
 
 
 def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
@@ -172,7 +172,7 @@ def main(cfg: EvaluateArguments) -> None:
     with tqdm(total=len(rows), initial=len(done), unit="utt", desc=Path(cfg.manifest).name) as progress:
         for batch in in_batches(todo, cfg.batch_size):
             started = time.perf_counter()
-            conversations = [question(row, cfg, model.builder) for _, row in batch]
+            conversations = [question(row, cfg, model.builder, index + 1) for index, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
             found = [prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)]

@@ -35,7 +35,7 @@ from nemo.utils import logging
 
 from nemo_speechllm.command_line import run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.manifest import read_manifest, row_defects
+from nemo_speechllm.data.manifest import raise_for, read_lines, read_manifest
 from nemo_speechllm.metrics.predictions import PredictionLog
 from nemo_speechllm.metrics.probes import PROBES, format_probe_table, passes, probe_report, read_probes
 from nemo_speechllm.metrics.report import file_digest
@@ -53,10 +53,9 @@ class EvaluateProbesArguments(AskingArguments):
 
 def read_rows(manifest: str) -> list[dict]:
     """The rows of a manifest, each with a ``text`` and a ``duration``."""
+    raise_for(manifest, read_lines(manifest))
     rows = read_manifest(manifest, locate_audio=True)
     for number, row in enumerate(rows, 1):
-        for key, _, problem, remedy in row_defects(row):
-            raise ValueError(f"{manifest}:{number}: {key}: {problem} → {remedy}")
         if "text" not in row:
             raise ValueError(f"{manifest}:{number}: text: the key is missing → add what is said")
     return rows

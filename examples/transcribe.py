@@ -24,10 +24,13 @@
 without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all; for a long manifest
 that must survive a kill, use evaluate.py.
 
-Files of ``audio_dir`` that cannot be read are named and left out; the exit status is then 1, the other transcripts are there.
+Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1, the other
+transcripts are there. Of ``audio_dir``, every file whose name says that it is audio or video is read; how many others there are is
+said.
 """
 
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,12 +40,12 @@ from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
 from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.data.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.data.conversation import Audio, AudioError
+from nemo_speechllm.data.dataset import PLACE_KEY
 from nemo_speechllm.data.keywords import read_keywords
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.data.manifest import located, raise_for, read_lines, relocate, with_audio_issues, write_manifest
 from nemo_speechllm.models import load_model
-
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".m4a"}
 
 
 @dataclass
@@ -63,19 +66,49 @@ class TranscribeArguments:
     channel_selector: Any = None  # of files with several channels: a number or average
 
 
-def input_rows(cfg: TranscribeArguments) -> list[dict]:
-    """A manifest row for each audio that is asked for."""
+def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
+    """A manifest row for each audio that is asked for and can be read, and how many cannot; each of these is named in a warning."""
     given = [key for key in ("audio", "audio_dir", "dataset_manifest") if cfg[key] is not None]
     if len(given) != 1:
         raise ValueError(f"give one of audio=, audio_dir= or dataset_manifest=; got {given or 'none'}")
     if cfg.dataset_manifest is not None:
-        return read_manifest(cfg.dataset_manifest, locate_audio=True)
-    if cfg.audio is not None:
-        return [{"audio_filepath": path} for path in ([cfg.audio] if isinstance(cfg.audio, str) else cfg.audio)]
-    files = sorted(path for path in Path(cfg.audio_dir).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise ValueError(f"audio_dir={cfg.audio_dir} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")
-    return [{"audio_filepath": str(path)} for path in files]
+        return manifest_rows(cfg.dataset_manifest, cfg.channel_selector)
+    if cfg.audio_dir is not None:
+        return folder_rows(cfg.audio_dir, cfg.channel_selector)
+    return [{"audio_filepath": path} for path in ([cfg.audio] if isinstance(cfg.audio, str) else cfg.audio)], 0
+
+
+def manifest_rows(manifest: str, channel_selector: int | str | None) -> tuple[list[dict], int]:
+    """The lines of a manifest that can be transcribed, and how many cannot."""
+    lines = read_lines(manifest, needed=("audio_filepath",), answered=False)
+    lines = with_audio_issues(lines, manifest, channel_selector, decode=True)
+    good = [line for line in lines if not line.issues]
+    if not good:
+        raise_for(manifest, lines)
+    for issue in (issue for line in lines for issue in line.issues):
+        logging.warning(f"left out: {issue}")
+    return [located(line.row, manifest) | {PLACE_KEY: f"{manifest}:{line.number}"} for line in good], len(lines) - len(
+        good
+    )
+
+
+def folder_rows(folder: str, channel_selector: int | str | None) -> tuple[list[dict], int]:
+    """The audio files of a folder that can be read, and how many cannot."""
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"audio_dir={folder} is no folder; the path counts from {Path.cwd()}")
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    if len(audio) < len(files):
+        suffixes = Counter(path.suffix.lower() or "without a suffix" for path in files)
+        others = Counter({suffix: count for suffix, count in suffixes.items() if suffix not in AUDIO_SUFFIXES})
+        told = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common())
+        logging.warning(
+            f"audio_dir={folder}: {others.total()} files are no audio by their names, and not read: {told}"
+        )
+    if not audio:
+        raise ValueError(f"audio_dir={folder} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")
+    rows = readable([{"audio_filepath": str(path)} for path in audio], channel_selector)
+    return rows, len(audio) - len(rows)
 
 
 def keywords_of(cfg: TranscribeArguments) -> list[str] | None:
@@ -113,6 +146,8 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
     options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) | {"keywords": keywords_of(cfg)}
     texts = load_model(cfg.model).transcribe(rows, **options)
     predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
+    for prediction in predictions:
+        prediction.pop(PLACE_KEY, None)
     if cfg.output_filename is None:
         for row in predictions:
             emit(f"{row['audio_filepath']}: {row['pred_text']}")
@@ -124,12 +159,12 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
 
 @hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
 def main(cfg: TranscribeArguments) -> None:
-    given = input_rows(cfg)
-    rows = given if cfg.audio_dir is None else readable(given, cfg.channel_selector)
+    rows, lost = input_rows(cfg)
     if rows:
         transcribe(rows, cfg)
-    if len(rows) < len(given):
-        sys.exit(f"{len(given) - len(rows)} of {len(given)} files could not be read; the warnings above name them")
+    if lost:
+        what = "lines" if cfg.dataset_manifest is not None else "files"
+        sys.exit(f"{lost} of {len(rows) + lost} {what} could not be read; the warnings above name them")
 
 
 if __name__ == "__main__":

@@ -40,3 +40,27 @@ class AudioSegment:
 
 
 Segment = TextSegment | AudioSegment
+
+
+class ContextError(ValueError):
+    """A conversation has more tokens than its model can read; the message names it, both numbers and the remedy."""
+
+
+def check_context(segments: list[Segment], audio_lengths: list[int], limit: int | None, name: str) -> None:
+    """Compare what a prompt takes with what the model can read, before it is run.
+
+    Args:
+        audio_lengths: positions that each audio takes.
+        limit: positions that the model can read; None: any number.
+        name: of the conversation, for the message.
+
+    Raises:
+        ContextError: it takes more.
+    """
+    text = sum(len(segment.ids) for segment in segments if isinstance(segment, TextSegment))
+    audio = sum(audio_lengths[segment.index] for segment in segments if isinstance(segment, AudioSegment))
+    if limit is not None and text + audio > limit:
+        raise ContextError(
+            f"{name}: {text} tokens of text and {audio} positions of audio are more than the {limit} that the model can read; "
+            "shorten its text or keywords, or cut the recording"
+        )

@@ -28,6 +28,11 @@ from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifest
 
 
+def channel(value: str) -> int | str:
+    """What ``channel_selector`` is called on the command line."""
+    return value if value == "average" else int(value)
+
+
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="+", type=Path, help="NeMo manifests")
@@ -35,6 +40,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sample-rate", type=int, help="expected sample rate in Hz (default: any)")
     parser.add_argument("--min-duration", type=float, help="shortest duration accepted, in seconds")
     parser.add_argument("--max-duration", type=float, help="longest duration accepted, in seconds")
+    parser.add_argument(
+        "--channel-selector",
+        type=channel,
+        help="what will be read of several channels: a number or average (default: they are an issue)",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding threads (default: one a core)")
     arguments = parser.parse_args()
     if arguments.write_clean and arguments.write_clean.resolve() in [path.resolve() for path in arguments.manifests]:
@@ -44,7 +54,8 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse_arguments()
-    limits = {name: getattr(arguments, name) for name in ("sample_rate", "min_duration", "max_duration", "workers")}
+    names = ("sample_rate", "min_duration", "max_duration", "channel_selector", "workers")
+    limits = {name: getattr(arguments, name) for name in names}
     clean, kinds = [], Counter()
     for manifest in arguments.manifests:
         rows, issues = check_manifest(manifest, **limits)

@@ -24,11 +24,12 @@ from lhotse import Recording
 from lhotse.cut import Cut
 from torch import Tensor
 
+from nemo_speechllm.data.audio_file import AudioError, audio_info, span_problem
+from nemo_speechllm.data.lhotse_backend import original_error
+from nemo_speechllm.data.samples import as_samples, check_selector, one_channel
+
 SAMPLE_RATE = 16000
-
-
-class AudioError(RuntimeError):
-    """An audio of a conversation cannot be used; the message names it and the remedy."""
+GIVEN_SAMPLES = "audio given as samples"
 
 
 @dataclass
@@ -38,10 +39,12 @@ class Audio:
     Attributes:
         source: the cut or the samples.
         average_channels: a cut of several channels is read as their mean.
+        label: what messages call samples.
     """
 
     source: Cut | Tensor
     average_channels: bool = False
+    label: str = GIVEN_SAMPLES
 
     @classmethod
     def from_file(
@@ -54,24 +57,22 @@ class Audio:
         """An audio file, or a part of it.
 
         Args:
-            path: any format that Lhotse reads; any sample rate.
+            path: of any format that `read_audio` knows; any sample rate.
             offset, duration: of the part, in seconds; without ``offset`` the whole file is taken, as NeMo does.
             channel_selector: channel number or ``average`` for a file of several channels.
 
         Raises:
             FileNotFoundError: there is no such file.
-            AudioError: it is no audio file.
+            AudioError: it cannot be decoded, the part is not in it, or there is no such channel.
         """
         path = Path(path).expanduser()
-        if not path.is_file():
-            raise FileNotFoundError(f"audio file {path} does not exist")
-        try:
-            cut = Recording.from_file(path).to_cut()
-        except Exception as error:  # Lhotse's backends raise whatever their decoders do
-            raise AudioError(f"{path}: the audio cannot be read: {error}") from error
+        cut = Recording.from_file(path).to_cut()
         if offset is not None:
+            problem = span_problem(audio_info(path), offset, duration)
+            if problem:
+                raise AudioError(f"{path}: {problem}; correct 'offset' and 'duration'", "wrong duration")
             cut = cut.truncate(offset=offset, duration=duration, preserve_id=True)
-        return cls._of_channel(cut, channel_selector)
+        return cls._of_channel(cut, channel_selector, str(path))
 
     @classmethod
     def from_row(cls, row: dict[str, Any], channel_selector: int | str | None = None) -> "Audio":
@@ -90,18 +91,28 @@ class Audio:
         Raises:
             AudioError: it is no audio file.
         """
-        try:
-            cut = Recording.from_bytes(content, name).to_cut()
-        except Exception as error:  # Lhotse's backends raise whatever their decoders do
-            raise AudioError(f"{name}: the audio cannot be read: {error}") from error
-        return cls._of_channel(cut, channel_selector)
+        audio_info(content, name)  # whose messages have the name
+        return cls._of_channel(Recording.from_bytes(content, name).to_cut(), channel_selector, name)
 
     @classmethod
-    def _of_channel(cls, cut: Cut, channel_selector: int | str | None) -> "Audio":
+    def from_samples(
+        cls, samples: np.ndarray | Tensor, channel_selector: int | str | None = None, name: str | None = None
+    ) -> "Audio":
+        """Samples at 16 kHz; see `as_samples` for their kinds.
+
+        Raises:
+            AudioError: they are no sound, or have several channels and none was selected.
+        """
+        name = name or GIVEN_SAMPLES
+        return cls(as_samples(samples, channel_selector, name), label=name)
+
+    @classmethod
+    def _of_channel(cls, cut: Cut, channel_selector: int | str | None, name: str) -> "Audio":
         if channel_selector is None or cut.num_channels == 1:
             return cls(cut)
         if channel_selector == "average":  # Lhotse's own downmix is the sum, in 16 bits
             return cls(cut, average_channels=True)
+        check_selector(channel_selector, cut.num_channels, name)
         return cls(cut.with_channels(channel_selector))
 
     def load(self) -> Tensor:
@@ -111,28 +122,20 @@ class Audio:
             AudioError: the audio is unreadable, empty, or has several channels and none was selected.
         """
         if isinstance(self.source, Tensor):
-            samples = _as_float(self.source)
-        else:
-            samples = torch.from_numpy(np.ascontiguousarray(self._read_cut(), dtype=np.float32))
-        if samples.ndim != 1 or samples.numel() == 0:
-            raise AudioError(f"{self.name}: expected one channel of audio, got shape {tuple(samples.shape)}")
-        if not torch.isfinite(samples).all():
-            raise AudioError(f"{self.name}: the audio holds NaN or infinite samples")
-        return samples
+            return as_samples(self.source, name=self.name)
+        samples = torch.from_numpy(np.atleast_2d(np.ascontiguousarray(self._read_cut(), dtype=np.float32)))
+        if samples.numel() == 0 or not torch.isfinite(samples).all():
+            raise AudioError(f"{self.name}: the audio is empty, or holds NaN or infinite samples")
+        return one_channel(samples, "average" if self.average_channels else None, self.name)
 
     def _read_cut(self) -> np.ndarray:
         try:
-            samples = self.source.resample(SAMPLE_RATE).load_audio()
-        except Exception as error:  # Lhotse's backends raise whatever their decoders do
-            raise AudioError(f"{self.name}: the audio cannot be read: {error}") from error
-        if self.average_channels:
-            return samples.mean(axis=0)
-        if samples.shape[0] != 1:
-            raise AudioError(
-                f"{self.name}: the audio has {samples.shape[0]} channels; set channel_selector (0, 1, …), in the data "
-                "config or where you transcribe"
-            )
-        return samples[0]
+            return self.source.resample(SAMPLE_RATE).load_audio()
+        except Exception as error:  # Lhotse wraps what its readers say in messages of its own
+            first = original_error(error)
+            if isinstance(first, AudioError):
+                raise AudioError(str(first), first.kind) from error
+            raise AudioError(f"{self.name}: the audio cannot be read: {first}") from error
 
     @property
     def duration(self) -> float:
@@ -143,7 +146,7 @@ class Audio:
     def name(self) -> str:
         """What to call this audio in a message: its path where it has one."""
         if isinstance(self.source, Tensor):
-            return "audio given as samples"
+            return self.label
         recording = getattr(self.source, "recording", None)
         return (
             str(recording.sources[0].source) if recording and recording.sources[0].type == "file" else self.source.id
@@ -191,10 +194,3 @@ class Conversation:
         """The same conversation up to the point where the model is to speak."""
         turns = self.turns[:-1] if self.answer is not None else self.turns
         return Conversation(self.id, turns, self.metadata)
-
-
-def _as_float(samples: Tensor) -> Tensor:
-    """Integer samples (16-bit PCM, say) become floats between -1 and 1."""
-    if samples.is_floating_point():
-        return samples.float()
-    return samples.float() / (torch.iinfo(samples.dtype).max + 1)

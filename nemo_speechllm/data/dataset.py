@@ -31,9 +31,11 @@ from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.keywords import keyword_list
+from nemo_speechllm.data.rows import given
 
 T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
+PLACE_KEY = "manifest_line"  # of the metadata: file and line, for messages
 
 
 @dataclass
@@ -83,6 +85,11 @@ class ConversationBatch:
         return texts
 
 
+def place_of(conversation: Conversation) -> str:
+    """What to call a conversation in a message: file and line of its manifest where they are known, or its id."""
+    return conversation.metadata.get(PLACE_KEY) or conversation.id
+
+
 def task_of(metadata: dict[str, Any]) -> str:
     """What a manifest line asks for: its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``."""
     lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
@@ -123,7 +130,7 @@ class ConversationBuilder:
             )
         if len(speech.supervisions) > 1:
             speech = speech.merge_supervisions()
-        metadata = dict(speech.custom or {})
+        metadata = given(speech.custom or {})
         supervision = speech.supervisions[0]
         metadata["lang"], metadata["text"] = supervision.language, supervision.text
         answer = metadata.get("answer") or supervision.text
@@ -205,10 +212,12 @@ class ConversationDataset(Dataset):
             try:
                 loaded = [audio.load() for audio in conversation.audios]
             except AudioError as error:
+                place = conversation.metadata.get(PLACE_KEY)
+                told = f"{place}: {error}" if place else str(error)
                 if not self.skip_bad_audio:
-                    raise
+                    raise AudioError(told, error.kind) from error
                 self.skipped += 1
-                logging.warning(f"skipped ({self.skipped} so far): {error}")
+                logging.warning(f"skipped ({self.skipped} so far): {told}")
                 continue
             kept.append(conversation)
             samples += loaded
@@ -253,7 +262,7 @@ def build_dataloader(
     from nemo_speechllm.data.sources import check_sources
 
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    check_sources(cfg, dataset.skip_bad_audio)
+    check_sources(cfg, dataset.builder, dataset.skip_bad_audio)
     cfg.pop("skip_bad_audio", None)
     cfg.pop("defer_setup", None)
     text_tokenizer = None

@@ -14,22 +14,34 @@
 
 """NeMo manifests (one JSON object a line): reading, writing and checking."""
 
-import codecs
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-import soundfile
 from tqdm import tqdm
 
-_NUMBERS = ("duration", "offset")
-_QUESTION = ("instruction", "context", "question", "task", "lang", "target_lang")
-_STRINGS = ("text", "answer", *_QUESTION, "speaker")
-_DECODE_BLOCK = 1 << 20  # frames
+from nemo_speechllm.data.audio_file import TOLERANCE, AudioError, AudioInfo, audio_info, read_audio
+from nemo_speechllm.data.rows import (
+    MAX_LINE,
+    QUESTION_KEYS,
+    Defect,
+    RowError,
+    audio_defects,
+    is_number,
+    parse_row,
+    row_defects,
+)
+
+ANY_CHANNEL = "any"
+# kinds of defects for which the audio is to blame, or what a line says of it
+BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
+SHOWN = 20  # defects in a message
+_Span = tuple[Path, float | None, float | None]  # what of a file a row asks for: offset and duration in seconds
 
 
 @dataclass(frozen=True)
@@ -47,35 +59,138 @@ class ManifestIssue:
         return f"{self.file}:{self.line}: {self.key}: {self.problem} → {self.remedy}"
 
 
-@dataclass(frozen=True)
-class _Audio:
-    """What decoding a file gave: its length, rate and channels, or a defect as (kind, problem, remedy)."""
+class ManifestError(ValueError):
+    """A manifest cannot be used; the message names its defects.
 
-    duration: float = 0.0
-    sample_rate: int = 0
-    channels: int = 1
-    defect: tuple[str, str, str] | None = None
+    Attributes:
+        issues: all of them.
+    """
+
+    def __init__(self, message: str, issues: Iterable[ManifestIssue] = ()):
+        super().__init__(message)
+        self.issues = list(issues)
+
+
+class EmptyManifestError(ManifestError):
+    """A manifest has no line."""
+
+
+class BadAudioError(ManifestError, AudioError):
+    """The audio that a manifest names cannot be used."""
+
+    def __init__(self, message: str, issues: Iterable[ManifestIssue] = ()):
+        super().__init__(message, issues)
+        self.kind = self.issues[0].kind if self.issues else "unreadable audio"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a manifest: its 1-based ``number``, its ``row`` where it is one, and its ``issues``."""
+
+    number: int
+    row: dict | None
+    issues: tuple[ManifestIssue, ...] = ()
 
 
 def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
-    """Read a manifest. Nothing is added to the rows and paths stay as written.
+    """Read a manifest. Nothing is added to the rows and paths stay as written; keys of ``null`` and NaN are not given, so they go.
 
     Args:
         path: the manifest.
-        locate_audio: replace each `audio_filepath` by the path that holds in the current folder, and insist on the file.
+        locate_audio: replace each `audio_filepath` by the path that holds in the current folder, and insist on audio that can be
+            opened and is as long as the row says.
 
     Raises:
         FileNotFoundError: there is no such file, or no such audio file.
-        ValueError: a line is blank (NeMo's readers stop there), is not a JSON object in UTF-8, or has no audio; the message names file, line and remedy.
+        EmptyManifestError: it has no line.
+        BadAudioError: an audio cannot be opened, or is shorter than its line says.
+        ManifestError: a line is no row (see `parse_row`) or has a value that cannot be used (see `row_defects`); the message names file,
+            line, key and remedy.
     """
-    rows = []
-    for number, row in _parse_lines(path):
-        if isinstance(row, ManifestIssue):
-            raise ValueError(str(row))
-        if locate_audio:
-            row = {**row, "audio_filepath": str(_existing_audio(row, path, number))}
-        rows.append(row)
-    return rows
+    lines = read_lines(path, needed=("audio_filepath",) if locate_audio else (), answered=False)
+    raise_for(path, lines)
+    if locate_audio:
+        lines = with_audio_issues(lines, path, ANY_CHANNEL)
+        raise_for(path, lines)
+        return [located(line.row, path) for line in lines]
+    return [line.row for line in lines]
+
+
+def read_lines(
+    path: str | Path,
+    needed: Iterable[str] = ("audio_filepath", "duration"),
+    answered: bool = True,
+    silence: bool = False,
+) -> list[Line]:
+    """Read the lines of a manifest with what is wrong with each, but for the audio.
+
+    Args:
+        needed, answered, silence: see `row_defects`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        EmptyManifestError: it has no line, or blank ones alone.
+    """
+    lines = []
+    for number, content in _numbered_lines(path):
+        try:
+            row = parse_row(content)
+            defects = list(row_defects(row, needed, answered, silence))
+        except RowError as error:
+            row, defects = None, [error.defect]
+        lines.append(Line(number, row, tuple(ManifestIssue(str(path), number, *defect) for defect in defects)))
+    if all(line.row is None and line.issues[0].kind == "blank line" for line in lines):
+        raise EmptyManifestError(f"{path} is empty; write a line for each recording")
+    return lines
+
+
+def with_audio_issues(
+    lines: list[Line],
+    path: str | Path,
+    channel_selector: int | str | None,
+    *,
+    decode: bool = False,
+    sample_rate: int | None = None,
+    tolerance: float = TOLERANCE,
+    workers: int = 1,
+) -> list[Line]:
+    """The lines with what is wrong with their audio, or with what they say of it.
+
+    Args:
+        path: of the manifest.
+        channel_selector, sample_rate, tolerance: see `audio_defects`; `ANY_CHANNEL` where none is chosen yet.
+        decode: read what each row asks for, to its end; otherwise headers alone.
+        workers: threads that read (decoding runs outside Python's lock).
+    """
+    spans = list(dict.fromkeys(_span_of(line.row, path) for line in lines if _is_readable(line)))
+    with ThreadPoolExecutor(workers) as pool:
+        results = pool.map(partial(_examine, decode=decode), spans)
+        progress = tqdm(results, total=len(spans), desc=Path(path).name, unit="file", delay=2, leave=decode)
+        audios = dict(zip(spans, progress))
+    examine = partial(audio_defects, channel_selector=channel_selector, sample_rate=sample_rate, tolerance=tolerance)
+    return [_examined(line, path, audios, examine) for line in lines]
+
+
+def raise_for(path: str | Path, lines: Iterable[Line]) -> None:
+    """
+    Raises:
+        FileNotFoundError: the first issue of the lines is a file that is not there.
+        ManifestError: the lines have issues.
+    """
+    issues = [issue for line in lines for issue in line.issues]
+    if not issues:
+        return
+    told = "\n".join(map(str, issues[:SHOWN]))
+    if len(issues) > SHOWN:
+        told += f"\n… and {len(issues) - SHOWN} more of {path}; `examples/data/check_manifest.py` names them all"
+    if issues[0].kind == "missing file":
+        raise FileNotFoundError(told)
+    raise (BadAudioError if issues[0].kind in BAD_AUDIO else ManifestError)(told, issues)
+
+
+def located(row: dict, path: str | Path) -> dict:
+    """The row of manifest ``path`` with an `audio_filepath` that holds in the current folder."""
+    return {**row, "audio_filepath": str(audio_path(row, path))}
 
 
 def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
@@ -98,11 +213,11 @@ def check_manifest(
     min_duration: float | None = None,
     max_duration: float | None = None,
     channel_selector: int | str | None = None,
-    tolerance: float = 0.05,
+    tolerance: float = TOLERANCE,
     workers: int = 1,
     allow_silence: bool = False,
 ) -> tuple[list[dict], list[ManifestIssue]]:
-    """Check every line of a manifest and decode every audio file it names, each once and to its end.
+    """Check every line of a manifest and decode what it asks for of its audio file, to the end.
 
     Args:
         path: manifest with audio as files; relative audio paths are relative to its folder.
@@ -115,32 +230,31 @@ def check_manifest(
         allow_silence: accept an empty `text`: a recording in which nothing is said, to evaluate on.
 
     Returns:
-        The rows without any issue, as they were read, and all issues in the order of the lines.
+        The rows without any issue, as `read_manifest` gives them, and all issues in the order of the lines.
 
     Raises:
         FileNotFoundError: there is no such manifest.
+        EmptyManifestError: it has no line.
     """
-    lines = list(_parse_lines(path))
-    files = {audio_path(row, path) for _, row in lines if isinstance(row, dict) and _has_path(row)}
-    with ThreadPoolExecutor(workers) as pool:
-        progress = tqdm(pool.map(_decode, files), total=len(files), desc=Path(path).name, unit="file")
-        audios = dict(zip(files, progress))
-
+    lines = with_audio_issues(
+        read_lines(path, silence=allow_silence),
+        path,
+        channel_selector,
+        decode=True,
+        sample_rate=sample_rate,
+        tolerance=tolerance,
+        workers=workers,
+    )
     clean, issues, seen = [], [], {}
-    for number, row in lines:
-        if isinstance(row, ManifestIssue):
-            issues.append(row)
-            continue
-        audio_file = audio_path(row, path) if _has_path(row) else None
-        silent = allow_silence and row.get("text") == ""
-        defects = [defect for defect in row_defects(row) if not (silent and defect[1] == "empty text")]
-        if audio_file:
-            defects += _audio_defects(row, audios[audio_file], sample_rate, channel_selector, tolerance)
-            defects += _duplicate_defects(row, audio_file, number, seen)
-        defects += _duration_limit_defects(row, min_duration, max_duration)
-        issues += [ManifestIssue(str(path), number, *defect) for defect in defects]
-        if not defects:
-            clean.append(row)
+    for line in lines:
+        defects = []
+        if line.row is not None:
+            defects += _duplicate_defects(line.row, path, line.number, seen)
+            defects += _duration_limit_defects(line.row, min_duration, max_duration)
+        found = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
+        issues += found
+        if not found:
+            clean.append(line.row)
     return clean, issues
 
 
@@ -169,181 +283,80 @@ def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
     return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), Path(target).parent)}
 
 
-def _existing_audio(row: dict, manifest: str | Path, number: int) -> Path:
-    if not _has_path(row):
-        issue = ManifestIssue(
-            str(manifest), number, "audio_filepath", "missing key", "the line names no audio", "add the path"
-        )
-        raise ValueError(str(issue))
-    path = audio_path(row, manifest)
-    if not path.is_file():
-        remedy = "correct the path (relative paths start at the manifest)"
-        issue = ManifestIssue(str(manifest), number, "audio_filepath", "missing file", f"no such file: {path}", remedy)
-        raise FileNotFoundError(str(issue))
-    return path
-
-
-def _parse_lines(path: str | Path) -> Iterator[tuple[int, dict | ManifestIssue]]:
-    if not Path(path).is_file():
+def _numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no manifest {path}; the path counts from {Path.cwd()}")
-    with open(path, "rb") as lines:
-        for number, line in enumerate(lines, 1):
-            yield number, _parse_line(line, path, number)
+    with open(path, "rb") as file:
+        yield from enumerate(iter(partial(_read_line, file), b""), 1)
 
 
-def _parse_line(line: bytes, path: str | Path, number: int) -> dict | ManifestIssue:
-    remedy = (
-        'write one JSON object a line, in UTF-8, like {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
-    )
-    if not line.strip():
-        return ManifestIssue(str(path), number, "(line)", "blank line", "NeMo cannot read a blank line", "remove it")
-    if line.startswith(codecs.BOM_UTF8):
-        problem = "the line begins with a byte order mark, which NeMo cannot read"
-        return ManifestIssue(
-            str(path), number, "(line)", "invalid JSON", problem, "save the file as UTF-8 without BOM"
-        )
+def _read_line(file: BinaryIO) -> bytes:
+    """The next line; of one that is too long the beginning, so that memory holds it."""
+    line = part = file.readline(MAX_LINE + 2)
+    while len(part) > MAX_LINE and not part.endswith(b"\n"):
+        part = file.readline(MAX_LINE + 2)
+    return line
+
+
+def _is_readable(line: Line) -> bool:
+    """Whether a line names a part of a file that can be looked for."""
+    wrong = {issue.key for issue in line.issues if (issue.key, issue.kind) != ("duration", "missing key")}
+    return line.row is not None and not wrong & {"audio_filepath", "offset", "duration"}
+
+
+def _span_of(row: dict, path: str | Path) -> _Span:
+    offset = row.get("offset")
+    return audio_path(row, path), offset, None if offset is None else row.get("duration")
+
+
+def _examine(span: _Span, decode: bool) -> AudioInfo | Defect:
+    """What the file holds, or why the part cannot be read: a header says nothing about a truncated or damaged body."""
+    path, offset, duration = span
+    if not os.path.isfile(path):
+        remedy = "correct the path (relative paths start at the manifest)"
+        return Defect("audio_filepath", "missing file", f"no such file: {path}", remedy)
     try:
-        row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
-        return ManifestIssue(str(path), number, "(line)", "invalid JSON", f"invalid JSON ({error})", remedy)
-    if not isinstance(row, dict):
-        problem = f"expected an object, got a JSON {type(row).__name__}"
-        return ManifestIssue(str(path), number, "(line)", "not an object", problem, remedy)
-    return row
+        info = audio_info(path)
+        if decode and (offset or 0) < info.duration:
+            read_audio(path, *info.span(offset, duration))
+    except AudioError as error:
+        problem, _, remedy = str(error).rpartition("; ")
+        return Defect("audio_filepath", error.kind, problem, remedy)
+    return info
 
 
-def _has_path(row: dict) -> bool:
-    return isinstance(row.get("audio_filepath"), str) and row["audio_filepath"] != ""
+def _examined(
+    line: Line,
+    path: str | Path,
+    audios: dict[_Span, AudioInfo | Defect],
+    examine: Callable[[dict, AudioInfo], Iterator[Defect]],
+) -> Line:
+    if not _is_readable(line):
+        return line
+    found = audios[_span_of(line.row, path)]
+    defects = examine(line.row, found) if isinstance(found, AudioInfo) else [found]
+    return Line(line.number, line.row, line.issues + tuple(ManifestIssue(str(path), line.number, *d) for d in defects))
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _decode(path: Path) -> _Audio:
-    """Decode a whole file: a header says nothing about a truncated or damaged body."""
-    if not path.is_file():
-        return _Audio(
-            defect=("missing file", f"no such file: {path}", "correct the path (relative paths start at the manifest)")
-        )
-    try:
-        with soundfile.SoundFile(path) as audio:
-            decoded, finite = 0, True
-            for block in audio.blocks(_DECODE_BLOCK, dtype="float32"):
-                decoded += len(block)
-                finite = finite and bool(np.isfinite(block).all())
-            expected, rate, channels = audio.frames, audio.samplerate, audio.channels
-    except (soundfile.SoundFileError, OSError) as error:
-        return _Audio(
-            defect=("unreadable audio", f"{path} cannot be decoded ({error})", "convert it again to WAV or FLAC")
-        )
-    if decoded < expected:
-        problem = f"{path} is cut short: {decoded / rate:.2f} s of the {expected / rate:.2f} s in its header"
-        return _Audio(defect=("unreadable audio", problem, "copy or convert the file again"))
-    if not decoded:
-        return _Audio(defect=("zero length", f"{path} has no samples", "remove the line"))
-    if not finite:
-        return _Audio(defect=("unreadable audio", f"{path} holds NaN or infinite samples", "convert it again"))
-    return _Audio(decoded / rate, rate, channels)
-
-
-def row_defects(row: dict) -> Iterator[tuple[str, str, str, str]]:
-    """Defects (key, kind, problem, remedy) of a row that are to be seen without its audio."""
-    for key in ("audio_filepath", "duration"):
-        if key not in row:
-            yield key, "missing key", "the key is missing", f"add {key!r} to the line"
-    if "audio_filepath" in row and not _has_path(row):
-        yield (
-            "audio_filepath",
-            "wrong type",
-            f"expected a path, got {row['audio_filepath']!r}",
-            "write a non-empty string",
-        )
-    for key in _NUMBERS:
-        if key in row and not _is_number(row[key]):
-            yield key, "wrong type", f"expected a number, got {row[key]!r}", "write seconds as a number without quotes"
-    for key in _STRINGS:
-        if key in row and not isinstance(row[key], str):
-            yield key, "wrong type", f"expected a string, got {row[key]!r}", "write it in quotes, or leave the key out"
-    keywords = row.get("keywords", "")
-    if not isinstance(keywords, str) and not (
-        isinstance(keywords, list) and all(isinstance(word, str) for word in keywords)
-    ):
-        yield "keywords", "wrong type", f"expected a list of strings, got {keywords!r}", 'write ["one", "two"]'
-    if _is_number(row.get("duration")) and not row["duration"] > 0:
-        yield (
-            "duration",
-            "zero length",
-            f"duration {row['duration']} s is not positive",
-            "write the duration, or remove the line",
-        )
-    if _is_number(row.get("offset")) and not row["offset"] >= 0:
-        yield (
-            "offset",
-            "wrong duration",
-            f"offset {row['offset']} s is negative",
-            "write seconds from the start of the file",
-        )
-    if not any(value.strip() for value in _answers(row)):
-        yield "text", "empty text", "neither 'text' nor 'answer' has a word", "write the transcript or remove the line"
-
-
-def _answers(row: dict) -> list[str]:
-    """`text` and `answer`; a value of a wrong type has its own issue and is no empty text."""
-    return [row[key] if isinstance(row[key], str) else repr(row[key]) for key in ("text", "answer") if key in row]
-
-
-def _audio_defects(
-    row: dict, audio: _Audio, sample_rate: int | None, channel_selector: int | str | None, tolerance: float
-) -> Iterator[tuple[str, str, str, str]]:
-    """Defects (key, kind, problem, remedy) of a row's audio, or of what the row says about it."""
-    if audio.defect:
-        yield "audio_filepath", *audio.defect
-        return
-    if audio.channels > 1 and channel_selector is None:
-        remedy = "mix it down, e.g. `ffmpeg -i IN -ac 1 OUT`, or choose one with channel_selector where it is read"
-        yield "audio_filepath", "several channels", f"the audio has {audio.channels} channels", remedy
-    if sample_rate and audio.sample_rate != sample_rate:
-        problem = f"sampled at {audio.sample_rate} Hz, expected {sample_rate} Hz"
-        yield "audio_filepath", "wrong rate", problem, f"resample the file, e.g. `ffmpeg -i IN -ar {sample_rate} OUT`"
-    duration, offset = row.get("duration"), row.get("offset")
-    if not _is_number(duration):
-        return
-    if _is_number(offset):
-        if offset + duration > audio.duration + tolerance:
-            problem = f"ends at {offset + duration:.3f} s (offset + duration), the audio at {audio.duration:.3f} s"
-            yield "duration", "wrong duration", problem, "correct 'offset' and 'duration'"
-    elif duration > 0 and abs(duration - audio.duration) > tolerance:
-        problem = f"says {duration:.3f} s, the audio has {audio.duration:.3f} s"
-        yield "duration", "wrong duration", problem, "write the audio's duration, or add 'offset' to use a part of it"
-
-
-def _duration_limit_defects(
-    row: dict, min_duration: float | None, max_duration: float | None
-) -> Iterator[tuple[str, str, str, str]]:
+def _duration_limit_defects(row: dict, min_duration: float | None, max_duration: float | None) -> Iterator[Defect]:
     duration = row.get("duration")
-    if not _is_number(duration) or not duration > 0:
+    if not is_number(duration) or duration <= 0:
         return
     if min_duration is not None and duration < min_duration:
-        yield (
-            "duration",
-            "too short",
-            f"{duration:.3f} s is below {min_duration} s",
-            "remove the line or lower the limit",
-        )
+        problem = f"{duration:.3f} s is below {min_duration} s"
+        yield Defect("duration", "too short", problem, "remove the line or lower the limit")
     if max_duration is not None and duration > max_duration:
-        yield "duration", "too long", f"{duration:.3f} s is above {max_duration} s", "cut the audio or raise the limit"
+        problem = f"{duration:.3f} s is above {max_duration} s"
+        yield Defect("duration", "too long", problem, "cut the audio or raise the limit")
 
 
-def _duplicate_defects(
-    row: dict, audio_file: Path, number: int, seen: dict[tuple, int]
-) -> Iterator[tuple[str, str, str, str]]:
-    offset, duration = row.get("offset", 0), row.get("duration")
-    if not (_is_number(offset) and _is_number(duration)):
+def _duplicate_defects(row: dict, path: str | Path, number: int, seen: dict[tuple, int]) -> Iterator[Defect]:
+    name, offset, duration = row.get("audio_filepath"), row.get("offset", 0), row.get("duration")
+    if not (isinstance(name, str) and is_number(offset) and is_number(duration)):
         return
     # The same segment may come again with another question: transcribe it, then translate it.
-    question = tuple(str(row.get(key)) for key in _QUESTION)
-    first = seen.setdefault((os.path.normpath(audio_file), offset, duration, question), number)
+    question = tuple(str(row.get(key)) for key in QUESTION_KEYS)
+    first = seen.setdefault((os.path.normpath(audio_path(row, path)), offset, duration, question), number)
     if first != number:
         problem = f"same audio, segment and question as line {first}"
-        yield "audio_filepath", "duplicate", problem, "remove one of the lines"
+        yield Defect("audio_filepath", "duplicate", problem, "remove one of the lines")

@@ -18,47 +18,70 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import torch
 from nemo.collections.common.data.lhotse.nemo_adapters import expand_sharded_filepaths
-from nemo.collections.common.parts.preprocessing.manifest import get_full_path
 from nemo.utils import logging
 from nemo.utils.data_utils import is_datastore_path
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from tqdm import tqdm
 
-from nemo_speechllm.data.conversation import Audio, AudioError
-from nemo_speechllm.data.manifest import ManifestIssue, read_manifest, row_defects, write_manifest
+from nemo_speechllm.data.conversation import Audio
+from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder
+from nemo_speechllm.data.manifest import (
+    ANY_CHANNEL,
+    BAD_AUDIO,
+    SHOWN,
+    Line,
+    ManifestError,
+    ManifestIssue,
+    audio_path,
+    raise_for,
+    read_lines,
+    read_manifest,
+    with_audio_issues,
+    write_manifest,
+)
+from nemo_speechllm.data.rows import RATE_KEYS, given, is_address, row_defects
 
 PATH_KEYS = ("manifest_filepath", "tarred_audio_filepaths", "cuts_path")
+MANIFESTS = (".json", ".jsonl")
 
 
-def check_sources(cfg: DictConfig, skip_bad_audio: bool = False) -> None:
-    """Checks every source of a data section; logs how many lines its duration limits leave out.
+def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio: bool = False) -> None:
+    """Checks every source of a data section; logs how many lines its duration limits and NeMo's other filters leave out.
 
     Args:
-        cfg: a ``train_ds``/``validation_ds`` section. It is changed: a YAML file under ``input_cfg`` is put in its place.
-        skip_bad_audio: open every audio file of plain manifests, and put temporary manifests without the lines whose
-            file is missing or unreadable into ``cfg``, with a warning that names and counts them.
+        cfg: a ``train_ds``/``validation_ds`` section. It is changed: a YAML file under ``input_cfg`` is put in its place, and a plain
+            manifest with values that NeMo would misread by a temporary copy without them.
+        builder: makes the question of each line.
+        skip_bad_audio: leave out the lines whose audio is missing, cannot be opened or is shorter than they say, with a warning that
+            names and counts them.
 
     Raises:
         FileNotFoundError: a file or folder that the section or a plain manifest names does not exist.
-        ValueError: plain manifests are in nested lists (NeMo would take a weight for a path), a line is not JSON, a line
-            lacks a key NeMo needs, or no line of a manifest is left.
+        ValueError: a source is no file or folder but a command or an address; plain manifests are in nested lists (NeMo would take a
+            weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks what the recipe has no
+            instruction for; no line of a manifest is left.
     """
+    _refuse_addresses(OmegaConf.to_container(cfg), "")
     for source in _sources(cfg):
+        _refuse_addresses(OmegaConf.to_container(source), "")  # it may stand in a file
         for key in PATH_KEYS:
             for path in _paths(source, key):
-                if _is_local(path) and not Path(path).exists():
+                if not Path(path).exists():
                     raise FileNotFoundError(f"{key} {path} does not exist; correct the data section of the recipe")
-        if source.get("tarred_audio_filepaths") is None:
-            paths = _paths(source, "manifest_filepath")
-            checked = [
-                _check_manifest(path, source, cfg, skip_bad_audio) if _is_local(path) else path for path in paths
-            ]
-            if checked != paths:
-                source.manifest_filepath = checked
+        if source.get("tarred_audio_filepaths") is not None:
+            for path in _paths(source, "manifest_filepath"):
+                _check_tarred(path, source, cfg)
+        elif source.get("manifest_filepath") is not None:
+            check = partial(_checked, source=source, cfg=cfg, builder=builder, skip_bad_audio=skip_bad_audio)
+            entries = source.manifest_filepath  # NeMo treats a list of one otherwise than a path
+            source.manifest_filepath = [*map(check, entries)] if isinstance(entries, ListConfig) else check(entries)
 
 
 def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
@@ -96,8 +119,21 @@ def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
             yield from _sources(entry)
 
 
-def _is_local(path: str) -> bool:
-    return not is_datastore_path(path) and not path.startswith("pipe:")
+def _refuse_addresses(value: Any, key: str) -> None:
+    """
+    Raises:
+        ValueError: a text anywhere in a section is a command or an address, which NeMo and Lhotse would run or open.
+    """
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _refuse_addresses(part, str(name))
+    elif isinstance(value, list):
+        for part in value:
+            _refuse_addresses(part, key)
+    elif isinstance(value, str) and (is_address(value) or is_datastore_path(value)):
+        raise ValueError(
+            f"{key} {value} is a command or an address, and only files are read: fetch what it gives, and name the file"
+        )
 
 
 def _paths(source: DictConfig, key: str) -> list[str]:
@@ -118,69 +154,158 @@ def _paths(source: DictConfig, key: str) -> list[str]:
     return paths
 
 
-def _check_manifest(path: str, source: DictConfig, cfg: DictConfig, skip_bad_audio: bool) -> str:
-    """Reads a plain manifest once: its defects get a name and a line. Returns the manifest that NeMo is to read."""
-    if not path.endswith((".json", ".jsonl")):  # compressed, or a format of NeMo's own
-        return path
-    rows = read_manifest(path)
+def _check_tarred(path: str, source: DictConfig, cfg: DictConfig) -> None:
+    if path.endswith(MANIFESTS):
+        raise_for(path, _used_lines(path, source, cfg))
+
+
+def _checked(
+    entry: str, source: DictConfig, cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio: bool
+) -> str:
+    """Reads a plain manifest (several, where the entry stands for shards) once: its defects get a name and a line.
+
+    Returns:
+        the manifest that NeMo is to read in its place. That is a temporary copy: without what NeMo misreads (nulls, a rate, which it
+        takes for that of audio that begins at ``offset``) and without what it would leave out, and with lines that know where they
+        stand, for whoever meets them later.
+    """
+    paths = expand_sharded_filepaths(str(entry))
+    if not all(path.endswith(MANIFESTS) for path in paths):  # compressed, or a format of NeMo's own
+        return entry
     if source.get("type", "nemo") != "nemo":
-        return path
-    numbered = [(number, row) for number, row in enumerate(rows, 1) if not row.get("_skipme")]  # as NeMo's reader
-    text_elsewhere = (source.get("text_field") or cfg.get("text_field") or "text") != "text"
-    for number, row in numbered:
-        for key, kind, problem, remedy in row_defects(row):
-            if not (kind == "empty text" and text_elsewhere):
-                issue = ManifestIssue(path, number, key, kind, problem, remedy)
-                raise ValueError(f"{issue}; `examples/data/check_manifest.py` finds all such lines")
-    _report_durations(path, [row["duration"] for _, row in numbered], cfg)
-    if skip_bad_audio:
-        return _without_bad_audio(path, numbered)
-    for number, row in numbered:
-        audio = _audio_path(row, path)
-        if not is_datastore_path(audio) and not Path(audio).is_file():
-            raise FileNotFoundError(
-                f"{path}:{number}: audio file {audio} does not exist; correct the path (relative ones start at the "
-                "manifest), or leave such lines out with skip_bad_audio: true; `examples/data/check_manifest.py` finds all"
-            )
-    return path
+        for path in paths:
+            _check_turns(path, skip_bad_audio)
+        return entry
+    rows = [row for path in paths for row in _checked_rows(path, source, cfg, builder, skip_bad_audio)]
+    return _temporary(rows, Path(paths[0]).name)
 
 
-def _report_durations(path: str, durations: list[float], cfg: DictConfig) -> None:
-    shortest = cfg.get("min_duration") or 0.0
-    longest = cfg.get("max_duration") or float("inf")
-    dropped = [duration for duration in durations if not shortest <= duration <= longest]
-    if dropped:
-        logging.warning(
-            f"{path}: {len(dropped)} of {len(durations)} lines ({sum(dropped):.1f} s) are left out, being shorter than "
-            f"min_duration={shortest} s or longer than max_duration={longest} s"
-        )
-    if len(dropped) == len(durations):
-        raise ValueError(f"{path}: no line is between min_duration={shortest} s and max_duration={longest} s")
+def _checked_rows(
+    path: str, source: DictConfig, cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio: bool
+) -> Iterator[dict]:
+    lines = _used_lines(path, source, cfg)
+    raise_for(path, lines)
+    lines = _without_filtered(path, lines, cfg)
+    raise_for(path, [_asked(line, path, builder) for line in lines])
+    lines = with_audio_issues(lines, path, cfg.get("channel_selector"))
+    lines = _without_bad_audio(path, lines) if skip_bad_audio else lines
+    _raise_for_audio(lines)
+    for line in lines:
+        row = {key: value for key, value in line.row.items() if key not in RATE_KEYS}
+        yield row | {"audio_filepath": os.path.abspath(audio_path(row, path)), PLACE_KEY: f"{path}:{line.number}"}
 
 
-def _without_bad_audio(path: str, numbered: list[tuple[int, dict]]) -> str:
-    """The manifest itself, or a temporary copy without the lines whose audio cannot be opened."""
-    kept, bad = [], []
-    for number, row in tqdm(numbered, desc=f"audio of {Path(path).name}", unit="file", delay=2, leave=False):
-        audio = _audio_path(row, path)
-        try:
-            if not is_datastore_path(audio):
-                Audio.from_file(audio)
-                audio = os.path.abspath(audio)
-            kept.append({**row, "audio_filepath": audio})
-        except (FileNotFoundError, AudioError) as error:
-            bad.append(f"{path}:{number}: {error}")
-    if not bad:
-        return path
-    logging.warning("\n".join([f"{path}: skipped {len(bad)} of {len(numbered)} lines with bad audio:", *bad]))
+def _check_turns(path: str, skip_bad_audio: bool) -> None:
+    """Checks the audio of a manifest of conversations; with ``skip_bad_audio`` what is bad is left out when it is met."""
+    lines = _turns(path)
+    raise_for(path, lines)
+    if not skip_bad_audio:
+        _raise_for_audio(with_audio_issues(lines, path, ANY_CHANNEL))
+
+
+def _turns(path: str) -> list[Line]:
+    """The audio of each turn of a manifest of conversations as a line of its own; as NeMo, from the beginning where there is no offset."""
+    lines = []
+    for number, row in enumerate(read_manifest(path), 1):
+        turns = row.get("conversations")
+        for turn in turns if isinstance(turns, list) else []:
+            if isinstance(turn, dict) and turn.get("type") == "audio":
+                part = {"offset": 0.0} | given({key: turn[key] for key in ("offset", "duration") if key in turn})
+                part |= given({"audio_filepath": turn.get("value")})
+                defects = row_defects(part, ("audio_filepath",), answered=False)
+                lines.append(Line(number, part, tuple(ManifestIssue(path, number, *defect) for defect in defects)))
+    return lines
+
+
+def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
+    """The lines that NeMo reads, with the defects of their rows."""
+    answered = (source.get("text_field") or cfg.get("text_field") or "text") == "text"
+    lines = read_lines(path, answered=answered)
+    used = [line for line in lines if line.row is None or not line.row.get("_skipme")]
+    if len(used) < len(lines):
+        logging.warning(f"{path}: {len(lines) - len(used)} of {len(lines)} lines are left out by their `_skipme`")
+    if not used:
+        raise ManifestError(f"{path}: every line is left out by its `_skipme`; remove it from some")
+    return used
+
+
+def _without_filtered(path: str, lines: list[Line], cfg: DictConfig) -> list[Line]:
+    """The lines that NeMo's filters let through; the others are counted by their reason."""
+    reasons = [_reason_to_leave_out(line.row, cfg) for line in lines]
+    for reason, count in Counter(filter(None, reasons)).items():
+        seconds = sum(line.row["duration"] for line, own in zip(lines, reasons) if own == reason)
+        logging.warning(f"{path}: {count} of {len(lines)} lines ({seconds:.1f} s) are left out, being {reason}")
+    kept = [line for line, reason in zip(lines, reasons) if reason is None]
     if not kept:
-        raise ValueError(f"{path}: not one audio file of this manifest can be read; the warning above names them")
-    folder = tempfile.mkdtemp(prefix="nemo_speechllm-")  # NeMo opens it lazily, each epoch anew
+        raise ManifestError(f"{path}: no line is left: all are {', or '.join(dict.fromkeys(reasons))}")
+    return kept
+
+
+def _reason_to_leave_out(row: dict, cfg: DictConfig) -> str | None:
+    shortest, longest = cfg.get("min_duration") or 0.0, cfg.get("max_duration") or float("inf")
+    if not shortest <= row["duration"] <= longest:
+        return f"shorter than min_duration={shortest} s or longer than max_duration={longest} s"
+    if row.get("validation_status", cfg.get("keep", "pass")) != cfg.get("keep", "pass"):
+        return f"of another validation_status than keep={cfg.get('keep', 'pass')}"
+    if row.get("cer", 0.0) > (cfg.get("max_cer") or float("inf")):
+        return f"of a cer above max_cer={cfg.max_cer}"
+    if row.get("context_speaker_similarity", 1.0) < (cfg.get("min_context_speaker_similarity") or -1):
+        return f"of a context_speaker_similarity below {cfg.min_context_speaker_similarity}"
+    bins = cfg.get("bucket_duration_bins") if cfg.get("bucket_batch_size") else None
+    if (
+        bins
+        and not isinstance(bins[-1], ListConfig)
+        and not cfg.get("use_multimodal_sampling")
+        and row["duration"] > bins[-1]
+    ):
+        return f"longer than the last of bucket_duration_bins, {bins[-1]} s"
+    return None
+
+
+def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
+    """The line, with an issue where the recipe has no question for it."""
+    try:
+        builder.question(Audio(torch.zeros(1)), dict(line.row), line.row["audio_filepath"])
+    except ValueError as error:
+        issue = ManifestIssue(path, line.number, "task", "no question", str(error), "correct the line, or the recipe")
+        return Line(line.number, line.row, (*line.issues, issue))
+    return line
+
+
+def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
+    """The lines whose audio can be opened and is as long as they say; the others are named and counted."""
+    bad = [line for line in lines if line.issues and all(issue.kind in BAD_AUDIO for issue in line.issues)]
+    if bad:
+        told = [_told(line, issue) for line in bad for issue in line.issues]
+        logging.warning("\n".join([f"{path}: skipped {len(bad)} of {len(lines)} lines with bad audio:", *told]))
+    if len(bad) == len(lines):
+        raise ManifestError(f"{path}: not one audio file of this manifest can be read; the warning above names them")
+    numbers = {line.number for line in bad}
+    return [line for line in lines if line.number not in numbers]
+
+
+def _raise_for_audio(lines: list[Line]) -> None:
+    told = [_told(line, issue) for line in lines for issue in line.issues]
+    if told:
+        missing = next(issue.kind for line in lines for issue in line.issues) == "missing file"
+        more = f"\n… and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        raise (FileNotFoundError if missing else ManifestError)(
+            "\n".join(told[:SHOWN])
+            + f"{more}\ncorrect the lines, or leave those with bad audio out with skip_bad_audio: true in the data "
+            "section; `examples/data/check_manifest.py` finds all"
+        )
+
+
+def _told(line: Line, issue: ManifestIssue) -> str:
+    if issue.kind == "missing file":
+        name = line.row["audio_filepath"]
+        return f"{issue.file}:{issue.line}: audio file {name} does not exist; {issue.remedy}"
+    return f"{issue.file}:{issue.line}: {issue.problem}; {issue.remedy}"
+
+
+def _temporary(rows: list[dict], name: str) -> str:
+    """A manifest of the rows, for as long as the process lives: NeMo opens it lazily, each epoch anew."""
+    folder = tempfile.mkdtemp(prefix="nemo_speechllm-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    copy = Path(folder) / Path(path).name
-    write_manifest(copy, kept)
-    return str(copy)
-
-
-def _audio_path(row: dict, manifest: str) -> str:
-    return get_full_path(str(row["audio_filepath"]), manifest, force_cache=False)
+    write_manifest(Path(folder) / name, rows)
+    return str(Path(folder) / name)

@@ -24,7 +24,7 @@ from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, place_of
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
@@ -35,7 +35,7 @@ from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
-from nemo_speechllm.segments import Segment
+from nemo_speechllm.segments import Segment, check_context
 from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
@@ -187,6 +187,9 @@ class DecoderOnlySpeechLM(SpeechLM):
         if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
             embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
         audios = batch.by_conversation(*embeddings)
+        limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
+        for conversation, prompt, own in zip(conversations, prompts, audios):
+            check_context(prompt, [len(audio) for audio in own], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Tensor:

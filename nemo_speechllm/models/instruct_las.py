@@ -21,7 +21,7 @@ from omegaconf import open_dict
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, place_of
 from nemo_speechllm.data.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.decoding.generate import generate_text_ids
 from nemo_speechllm.models.answers import Answer
@@ -32,8 +32,10 @@ from nemo_speechllm.modules.encoders import valid_positions
 from nemo_speechllm.modules.las_decoder import DecoderText, add_positions, build_las_decoder, join_text, las_loss
 from nemo_speechllm.modules.losses import compress_runs
 from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.segments import check_context
 
 TOKENIZER_NAME = "tokenizer.model"
+MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
 
 
 class InstructLAS(EncoderCTCMixin, SpeechLM):
@@ -123,6 +125,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
 
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]
+        for conversation, prompt in zip(conversations, prompts):
+            check_context(prompt, [], MAX_TEXT_TOKENS, place_of(conversation))
         return join_text(prompts, self.tokenizer.eos_id, self.device)
 
     @torch.inference_mode()

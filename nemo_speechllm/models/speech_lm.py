@@ -17,6 +17,7 @@
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
@@ -39,7 +40,7 @@ from nemo_speechllm.data.dataset import (
     in_batches,
     task_of,
 )
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.inputs import conversations_of
 from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
@@ -314,8 +315,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         """NeMo's ``transcribe`` with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
 
         Args:
-            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, the path of a manifest, or a dataloader of
-                batches.
+            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, rows, the path of a manifest (see
+                `conversations_of`), or a dataloader of batches.
             return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did) instead
                 of strings.
             override_config: all settings in one, in the place of the other arguments.
@@ -354,23 +355,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
         """Whatever ``transcribe`` was given → conversations that await an answer."""
-        items = list(audio) if isinstance(audio, (list, tuple)) else [audio]
-        if not items:
-            raise ValueError("transcribe was given no audio")
-        if len(items) == 1 and isinstance(items[0], (str, Path)) and Path(items[0]).suffix in (".json", ".jsonl"):
-            rows = read_manifest(items[0], locate_audio=True)
-        else:
-            rows = [item if isinstance(item, dict) else {"audio_filepath": item} for item in items]
-        return [self._conversation_of_row(row, trcfg) for row in rows]
-
-    def _conversation_of_row(self, row: dict[str, Any], trcfg: TranscribeConfig) -> Conversation:
-        metadata = manifest_keys(row, trcfg)
-        source = row["audio_filepath"]
-        if isinstance(source, (np.ndarray, Tensor)):
-            audio = Audio(torch.as_tensor(source))
-        else:
-            audio = Audio.from_file(source, row.get("offset"), row.get("duration"), trcfg.channel_selector)
-        return Conversation(audio.name, [self.builder.question(audio, metadata, audio.name)], metadata)
+        return conversations_of(audio, self.builder, trcfg.channel_selector, partial(manifest_keys, config=trcfg))
 
     def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")

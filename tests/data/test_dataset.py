@@ -408,7 +408,7 @@ def test_duration_filter_says_what_it_leaves_out(load, make_manifest, nemo_log):
 
 def test_filter_that_leaves_nothing_is_an_error(load, make_manifest):
     manifest = make_manifest([0.2])
-    with pytest.raises(ValueError, match=f"{manifest}: no line is between"):
+    with pytest.raises(ValueError, match=f"{manifest}: no line is left: all are shorter than min_duration"):
         load(manifest_filepath=str(manifest), batch_size=1, min_duration=1.0)
 
 

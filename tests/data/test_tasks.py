@@ -142,7 +142,7 @@ def test_defects_are_named(tmp_path, write_audio):
     with pytest.raises(FileNotFoundError, match="metadata.jsonl:1: file_name: there is no file .*gone.wav; correct"):
         read_task_items(folder)
     (folder / "metadata.jsonl").write_text(json.dumps({"file_name": None, **QUESTION}) + "\n")
-    with pytest.raises(ValueError, match="metadata.jsonl:1: file_name is None; give the path"):
+    with pytest.raises(ValueError, match="metadata.jsonl:1: there is no recording; name it in `file_name`"):
         read_task_items(folder)
     (folder / "metadata.jsonl").write_text("{\n")
     with pytest.raises(ValueError, match="metadata.jsonl:1: .*invalid JSON"):

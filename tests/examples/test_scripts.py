@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -167,6 +168,44 @@ def test_transcribe_folder_leaves_out_what_cannot_be_read(tiny_nemo, make_manife
     rows = read_manifest(output, locate_audio=True)
     assert [Path(row["audio_filepath"]).name for row in rows] == ["m-0.flac", "m-1.flac"]
     assert [row["pred_text"] for row in rows] == load_model(tiny_nemo).transcribe([r["audio_filepath"] for r in rows])
+
+
+def test_transcribe_folder_reads_what_phones_and_browsers_record(tiny_nemo, make_audio, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("nemo.utils.logging.warning", lambda message, **_: caplog.records.append(message))
+    folder, output = tmp_path / "phones", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name, codec, rate in (("a.M4A", "aac", 16000), ("b.webm", "libopus", 48000), ("c.mp4", "aac", 16000)):
+        write_phone_audio(folder / name, codec, rate, make_audio(0.5))
+    soundfile.write(folder / "d.oga", make_audio(0.5), 16000, format="OGG")
+    (folder / "notes.txt").write_text("no audio, and not called so")
+    call("transcribe", model=tiny_nemo, audio_dir=str(folder), output_filename=str(output))
+    assert [Path(row["audio_filepath"]).name for row in lines(output)] == ["a.M4A", "b.webm", "c.mp4", "d.oga"]
+    assert "1 files are no audio by their names, and not read: 1 .txt" in str(caplog.records)
+
+
+def write_phone_audio(path: Path, codec: str, rate: int, samples: np.ndarray) -> None:
+    with av.open(str(path), "w", format={".M4A": "ipod"}.get(path.suffix)) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = 16000
+        for part in av.AudioResampler(format=stream.format, layout="mono", rate=rate).resample(frame):
+            container.mux(stream.encode(part))
+        container.mux(stream.encode(None))
+
+
+def test_transcribe_manifest_names_the_lines_it_leaves_out(tiny_nemo, make_manifest, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("nemo.utils.logging.warning", lambda message, **_: caplog.records.append(message))
+    rows = [{"offset": 10.0}, {"offset": None, "keywords": None}, {"snr": "loud"}, {}]
+    manifest, output = make_manifest((0.5, 0.6, 0.7, 0.8), rows=rows), tmp_path / "out.jsonl"
+    with pytest.raises(SystemExit, match="2 of 4 lines could not be read"):
+        call("transcribe", model=tiny_nemo, dataset_manifest=str(manifest), output_filename=str(output))
+    assert [row["duration"] for row in lines(output)] == [0.6, 0.8] and "manifest_line" not in lines(output)[0]
+    told = str(caplog.records)
+    assert (
+        f"left out: {manifest}:1: duration: the part of" in told
+        and f"left out: {manifest}:3: snr: expected a number" in told
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ evaluate

@@ -33,6 +33,7 @@ from nemo_speechllm.data.segmentation import split_at_pauses
 from nemo_speechllm.models import SALM, speech_lm
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.modules.segments import IGNORE_INDEX
+from nemo_speechllm.segments import ContextError
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77, 0.5, 3.1, 1.2)
 
@@ -112,6 +113,16 @@ class TestGenerate:
         salm.train()
         salm.generate([asked(make_audio(0.3))], max_new_tokens=2)
         assert salm.training
+
+    def test_what_is_beyond_the_context_is_named_before_the_llm_is_run(self, salm, make_audio, monkeypatch):
+        monkeypatch.setattr(salm.llm, "forward", lambda *_, **__: pytest.fail("the LLM was run"))
+        words = "word " * 3000
+        learned, question = asked(make_audio(0.5), answer=words), asked(make_audio(0.5), instruction=words)
+        learned.metadata["manifest_line"] = "train.jsonl:3"
+        with pytest.raises(ContextError, match="train.jsonl:3: 30.. tokens of text .* more than the 2048"):
+            salm.loss(collate(salm, [learned]))
+        with pytest.raises(ContextError, match="30.. tokens of text"):
+            salm.generate([question])
 
     def test_beam_search_runs(self, salm, make_audio):
         answers = salm.generate([asked(make_audio(s)) for s in (0.5, 0.9)], max_new_tokens=4, beam_size=3)
@@ -244,7 +255,7 @@ class TestTranscribe:
     def test_an_empty_list_takes_a_manifests_keywords_away(self, salm, audio_file):
         row = {"audio_filepath": str(audio_file()), "keywords": ["SALM"]}
         for keywords, given in ((None, ["SALM"]), ([], []), (["NeMo"], ["NeMo"])):
-            item = salm._conversation_of_row(row, replace(salm.get_transcribe_config(), keywords=keywords))
+            (item,) = salm._conversations_of([row], replace(salm.get_transcribe_config(), keywords=keywords))
             assert item.metadata["keywords"] == given
 
     def test_manifest_with_offset_and_duration(self, salm, audio_file, tmp_path):
