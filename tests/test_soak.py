@@ -48,6 +48,8 @@ def test_only_a_part_that_tried_and_lost_nothing_is_sound(soak, result, sound):
 
 def test_the_table_names_all_parts_and_what_failed(soak):
     failed = GOOD | {"name": "fuzzed rows", "wrong": 1, "failures": {"row 7": "came back as another"}}
+    example = GOOD | {"name": "rows", "lost": 1, "examples": ["line 8 is gone"]}
+    assert soak.table([example]).splitlines()[-1] == "rows: line 8 is gone"
     lines = soak.table([GOOD, failed, {"name": "hostile", "error": "ImportError: no"}]).splitlines()
     assert lines[0].split() == ["tried", "lost", "wrong", "hung"]
     assert lines[1].split() == ["kills", "20", "0", "0", "0"]

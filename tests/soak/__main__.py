@@ -19,7 +19,7 @@
 
 A part is a module beside this one with a function ``run(**arguments)``, which returns ``name``, how many were ``tried`` and how
 many of those ended with something ``lost``, ``wrong`` or ``hung``, and if it likes ``failures``, from what was tried to what
-happened. The status is 1 unless every part has run and the last three are 0.
+happened, or ``examples``, a list of the same. The status is 1 unless every part has run and the last three are 0.
 """
 
 import argparse
@@ -74,6 +74,7 @@ def table(results: list[dict[str, Any]]) -> str:
     for result in results:
         failures = result.get("failures", {}) | ({"": result["error"]} if "error" in result else {})
         lines += [f"{result['name']} {case}: {what}".replace(" :", ":") for case, what in failures.items()]
+        lines += [f"{result['name']}: {what}" for what in result.get("examples", [])]
     return "\n".join(lines)
 
 
