@@ -334,8 +334,17 @@ def _examined(
     if not _is_readable(line):
         return line
     found = audios[_span_of(line.row, path)]
-    defects = examine(line.row, found) if isinstance(found, AudioInfo) else [found]
+    defects = examine(line.row, found) if isinstance(found, AudioInfo) else [_or_in_tar(found, line.row)]
     return Line(line.number, line.row, line.issues + tuple(ManifestIssue(str(path), line.number, *d) for d in defects))
+
+
+def _or_in_tar(defect: Defect, row: dict) -> Defect:
+    """The defect; of a tarred manifest's row, whose audio is no file, with what reads it."""
+    if defect.kind != "missing file" or "shard_id" not in row:
+        return defect
+    problem = f"{defect.problem}; the line has a `shard_id`, so its audio is in a tar file"
+    remedy = "unpack the tar files beside the manifest, for only training reads them (tarred_audio_filepaths)"
+    return Defect(defect.key, defect.kind, problem, remedy)
 
 
 def _duration_limit_defects(row: dict, min_duration: float | None, max_duration: float | None) -> Iterator[Defect]:

@@ -61,6 +61,13 @@ def test_a_manifest_that_is_not_there_is_named_with_the_folder_it_was_looked_for
         read_manifest("m.jsonl")
 
 
+def test_a_row_whose_audio_is_in_a_tar_file_says_so(tmp_path):
+    (issue,) = issues_of(tmp_path, row(audio_filepath="in_the_tar.flac", shard_id=0))
+    assert "shard_id" in str(issue) and "tar file" in issue.problem and "unpack" in issue.remedy
+    with pytest.raises(FileNotFoundError, match=r"m\.jsonl:1: .*in_the_tar\.flac.*shard_id.*tarred_audio_filepaths"):
+        read_manifest(tmp_path / "m.jsonl", locate_audio=True)
+
+
 def test_a_failed_write_keeps_the_old_manifest(tmp_path):
     write_manifest(tmp_path / "m.jsonl", [row()])
     with pytest.raises(TypeError):
