@@ -40,6 +40,7 @@ from omegaconf import MISSING
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.plot import plot_keyword_figures
@@ -205,6 +206,7 @@ def checked_rows(manifest: str) -> list[dict]:
 @hydra_runner(config_name="EvaluateKeywordsArguments", schema=EvaluateKeywordsArguments)
 def main(cfg: EvaluateKeywordsArguments) -> None:
     output = Path(cfg.output_dir)
+    lock = FolderLock(output, "evaluation")
     rows = checked_rows(cfg.manifest)
     train = Vocabulary.of_texts(
         row.get("answer") or row.get("text") or "" for row in read_manifest(cfg.train_manifest)
@@ -228,6 +230,7 @@ def main(cfg: EvaluateKeywordsArguments) -> None:
         first = first or predictions
         results.append(figures(condition, report, predictions, first, scored))
     write_results(results, output)
+    lock.release()
     logging.info(f"results.csv, .md, .json and .png are in {output}")
 
 

@@ -40,6 +40,7 @@ from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.metrics.predictions import run_evaluation
 from nemo_speechllm.metrics.report import claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.randomness import named_random
@@ -117,6 +118,7 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
 @hydra_runner(config_name="EvaluatePromptsArguments", schema=EvaluatePromptsArguments)
 def main(cfg: EvaluatePromptsArguments) -> None:
     output, rows = Path(cfg.output_dir), read_manifest(cfg.manifest, locate_audio=True)
+    lock = FolderLock(output, "evaluation")
     keywords = [keyword_list(row.get("keywords")) for row in rows]
     conditions, results = conditions_of(cfg, any(keywords)), []
     for number, condition in enumerate(conditions):
@@ -143,6 +145,7 @@ def main(cfg: EvaluatePromptsArguments) -> None:
         }
         results.append(row | {"keyword_f": report.get("keywords", {}).get("f")})
     write_results(results, output)
+    lock.release()
     logging.info(f"results.csv, .md and .json are in {output}")
 
 

@@ -49,6 +49,7 @@ from nemo_speechllm.data.conditions import (
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.metrics.plot import plot_error_rates
 from nemo_speechllm.metrics.predictions import run_evaluation
 from nemo_speechllm.metrics.report import (
@@ -199,6 +200,7 @@ def _cell(row: dict[str, Any]) -> str:
 @hydra_runner(config_name="EvaluateRobustnessArguments", schema=EvaluateRobustnessArguments)
 def main(cfg: EvaluateRobustnessArguments) -> None:
     conditions, output = conditions_of(cfg), Path(cfg.output_dir)
+    lock = FolderLock(output, "evaluation")
     rows = read_manifest(cfg.manifest, locate_audio=True)
     noise = (
         [samples_of(row) for row in read_manifest(cfg.noise_manifest, locate_audio=True)] if cfg.noise_manifest else []
@@ -214,6 +216,7 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
         manifest = make(condition, rows, noise, folder, cfg)
         found.append((condition, run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)))
     write_results(found, output)
+    lock.release()
     logging.info(f"results.csv, .md, .json and .png are in {output}")
 
 

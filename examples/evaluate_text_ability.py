@@ -38,6 +38,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.metrics.report import write_json
 from nemo_speechllm.metrics.text_ability import QUESTIONS, differing_tokens, read_questions, text_ability_report
 from nemo_speechllm.models import load_model
@@ -101,6 +102,8 @@ def ask_llm(
 
 @hydra_runner(config_name="EvaluateTextAbilityArguments", schema=EvaluateTextAbilityArguments)
 def main(cfg: EvaluateTextAbilityArguments) -> None:
+    output = Path(cfg.output_dir)
+    lock = FolderLock(output, "evaluation")
     questions, model = read_questions(cfg.questions), load_model(cfg.model)
     if not isinstance(model, DecoderOnlySpeechLM):
         raise ValueError(f"model={cfg.model} is a {type(model).__name__}, which has no LLM to be compared with")
@@ -115,9 +118,9 @@ def main(cfg: EvaluateTextAbilityArguments) -> None:
         for question, model_answer, llm_answer in zip(questions, of_model, of_llm)
     ]
     report = text_ability_report(answers)
-    output = Path(cfg.output_dir)
     write_manifest(output / "answers.jsonl", answers)
     write_json(output / "metrics.json", {"model": cfg.model, "llm": model_cfg.llm.pretrained, **report})
+    lock.release()
     emit(
         f"{report['differing_tokens']} of {report['tokens']} tokens differ, in {report['differing_answers']} of "
         f"{report['questions']} answers"

@@ -44,6 +44,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.metrics.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv
 
@@ -216,6 +217,7 @@ def write_results(rows: list[Row], output: Path) -> None:
 def main(cfg: DictConfig) -> None:
     cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     rows, output, failed = plan_rows(cfg), Path(cfg["output_dir"]), []
+    lock = FolderLock(output, "sweep")
     for row in rows:
         row.folder.mkdir(parents=True, exist_ok=True)
         claim_record(row.folder / "row.json", {"recipe": cfg["recipe"]} | row.settings, "a row of another sweep")
@@ -234,6 +236,7 @@ def main(cfg: DictConfig) -> None:
             flush=True,
         )
         write_results(rows, output)
+    lock.release()
     if failed:
         emit(f"{len(failed)} of {len(rows)} rows failed: {', '.join(failed)}; the same command tries them again")
         sys.exit(1)

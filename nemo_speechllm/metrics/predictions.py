@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.journal import Journal
 from nemo_speechllm.metrics.report import claim_record, write_json
 
@@ -32,14 +33,17 @@ class PredictionLog:
         folder: made if missing.
         run: whatever changes the predictions (fingerprint of the model, hash of the manifest, settings); JSON types.
 
+    The folder is this log's alone as long as the log lives.
+
     Raises:
+        FolderInUse: another process writes into the folder.
         ValueError: the folder holds predictions of another run, or a line of them is damaged.
     """
 
     def __init__(self, folder: str | Path, run: dict[str, Any]):
         self.folder = Path(folder)
         self.path = self.folder / "predictions.jsonl"
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FolderLock(self.folder, "evaluation")
         self._claim(self.folder / "run.json", run)
         self._journal = Journal(self.path, "a prediction")
 

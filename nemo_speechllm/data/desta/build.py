@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
@@ -33,6 +32,7 @@ from nemo_speechllm.data.desta.generation import REASONS, Engine, Request, reaso
 from nemo_speechllm.data.desta.metadata import Clip, Model, describe_clip, segments_of
 from nemo_speechllm.data.desta.seed import ATTRIBUTES, seed_transcript
 from nemo_speechllm.data.manifest import audio_path, read_manifest, relocate, write_manifest
+from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.journal import Journal
 
 METADATA, DESCRIPTIONS = "metadata", "descriptions"
@@ -68,22 +68,13 @@ class DescriptionBuilder:
         index = self.shard_index if shard_index is None else shard_index
         return Journal(self.output_dir / stage / f"{index:05d}-of-{self.num_shards:05d}.jsonl", "a finished row")
 
-    def lock(self) -> FileLock:
+    def lock(self) -> FolderLock:
         """To be held while the stages run: two processes must not write one shard. A kill frees it.
 
         Raises:
-            RuntimeError: another process has it.
+            FolderInUse: another process has it.
         """
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.output_dir / f".shard-{self.shard_index:05d}.lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RuntimeError(
-                f"{self.output_dir}: another process builds shard {self.shard_index}; wait for it, or give another "
-                "shard_index"
-            ) from error
-        return lock
+        return FolderLock(self.output_dir, f"build of shard {self.shard_index}", f"-shard-{self.shard_index:05d}")
 
     def extract_metadata(
         self,
