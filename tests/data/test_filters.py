@@ -1,0 +1,52 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+import re
+
+import pytest
+from omegaconf import OmegaConf
+
+from nemo_speechllm.models import SALM
+
+MULTIMODAL = {"use_multimodal_sampling": True, "token_equivalent_duration": 0.08, "use_bucketing": False}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["one manifest", "a list, which never ends"])
+@pytest.mark.parametrize(
+    ("filters", "named"),
+    [
+        ({"max_duration": 0.1}, "max_duration=0.1"),
+        ({"min_duration": 30.0, "max_duration": 60.0}, "min_duration=30.0"),
+        ({"drop_last": True, "batch_size": 64}, "drop_last=True"),
+        (MULTIMODAL | {"max_tps": 0.01}, "max_tps=0.01"),
+        (MULTIMODAL | {"bucket_duration_bins": [1, 2], "bucket_batch_size": [1, 1]}, "bucket_batch_size=[1, 1]"),
+    ],
+    ids=lambda value: value.split("=")[0] if isinstance(value, str) else "",
+)
+def test_a_filter_that_leaves_nothing_is_named(filters, named, listed, tiny_salm_config, make_manifest):
+    manifest = str(make_manifest())
+    data = filters | {"manifest_filepath": [manifest, str(make_manifest(name="more.jsonl"))] if listed else manifest}
+    model = SALM(OmegaConf.merge(tiny_salm_config.model, {"train_ds": data, "validation_ds": data}))
+    for setup, cfg in (
+        (model.setup_training_data, model.cfg.train_ds),
+        (model.setup_validation_data, model.cfg.validation_ds),
+    ):
+        with pytest.raises(ValueError, match=rf"manifest.jsonl.*no (row is left|line is between).*{re.escape(named)}"):
+            setup(cfg)
+
+
+def test_what_is_left_by_filters_is_trained_on(tiny_salm_config):
+    model = SALM(OmegaConf.merge(tiny_salm_config.model, {"train_ds": {"max_duration": 0.7}}))
+    model.setup_training_data(model.cfg.train_ds)
+    assert [len(batch.conversations) for batch in model.train_dataloader()] == [1]
