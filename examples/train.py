@@ -21,6 +21,7 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 run that was killed continues when the same command is given again.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -28,12 +29,14 @@ from nemo.core.classes import ModelPT
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from nemo.utils.exp_manager import exp_manager
+from nemo.utils.get_rank import is_global_rank_zero
 from nemo.utils.model_utils import import_class_by_path
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_speechllm.command_line import run_command
-from nemo_speechllm.models.resume import claim_run_folder, find_resume_point
+from nemo_speechllm.folder_lock import FolderLock
+from nemo_speechllm.models.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
 
 
 def model_class(target: str) -> type[ModelPT]:
@@ -56,14 +59,18 @@ def main(cfg: DictConfig) -> None:
     pl.seed_everything(cfg.get("seed", 0), workers=True)
     logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
     trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
-    if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
-        find_resume_point(trainer, cfg.exp_manager)
-    folder = exp_manager(trainer, cfg.get("exp_manager"))
-    if folder is not None:
-        claim_run_folder(Path(folder) / "checkpoints", cfg.model)
-    model = model_class(cfg.model.target)(cfg.model, trainer)
-    model.maybe_init_from_pretrained_checkpoint(cfg)
-    trainer.fit(model)
+    check_strategy(trainer.strategy)
+    with ExitStack() as held:
+        if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
+            if is_global_rank_zero():  # for all processes of this training
+                held.enter_context(FolderLock(run_folder(trainer, cfg.exp_manager) / "checkpoints", "training"))
+            find_resume_point(trainer, cfg.exp_manager)
+        folder = exp_manager(trainer, cfg.get("exp_manager"))
+        if folder is not None:
+            claim_run_folder(Path(folder) / "checkpoints", cfg.model)
+        model = resumable(model_class(cfg.model.target))(cfg.model, trainer)
+        model.maybe_init_from_pretrained_checkpoint(cfg)
+        trainer.fit(model)
 
 
 if __name__ == "__main__":

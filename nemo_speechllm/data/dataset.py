@@ -45,11 +45,13 @@ class ConversationBatch:
         conversations: B items.
         audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
         audio_lengths: (N,) in samples.
+        is_repeated: another process counts it; see `nemo_speechllm.data.sharding.ShardedBatches`.
     """
 
     conversations: list[Conversation]
     audio: Tensor
     audio_lengths: Tensor
+    is_repeated: bool = False
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "ConversationBatch":
         """The batch with its tensors on ``device``."""
@@ -57,6 +59,7 @@ class ConversationBatch:
             self.conversations,
             self.audio.to(device, non_blocking=non_blocking),
             self.audio_lengths.to(device, non_blocking=non_blocking),
+            self.is_repeated,
         )
 
     def split(self) -> list["ConversationBatch"]:
@@ -199,7 +202,9 @@ class ConversationDataset(Dataset):
         self.skipped = 0
 
     def __getitem__(self, cuts: CutSet) -> ConversationBatch:
-        return self.collate([self.builder.from_example(example) for example in cuts])
+        batch = self.collate([self.builder.from_example(example) for example in cuts])
+        batch.is_repeated = getattr(cuts, "is_repeated", False)
+        return batch
 
     def collate(self, conversations: list[Conversation]) -> ConversationBatch:
         """Loads the audio of each conversation and pads it.
@@ -253,11 +258,12 @@ def build_dataloader(
 
     Raises:
         FileNotFoundError: a manifest, or an audio file that a plain manifest names, does not exist.
-        ValueError: the section is one that NeMo would misread, or a manifest line is broken.
+        ValueError: the section is one that NeMo would misread, a manifest line is broken, or filters leave nothing.
     """
     # these import NeMo's collections, which takes seconds: who only builds conversations should not wait for it
     from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
 
+    from nemo_speechllm.data.filters import check_not_empty
     from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer
     from nemo_speechllm.data.sources import check_sources
 
@@ -275,6 +281,7 @@ def build_dataloader(
         cfg.prompt_format = PROMPT_FORMAT
         text_tokenizer = TextTokenizer(dataset.builder, tokenizer)
     try:
+        check_not_empty(cfg, dataset, text_tokenizer)
         return get_lhotse_dataloader_from_config(
             cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
         )

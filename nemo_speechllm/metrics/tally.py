@@ -14,8 +14,10 @@
 
 """Running counts of a validation: errors by language and translations by direction, exact whatever rank saw which."""
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
 from nemo_speechllm.metrics.translation import translation_metrics
@@ -32,14 +34,16 @@ class ErrorTally:
     """Counts of batches, or of ranks, add up.
 
     Attributes:
-        loss: sum over items.
-        items: how many.
+        loss: exact sum over items.
+        items: how many have one.
+        without_loss: ids of those whose batch has a loss that is not finite.
         words, characters: errors by language.
         translations: pairs of hypothesis and reference by direction.
     """
 
-    loss: float = 0.0
+    loss: Fraction = Fraction(0)  # a sum of floats depends on their order, and so on which process saw which
     items: int = 0
+    without_loss: list[str] = field(default_factory=list)
     words: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     characters: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     translations: dict[Direction, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
@@ -50,12 +54,21 @@ class ErrorTally:
             for language, found in zip(languages, count_errors_each(hypotheses, references, unit, normalize)):
                 counts[language] += found
 
+    def count_loss(self, loss: float, ids: list[str]) -> None:
+        """Adds a batch's mean loss, and the ids of its items."""
+        if math.isfinite(loss):
+            self.loss += Fraction(loss) * len(ids)
+            self.items += len(ids)
+        else:
+            self.without_loss += ids
+
     def count_translation(self, hypothesis: str, reference: str, direction: Direction) -> None:
         """Adds a translation to those of a direction."""
         self.translations[direction].append((hypothesis, reference))
 
     def __add__(self, other: "ErrorTally") -> "ErrorTally":
-        total = ErrorTally(self.loss + other.loss, self.items + other.items)
+        without_loss = self.without_loss + other.without_loss
+        total = ErrorTally(self.loss + other.loss, self.items + other.items, without_loss)
         for tally in (self, other):
             for language in tally.words:
                 total.words[language] += tally.words[language]
@@ -68,7 +81,7 @@ class ErrorTally:
         """``loss``, ``wer``, ``cer`` and, where there are translations, ``bleu`` and ``chrf``: the means of their directions."""
         directions = self._translation_figures()
         return {
-            "loss": self.loss / self.items,
+            "loss": float(self.loss / self.items) if self.items else math.nan,
             "wer": sum(self.words.values(), ErrorCounts()).rate,
             "cer": sum(self.characters.values(), ErrorCounts()).rate,
         } | {name: sum(scores.values()) / len(scores) for name, scores in directions.items()}
@@ -84,7 +97,7 @@ class ErrorTally:
             return figures
         for name, counts in (("wer", self.words), ("cer", self.characters)):
             figures |= {f"{name}_{language}": counts[language].rate for language in sorted(counts)}
-            macro = macro_rate(counts.values())
+            macro = macro_rate(counts[language] for language in sorted(counts))
             if macro is not None:
                 figures[f"{name}_macro"] = macro
         return figures

@@ -211,13 +211,8 @@ class ReferencedCheckpointMixin(ModelPT):
         save_path = Path(save_path).expanduser().absolute()
         if save_path.suffix != ".nemo":
             raise CheckpointError(f"{save_path}: a checkpoint's name must end in .nemo")
-        save_path.parent.mkdir(parents=True, exist_ok=True)
         self.state_dict()  # decides which parts go by reference before the config is written
-        with tempfile.TemporaryDirectory(dir=save_path.parent, prefix=".partial-") as folder:
-            partial = Path(folder) / save_path.name
-            super().save_to(str(partial))
-            if partial.exists():  # only rank zero writes
-                os.replace(partial, save_path)
+        super().save_to(save_path)
 
     @classmethod
     def restore_from(

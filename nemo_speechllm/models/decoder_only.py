@@ -32,7 +32,7 @@ from nemo_speechllm.decoding.keyword_filter import Evidence
 from nemo_speechllm.models.answers import Answer, gather_evidence
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.llm import add_lora, load_llm
-from nemo_speechllm.modules.losses import EmbeddingCTC, no_loss
+from nemo_speechllm.modules.losses import EmbeddingCTC, Mean
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.segments import Segment, check_context
@@ -110,14 +110,6 @@ class DecoderOnlySpeechLM(SpeechLM):
         if self.cfg.get("lora") and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
 
-    def on_train_batch_end(self, *args) -> None:
-        """A token that CTC met on any rank counts as met on all; DDP would spread rank zero's alone."""
-        super().on_train_batch_end(*args)
-        if self.ctc is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
-            seen = self.ctc.seen.to(torch.uint8)
-            torch.distributed.all_reduce(seen, torch.distributed.ReduceOp.MAX)
-            self.ctc.seen.copy_(seen)
-
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
         """As every checkpoint's; where a model is but initialised, a projection of another stride stays as it is.
 
@@ -133,7 +125,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
         return self._weighted_sum(self._losses(batch, self._perceive(batch)))
 
-    def _losses(self, batch: ConversationBatch, heard: Heard) -> dict[str, Tensor]:
+    def _losses(self, batch: ConversationBatch, heard: Heard) -> dict[str, Mean]:
         weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
             losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, heard, with_answers=True))
@@ -192,7 +184,7 @@ class DecoderOnlySpeechLM(SpeechLM):
             check_context(prompt, [len(audio) for audio in own], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
-    def _lm_loss(self, inputs: LLMInputs) -> Tensor:
+    def _lm_loss(self, inputs: LLMInputs) -> Mean:
         """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
         first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
         given = named(
@@ -205,16 +197,16 @@ class DecoderOnlySpeechLM(SpeechLM):
         logits = self.llm(**given, use_cache=False).logits
         # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step
         labels = nn.functional.pad(inputs.labels[:, first:], (0, 1), value=IGNORE_INDEX)
-        return nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
+        return Mean(loss, (labels != IGNORE_INDEX).sum())
 
-    def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Tensor:
+    def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Mean:
         """CTC of those audios of which `_aligned_texts` are known."""
         texts = self._aligned_texts(batch)
-        if not texts:
-            return no_loss(self.ctc, embeddings)
         picked = list(texts)
         targets = [torch.tensor(ids, device=embeddings.device) for ids in self.ctc_ids(list(texts.values()))]
-        return self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
+        loss = self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
+        return Mean(loss, sum(map(len, targets)))
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
         """What CTC aligns with the audio embeddings, by the audio's place: a line's ``text``, which of a translation is not the answer."""

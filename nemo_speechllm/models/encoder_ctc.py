@@ -21,7 +21,7 @@ from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.decoding.keyword_filter import Evidence
 from nemo_speechllm.models.answers import Answer, gather_evidence
 from nemo_speechllm.modules.ctc_head import CTCHead
-from nemo_speechllm.modules.losses import no_loss
+from nemo_speechllm.modules.losses import Mean, no_loss
 
 
 class EncoderCTCMixin:
@@ -41,13 +41,15 @@ class EncoderCTCMixin:
         """Texts as pieces of the head's tokenizer."""
         return [self.ctc_head.tokenizer.text_to_ids(text) for text in texts]
 
-    def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Tensor:
+    def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Mean:
         """CTC of those audios whose transcript is known; of none: 0."""
         transcripts = self._transcripts(batch)
         if not transcripts:
-            return no_loss(self.ctc_head, states)
+            return Mean(no_loss(self.ctc_head, states), 0)
         picked = list(transcripts)
-        return self.ctc_head.loss(states[picked], lengths[picked], list(transcripts.values()))
+        texts = list(transcripts.values())
+        loss = self.ctc_head.loss(states[picked], lengths[picked], texts)
+        return Mean(loss, sum(map(len, self.ctc_ids(texts))))
 
     @torch.inference_mode()
     def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:

@@ -29,8 +29,15 @@ from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
-from nemo_speechllm.modules.las_decoder import DecoderText, add_positions, build_las_decoder, join_text, las_loss
-from nemo_speechllm.modules.losses import compress_runs
+from nemo_speechllm.modules.las_decoder import (
+    DecoderText,
+    add_positions,
+    build_las_decoder,
+    join_text,
+    las_loss,
+    loss_weights,
+)
+from nemo_speechllm.modules.losses import Mean, compress_runs
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.segments import check_context
 
@@ -110,7 +117,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
         return nn.functional.pad(heard, (0, 0, 0, 1)), heard_lengths + 1
 
-    def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Tensor:
+    def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Mean:
         """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
         logits = self.text_decoder(
             inputs_embeds=add_positions(heard),
@@ -121,7 +128,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             use_cache=False,
         ).logits
         smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
-        return las_loss(logits, text, self.cfg.loss.instruction_weight, smoothing)
+        weight = self.cfg.loss.instruction_weight
+        return Mean(las_loss(logits, text, weight, smoothing), loss_weights(text, weight).sum())
 
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]

@@ -42,14 +42,18 @@ from nemo_speechllm.data.dataset import (
 )
 from nemo_speechllm.data.inputs import conversations_of
 from nemo_speechllm.data.segmentation import split_long_audio
+from nemo_speechllm.data.sharding import share_batches
 from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.answers import Answer, GuardedAnswersMixin, check_generation, generation_options
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.nemo_interface import NeMoInterface
+from nemo_speechllm.models.non_finite import STOP, check_policy, judge_validation
 from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys, transcription_config
+from nemo_speechllm.modules.collectives import gathered, world_size
 from nemo_speechllm.modules.llm import freeze_by_pattern
+from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
 
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
@@ -81,6 +85,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         with open_dict(cfg):
             cfg.train_ds = cfg.get("train_ds") or None
         check_generation(cfg.generation)
+        check_policy(cfg.get("non_finite", STOP))
         super().__init__(cfg, trainer)
         if (
             self.cfg.train_ds is None
@@ -150,9 +155,14 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return build_dataloader(cfg, dataset, self.tokenizer, self.global_rank, world_size)
 
     def _build_evaluation_dataloader(self, cfg: DictConfig) -> DataLoader:
-        """The data once from end to end, also of several sources: Lhotse would go on for ever."""
+        """The data once from end to end, also of several sources: Lhotse would go on for ever. Several processes share its batches."""
         once = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True) | {"force_finite": True})
-        return self._build_dataloader(once)
+        world_size = self._trainer.world_size if self._trainer is not None else 1
+        if world_size == 1:
+            return self._build_dataloader(once)
+        dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
+        whole = build_dataloader(once, dataset, self.tokenizer, global_rank=0, world_size=1)
+        return share_batches(whole, self.global_rank, world_size)
 
     # training and validation ------------------------------------------------------------------------------------------
 
@@ -163,13 +173,22 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     def on_fit_end(self) -> None:
         """Closes the cache of encoder states."""
+        super().on_fit_end()
         self.perception.cache_states(None)
+
+    def replayed_losses(self, batch: ConversationBatch, epoch: int) -> dict[str, Tensor]:
+        """Return the losses that a training step had of a batch; see `nemo_speechllm.models.non_finite.replay`."""
+        for transform in self._transforms:
+            batch = transform(batch, epoch)
+        return self.loss(batch)
 
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> dict[str, Tensor]:
         """One optimisation step's ``loss``, under that name; every part of it is logged."""
         for transform in self._transforms:
             batch = transform(batch, self.current_epoch)
         losses = self.loss(batch)
+        if world_size() > 1 and len(batch.audio) == 0:  # DDP waits for a gradient of every weight
+            losses["loss"] = losses["loss"] + no_loss(self, batch.audio)
         size = len(batch.conversations)
         self.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
         self.log_dict({f"train_{k}": v for k, v in losses.items() if k != "loss"}, batch_size=size)
@@ -186,9 +205,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         self._tally(batch, self._test_tallies.setdefault(dataloader_idx, ErrorTally()))
 
     def _tally(self, batch: ConversationBatch, tally: ErrorTally) -> None:
-        size = len(batch.conversations)
-        tally.loss += float(self.loss(batch)["loss"]) * size
-        tally.items += size
+        if batch.is_repeated:
+            tally = ErrorTally()  # for nobody
+        tally.count_loss(float(self.loss(batch)["loss"]), [conversation.id for conversation in batch.conversations])
         answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
         references = [conversation.answer for conversation in batch.conversations]
         languages = [str(conversation.metadata.get("lang")) for conversation in batch.conversations]
@@ -214,6 +233,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def _log_tallies(self, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
         """Logs what was counted on all ranks, under the names of the stage, and starts anew."""
         tallies = _sum_over_ranks(counted)
+        judge_validation(
+            [id for tally in tallies.values() for id in tally.without_loss], self.cfg.get("non_finite", STOP)
+        )
         for index, tally in sorted(tallies.items()):
             prefix = prefix_of(index) if len(tallies) > 1 else ""
             metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}
@@ -224,10 +246,14 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         self.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
         counted.clear()
 
-    def _weighted_sum(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The losses by name, and ``loss``: their sum with the recipe's weights."""
-        total = sum(self.cfg.loss[name.replace("_loss", "_weight")] * value for name, value in losses.items())
-        return {"loss": total, **losses}
+    def _weighted_sum(self, losses: dict[str, Mean]) -> dict[str, Tensor]:
+        """The losses by name, and ``loss``: their sum with the recipe's weights. While several processes train, see `parts_of_all`."""
+        weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
+        if self.training:
+            values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
+        else:
+            values = {name: loss.value for name, loss in losses.items()}
+        return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
 
     def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
         """What is said in those of the batch's audios where it is known, by the audio's place."""
@@ -436,9 +462,6 @@ def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
     """Tallies by validation set, over all ranks; a rank may have seen other sets and other languages than its neighbour."""
-    gathered = [tallies]
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        gathered = [None] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(gathered, tallies)
-    sets = {index for of_rank in gathered for index in of_rank}
-    return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in gathered), ErrorTally()) for index in sets}
+    of_ranks = gathered(tallies)
+    sets = {index for of_rank in of_ranks for index in of_rank}
+    return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in of_ranks), ErrorTally()) for index in sets}

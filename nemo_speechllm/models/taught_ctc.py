@@ -14,6 +14,7 @@
 
 """Stage 1 of 2307.11795 for those who have hours of speech and not thousands of hours: CTC with a teacher."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +23,11 @@ from nemo.collections.asr.models import EncDecCTCModelBPE
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from nemo_speechllm.models.ckpt import written_whole
+from nemo_speechllm.models.non_finite import check_weights
 from nemo_speechllm.models.resume import ResumableTrainingMixin
 from nemo_speechllm.modules.encoders import build_encoder, valid_positions
+from nemo_speechllm.modules.losses import Mean, parts_of_all
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
 
@@ -62,10 +66,30 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         # before NeMo's step, whose preprocessor adds its dither to the samples in place
         taught = self.teach(*batch[:2])
         step = super().training_step(batch, batch_nb)
-        teaching_loss = self.teaching_loss(*self._states, taught)
-        self.log("teaching_loss", teaching_loss, batch_size=len(batch[0]))
-        step["loss"] = step["loss"] + self.cfg.teacher.weight * teaching_loss
-        return step
+        losses = self._parts(step["loss"], taught, batch[3])
+        self.log("teaching_loss", losses["teaching_loss"], batch_size=len(batch[0]))
+        return step | {"loss": losses["loss"]}
+
+    def replayed_losses(self, batch: tuple, epoch: int) -> dict[str, Tensor]:
+        """Return the losses that a training step had of a batch; see `nemo_speechllm.models.non_finite.replay`."""
+        signal, signal_lengths, targets, target_lengths = batch
+        taught = self.teach(signal, signal_lengths)
+        log_probs, lengths, _ = self(input_signal=signal, input_signal_length=signal_lengths)
+        ctc_loss = self.loss(
+            log_probs=log_probs, targets=targets, input_lengths=lengths, target_lengths=target_lengths
+        )
+        return self._parts(ctc_loss, taught, target_lengths)
+
+    def _parts(self, ctc_loss: Tensor, taught: Tensor, target_lengths: Tensor) -> dict[str, Tensor]:
+        """The two losses, see `parts_of_all`, and their weighted sum."""
+        per_token = self.cfg.get("ctc_reduction", "mean_batch") == "mean_volume"
+        states, lengths = self._states
+        losses = {
+            "ctc_loss": Mean(ctc_loss, target_lengths.sum() if per_token else len(target_lengths)),
+            "teaching_loss": Mean(self.teaching_loss(states, lengths, taught), lengths.sum()),
+        }
+        parts = parts_of_all(losses, sorted(losses))
+        return {"loss": parts["ctc_loss"] + self.cfg.teacher.weight * parts["teaching_loss"], **parts}
 
     @torch.no_grad()
     def teach(self, signal: Tensor, signal_lengths: Tensor) -> Tensor:
@@ -84,11 +108,13 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         predicted = self.predictor(states.transpose(1, 2)[:, :frames][valid])
         return nn.functional.mse_loss(predicted, self.target_norm(taught[:, :frames][valid]))
 
-    def save_to(self, save_path: str) -> None:
+    def save_to(self, save_path: str | Path) -> None:
         """Writes a plain ``EncDecCTCModelBPE``, which NeMo alone restores."""
         cfg = OmegaConf.create({key: value for key, value in self.cfg.items() if key not in ("teacher", "target")})
         plain = EncDecCTCModelBPE(OmegaConf.merge(cfg, {"train_ds": None, "validation_ds": None, "optim": None}))
         plain.cfg = OmegaConf.merge(plain.cfg, cfg)  # NeMo's transcribe reads validation_ds
         weights = self.state_dict()
         plain.load_state_dict({name: weights[name] for name in plain.state_dict()})
-        plain.save_to(save_path)
+        check_weights(plain.state_dict(), str(save_path))
+        with written_whole(Path(save_path)) as partial:
+            plain.save_to(str(partial))

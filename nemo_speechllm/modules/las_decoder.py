@@ -194,9 +194,14 @@ def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label
         instruction_weight: of the instruction's tokens; those learned have weight 1. The first token of all is not predicted.
         label_smoothing: share of the target that is spread over the vocabulary.
     """
-    weights = torch.where(text.learned, 1.0, instruction_weight)[:, 1:]
-    weights = weights * text.attention_mask[:, :-1] * text.attention_mask[:, 1:]
+    weights = loss_weights(text, instruction_weight)
     losses = nn.functional.cross_entropy(
         logits[:, :-1].transpose(1, 2).float(), text.ids[:, 1:], label_smoothing=label_smoothing, reduction="none"
     )
     return (losses * weights).sum() / weights.sum()
+
+
+def loss_weights(text: DecoderText, instruction_weight: float) -> Tensor:
+    """Return what each token but the first weighs in `las_loss`, (B, L - 1)."""
+    weights = torch.where(text.learned, 1.0, instruction_weight)[:, 1:]
+    return weights * text.attention_mask[:, :-1] * text.attention_mask[:, 1:]

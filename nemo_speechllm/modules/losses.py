@@ -12,10 +12,43 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Losses beside the LLM's own cross-entropy."""
+"""Losses beside the LLM's own cross-entropy, and what a loss weighs where several processes train together."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from nemo_speechllm.modules.collectives import summed, united, world_size
+
+
+class Mean(NamedTuple):
+    """A loss and how many tokens, frames or whatever it counts it is the mean of."""
+
+    value: Tensor
+    count: Tensor | float
+
+
+def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Tensor]:
+    """Return this process's parts of losses that are means over the counts of all processes, times their number.
+
+    DDP averages gradients. So a token weighs as much beside many others as beside few, and the gradient is that of one
+    process with the whole batch.
+
+    Args:
+        losses: of this process's batch, by name.
+        names: of the losses that any process may have; the same in all of them.
+    """
+    if world_size() == 1:
+        return {name: loss.value for name, loss in losses.items()}
+    counts = torch.stack([torch.as_tensor(losses[name].count if name in losses else 0.0) for name in names])
+    device = next(iter(losses.values())).value.device
+    totals = dict(zip(names, summed(counts.to(device, torch.float64))))
+    return {
+        name: loss.value * (loss.count * world_size() / totals[name].clamp(min=1e-9)).to(loss.value.dtype)
+        for name, loss in losses.items()
+    }
 
 
 class EmbeddingCTC(nn.Module):
@@ -45,16 +78,20 @@ class EmbeddingCTC(nn.Module):
 
         Args:
             audio_embeddings: (B, T, d_llm), lengths (B,).
-            targets: token ids of each item's transcript.
+            targets: token ids of each item's transcript; of no item: the loss is 0.
             token_embeddings: the LLM's embedding matrix (V, d_llm), not trained here.
 
-        An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss.
+        An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss. In training
+        a token that any process meets counts as met in all of them, so all of them must be here.
         """
-        flat = torch.cat(targets)
+        flat = torch.cat([torch.zeros(0, dtype=torch.long, device=self.seen.device), *targets])
         known = self.seen.clone()
         known[flat] = True
         if self.training:  # what is only evaluated must not become what may be answered
+            known = united(known)
             self.seen.copy_(known)
+        if not targets:
+            return no_loss(self, audio_embeddings)
         log_probs, tokens = self._scores(audio_embeddings, token_embeddings, known)
         # 0 is the blank, so a token's class is its rank among the seen ones plus one
         classes = torch.searchsorted(tokens, flat) + 1

@@ -28,6 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_speechllm.models import SALM
+from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.resume import claim_run_folder, find_resume_point, skip_batches
 
 ROOT = Path(__file__).parents[2]
@@ -257,7 +258,11 @@ class TestResumePoint:
             folder = tmp_path / "run" / "checkpoints"
             folder.mkdir(parents=True)
             for age, name in enumerate(names):
-                (folder / name).touch()
+                if name.endswith(".damaged"):
+                    name = name.removesuffix(".damaged")
+                    (folder / name).write_bytes(b"")
+                else:
+                    torch.save({"state_dict": {}}, folder / name)
                 os.utime(folder / name, (age, age))
             cfg = OmegaConf.create({"exp_dir": str(tmp_path), "name": "run", "resume_if_exists": True})
             cfg.update({"resume_ignore_no_checkpoint": True, "create_tensorboard_logger": False})
@@ -289,16 +294,30 @@ class TestResumePoint:
     def test_the_outdated_last_checkpoint_was_not_yet_removed(self, resumed_from):
         assert resumed_from("wer=9-last.ckpt", "wer=8.ckpt", "wer=8-last.ckpt") == "wer=8-last.ckpt"
 
+    @pytest.mark.parametrize("names", [("wer=9.ckpt",), ("wer=9-last.ckpt", "wer=8.ckpt.damaged")])
+    def test_a_damaged_last_checkpoint_leaves_the_whole_one_beside_it(self, names, resumed_from, tmp_path, caplog):
+        assert resumed_from(*names, "wer=8-last.ckpt.damaged") == names[0]
+        assert (tmp_path / "run" / "checkpoints" / "wer=8-last.ckpt.damaged").exists()
+        assert "wer=8-last.ckpt is not a whole .ckpt file" in (said := caplog.text) and names[0] in said
+
+    def test_no_whole_checkpoint_is_an_error(self, resumed_from):
+        with pytest.raises(
+            CheckpointError, match="no whole checkpoint to resume from.*wer=8-last.ckpt.*remove the folder"
+        ):
+            resumed_from("wer=8.ckpt.damaged", "wer=8-last.ckpt.damaged")
+
 
 def test_a_run_folder_belongs_to_one_recipe_and_one_state_of_its_data(tmp_path):
     manifest = tmp_path / "train.jsonl"
     manifest.write_text("{}\n")
     cfg = OmegaConf.create({"train_ds": {"manifest_filepath": str(manifest)}, "optim": {"lr": 1e-3}})
     changed = OmegaConf.merge(cfg, {"optim": {"lr": 1e-4}})
+    named = OmegaConf.merge(cfg, {"non_finite": "stop"})  # a key that the recipe did not have yet
     claim_run_folder(tmp_path / "run", changed)
     claim_run_folder(tmp_path / "run", cfg)  # the first try ended before it saved anything
     (tmp_path / "run" / "wer=9-last.ckpt").touch()
     claim_run_folder(tmp_path / "run", cfg)  # resumed
+    claim_run_folder(tmp_path / "run", named)
     with pytest.raises(ValueError, match=r"differs in \['model.optim.lr'\].*name="):
         claim_run_folder(tmp_path / "run", changed)
     manifest.write_text('{"text": "corrected"}\n')

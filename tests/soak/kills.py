@@ -1,0 +1,193 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Twenty kills of a tiny training at random moments; each is resumed to its end, which must be that of a run without any.
+
+python tests/soak/kills.py
+"""
+
+import json
+import os
+import random
+import runpy
+import signal
+import sys
+import tempfile
+import time
+import wave
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import (
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperModel,
+)
+
+from nemo_speechllm import assets
+from nemo_speechllm.models import SALM
+from nemo_speechllm.modules.fingerprint import state_digest
+
+ROOT = Path(__file__).parents[2]
+os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's threads do not survive a fork
+STEPS = 24
+TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us", "wait", "go on")
+TIMES_SLOWER = 20  # than the run without a kill: then it hangs
+
+
+def run(kills: int = 20, seed: int = 0) -> dict[str, Any]:
+    """Return ``name``, ``tried`` kills and how many of them ended in a model that is ``lost``, losses that are ``wrong``, or a
+    training that ``hung``."""
+    found = {"name": "kills of a training", "tried": 0, "lost": 0, "wrong": 0, "hung": 0}
+    with tempfile.TemporaryDirectory(prefix="kills_") as folder:
+        root, chance = Path(folder), random.Random(seed)
+        settings = _make_data(root)
+        started = time.monotonic()
+        _train(settings, root / "whole", limit=3600.0)
+        seconds = time.monotonic() - started
+        losses, weights = _losses(root / "whole"), _weights(root / "whole")
+        if len(losses) != STEPS or weights is None:
+            raise RuntimeError(f"the run without a kill failed: {_tail(root / 'whole')}")
+        for number in range(kills):
+            found["tried"] += 1
+            folder = root / f"{number}"
+            _train(settings, folder, limit=chance.uniform(0.0, seconds))
+            hung = _train(settings, folder, limit=TIMES_SLOWER * seconds) is None
+            outcome = "hung" if hung else _compared(folder, losses, weights)
+            if outcome is not None:
+                print(f"kill {number}: {outcome}: {_tail(folder)}", file=sys.stderr)
+                found[outcome] += 1
+    return found
+
+
+def _compared(folder: Path, losses: dict[int, float], weights: str) -> str | None:
+    """What is wrong with a training that was killed and resumed, beside one that was not."""
+    found = _weights(folder)
+    if found is None:
+        return "lost"
+    # the last losses before a kill may not have reached TensorBoard's file
+    same = all(losses[step] == loss for step, loss in _losses(folder).items())
+    return None if same and found == weights else "wrong"
+
+
+def _train(settings: dict[str, Any], folder: Path, limit: float) -> int | None:
+    """Run examples/train.py in a child, forked after the slow imports; return its status, or None if it was killed at the limit."""
+    given = [f"{name}={value}" for name, value in (settings | {"exp_manager.exp_dir": folder}).items()]
+    if (child := os.fork()) == 0:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
+            sys.argv = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            os._exit(end.code or 0)
+        finally:
+            os._exit(99)
+    ends = time.monotonic() + limit
+    while time.monotonic() < ends:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _losses(folder: Path) -> dict[int, float]:
+    """What all event files below a folder say of the training loss, by step; a later one wins."""
+    values: dict[int, float] = {}
+    for file in sorted(folder.rglob("events.out.*"), key=lambda path: path.stat().st_mtime):
+        events = EventAccumulator(str(file)).Reload()
+        if "train_loss" in events.Tags()["scalars"]:
+            values |= {event.step: event.value for event in events.Scalars("train_loss")}
+    return values
+
+
+def _weights(folder: Path) -> str | None:
+    """A digest of the weights of the one model that a training leaves."""
+    nemos = list(folder.rglob("*.nemo"))
+    return state_digest(SALM.restore_from(nemos[0])) if len(nemos) == 1 else None
+
+
+def _tail(folder: Path) -> str:
+    return " | ".join((folder / "log.txt").read_text(errors="replace").splitlines()[-3:])
+
+
+def _make_data(root: Path) -> dict[str, Any]:
+    """Six recordings and a model of two layers on either side; what the command needs to train on them."""
+    chance = np.random.default_rng(0)
+    for name, texts in (("train", TEXTS), ("dev", TEXTS[:2])):
+        with open(root / f"{name}.jsonl", "w", encoding="utf-8") as manifest:
+            for number, text in enumerate(texts):
+                samples = (chance.standard_normal(8000 + 1600 * number) * 3000).astype(np.int16)
+                path = root / f"{name}-{number}.wav"
+                with wave.open(str(path), "wb") as file:
+                    file.setparams((1, 2, 16000, 0, "NONE", ""))
+                    file.writeframes(samples.tobytes())
+                row = {"audio_filepath": str(path), "duration": len(samples) / 16000, "text": text, "lang": "en"}
+                manifest.write(json.dumps(row) + "\n")
+    _make_llm(root / "llm")
+    _make_whisper(root / "whisper")
+    return {
+        "model.llm.pretrained": root / "llm",
+        "model.perception.encoder.pretrained": root / "whisper",
+        "model.perception.adapter.n_layers": 1,
+        "model.perception.adapter.d_model": 32,
+        "model.lora.dropout": 0.1,
+        "model.generation.max_new_tokens": 2,
+        "model.train_ds.manifest_filepath": root / "train.jsonl",
+        "model.train_ds.batch_size": 1,
+        "model.train_ds.num_workers": 1,
+        "model.train_ds.num_buckets": 2,
+        "model.validation_ds.manifest_filepath": root / "dev.jsonl",
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": STEPS,
+        "trainer.val_check_interval": 3,
+        "trainer.log_every_n_steps": 1,
+        "name": "run",
+    }
+
+
+def _make_llm(folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(assets.resolve("smollm2-135m-instruct"))
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes, **ids)).save_pretrained(
+        folder
+    )
+    tokenizer.save_pretrained(folder)
+
+
+def _make_whisper(folder: Path) -> None:
+    sizes = {
+        f"{side}_{size}": value
+        for side in ("encoder", "decoder")
+        for size, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 128))
+    }
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
+    WhisperModel(WhisperConfig(d_model=64, vocab_size=128, **sizes, **tokens)).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(int(sys.argv[1]) if len(sys.argv) > 1 else 20)))
