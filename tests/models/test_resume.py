@@ -20,10 +20,14 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
+from nemo.collections.asr.models import ASRModel, EncDecCTCModelBPE
 from omegaconf import OmegaConf
 
 from nemo_speechllm.models import SALM
+from nemo_speechllm.models.resume import resumable
 
+ROOT = Path(__file__).parents[2]
+TINY_ENCODER = {"n_layers": 1, "d_model": 32, "n_heads": 4, "subsampling_conv_channels": 8, "ff_expansion_factor": 2}
 STEPS = 10  # of three in an epoch
 
 
@@ -100,6 +104,31 @@ def test_a_checkpoint_of_an_older_release_is_resumed(train, tmp_path):
     checkpoint["rng_states"] = checkpoint["rng_states"][0]
     torch.save(checkpoint, tmp_path / "old.ckpt")
     assert train(tmp_path / "old.ckpt") == {step: loss for step, loss in losses.items() if step >= 4}
+
+
+def test_a_model_of_nemos_own_is_resumed_as_exactly(ctc_tokenizer_folder, make_manifest, make_trainer, tmp_path):
+    recipe = OmegaConf.load(ROOT / "conf/ctc_prompted_llm/stage1_ctc.yaml")
+    data = {"batch_duration": None, "batch_size": 2, "use_bucketing": False, "num_workers": 0, "min_duration": 0.1}
+    changes = {"tokenizer": {"dir": str(ctc_tokenizer_folder)}, "encoder": TINY_ENCODER}
+    for name in ("train", "validation"):
+        manifest = make_manifest((0.5, 0.7, 0.6, 0.8), f"{name}.jsonl", text="thank you")
+        changes[f"{name}_ds"] = data | {"manifest_filepath": str(manifest)}
+    recipe.model = OmegaConf.merge(recipe.model, changes)
+    OmegaConf.resolve(recipe)
+    resumable_class = resumable(EncDecCTCModelBPE)
+
+    def train(checkpoint: Path | None = None) -> dict[int, float]:
+        diary = Diary(tmp_path if checkpoint is None else None)
+        trainer = make_trainer(callbacks=[diary], max_steps=5, val_check_interval=2, check_val_every_n_epoch=None)
+        pl.seed_everything(0 if checkpoint is None else 99)
+        model = resumable_class(recipe.model, trainer)
+        trainer.fit(model, ckpt_path=checkpoint)
+        model.save_to(tmp_path / "stage1.nemo")
+        return diary.losses
+
+    losses = train()
+    assert train(tmp_path / "step=3.ckpt") == {step: loss for step, loss in losses.items() if step >= 3}
+    assert type(ASRModel.restore_from(str(tmp_path / "stage1.nemo"))) is EncDecCTCModelBPE
 
 
 def test_a_strategy_that_shards_is_refused(tiny_salm_config, make_trainer):
