@@ -34,7 +34,8 @@ class FolderInUse(RuntimeError):
 class FolderLock:
     """A folder held for writing, until `release`, the end of a ``with`` or the end of the process, however it ends.
 
-    It is the operating system's lock on ``.lock`` in the folder. ``.lock.json`` beside it says who holds it.
+    It is the operating system's lock on ``.lock`` in the folder. ``.lock.json`` beside it says who holds it. The process that
+    holds a folder may take it again: what an interactive session left half done is not in its own way.
 
     Args:
         folder: made if missing.
@@ -42,14 +43,15 @@ class FolderLock:
         name: of the lock, where several processes write different files of one folder.
 
     Raises:
-        FolderInUse: another process, or another part of this one, holds it.
+        FolderInUse: another process holds it.
     """
 
     def __init__(self, folder: str | Path, what: str, name: str = ""):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         owner = folder / f".lock{name}.json"
-        self._lock = FileLock(str(folder / f".lock{name}"))
+        path = str((folder / f".lock{name}").resolve())
+        self._lock = FileLock(path, is_singleton=True, thread_local=False)
         try:
             self._lock.acquire(timeout=0 if _is_running(owner) else SECONDS_FOR_CHILDREN)
         except Timeout as error:

@@ -57,16 +57,19 @@ def test_a_folder_in_use_is_refused_and_a_kill_frees_it(holder, tmp_path):
         pass
 
 
-def test_a_folder_is_free_again_after_its_log(tmp_path):
-    log = PredictionLog(tmp_path, {"model": "x"})
-    with pytest.raises(FolderInUse, match="in use"):
-        PredictionLog(tmp_path, {"model": "x"})
-    log.append([{"index": 0}])
-    del log
-    assert PredictionLog(tmp_path, {"model": "x"}).predictions == [{"index": 0}]
+def test_the_process_that_holds_a_folder_may_take_it_again(tmp_path):
+    first = FolderLock(tmp_path, "evaluation")
+    with FolderLock(tmp_path, "evaluation"), FolderLock(tmp_path, "evaluation", "-other"):
+        assert is_refused(tmp_path, "") and is_refused(tmp_path, "-other")
+    assert is_refused(tmp_path, "") and not is_refused(tmp_path, "-other")
+    first.release()
+    assert not is_refused(tmp_path, "")
 
 
-def test_files_of_one_folder_are_held_one_by_one(tmp_path):
-    with FolderLock(tmp_path, "build", "-0"), FolderLock(tmp_path, "build", "-1"):
-        with pytest.raises(FolderInUse):
-            FolderLock(tmp_path, "build", "-1")
+def is_refused(folder: Path, name: str) -> bool:
+    """Whether another process cannot take it."""
+    code = "import sys; sys.path.insert(0, sys.argv[3]); from nemo_speechllm.folder_lock import FolderLock; FolderLock(*sys.argv[1:3], sys.argv[4])"
+    arguments = [folder, "evaluation", ROOT, name]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0 or "is in use by another evaluation" in done.stderr
+    return done.returncode != 0

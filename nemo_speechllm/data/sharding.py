@@ -36,17 +36,14 @@ class ShardedBatches(Sampler):
         self.sampler, self.rank, self.world_size = sampler, rank, world_size
 
     def __iter__(self) -> Iterator[CutSet]:
-        batches = iter(self.sampler)
-        turn = list(islice(batches, self.world_size))
-        while turn:
+        batches = (batch for batch in self.sampler)  # iter() of a sampler of Lhotse's would begin anew
+        while turn := list(islice(batches, self.world_size)):
             if self.rank < len(turn):
                 yield turn[self.rank]
             else:
                 repeated = CutSet(list(turn[0]))
                 repeated.is_repeated = True
                 yield repeated
-            # a sampler of Lhotse's that has come to its end begins anew when it is asked again
-            turn = list(islice(batches, self.world_size)) if len(turn) == self.world_size else []
 
     def set_epoch(self, epoch: int) -> None:
         """Lhotse's; the order of a pass may depend on it."""

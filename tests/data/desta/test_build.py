@@ -17,6 +17,8 @@
 import json
 import multiprocessing
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -51,6 +53,12 @@ def build(builder: DescriptionBuilder, make_engine=lambda: engine, questions=(QU
 def journaled(folder: Path, stage: str) -> list[dict]:
     files = sorted((folder / stage).glob("*.jsonl"))
     return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def lock_elsewhere(folder: Path) -> str:
+    """What another process is told that wants to build the first shard."""
+    code = "import sys; from nemo_speechllm.folder_lock import FolderLock; FolderLock(sys.argv[1], 'build of shard 0', '-shard-00000')"
+    return subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True).stderr
 
 
 def test_writes_a_training_manifest_in_the_order_of_the_rows(make_manifest, tmp_path):
@@ -124,8 +132,8 @@ def test_what_is_done_loads_no_model_again(make_manifest, tmp_path):
 def test_one_process_at_a_time_writes_a_shard(make_manifest, tmp_path):
     manifest = make_manifest()
     with DescriptionBuilder(manifest, tmp_path / "out", 0, 2).lock():
-        with DescriptionBuilder(manifest, tmp_path / "out", 1, 2).lock(), pytest.raises(RuntimeError, match="shard 0"):
-            DescriptionBuilder(manifest, tmp_path / "out", 0, 2).lock()
+        with DescriptionBuilder(manifest, tmp_path / "out", 1, 2).lock():
+            assert "is in use by another build of shard 0 (process" in lock_elsewhere(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
