@@ -242,7 +242,7 @@ def test_a_token_weighs_the_same_in_every_process(model_class, config, train, ma
         (found,) = process["gradients"]
         assert found.keys() == expected.keys()
         error = torch.stack([(found[name] - gradient).norm() for name, gradient in expected.items()]).norm()
-        assert error / size < 1e-5
+        assert error / size < 5e-5  # a batch is padded otherwise, and single precision counts to 1e-7
 
 
 def test_validation_has_the_figures_of_one_process(train, make_manifest, request):
