@@ -31,7 +31,7 @@ import fsspec
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
-from omegaconf import DictConfig, ListConfig, OmegaConf, base, nodes
+from omegaconf import DictConfig, ListConfig, base, nodes
 
 from nemo_speechllm.models.checkpoint import CheckpointError
 
@@ -122,7 +122,6 @@ class SafeCheckpointIO(TorchCheckpointIO):
         Raises:
             CheckpointError: it cannot be written; what stood under its name before still does.
         """
-        checkpoint = _with_plain_config(checkpoint)
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -160,14 +159,6 @@ def _is_about_writing(error: Exception) -> bool:
     if isinstance(error, OSError):
         return error.errno in NOT_WRITTEN
     return "PytorchStreamWriter" in str(error) or "inline_container" in str(error)
-
-
-def _with_plain_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint whose config is of plain values, so that ``torch.load`` reads it with its safe default."""
-    checkpoint = {key: value for key, value in checkpoint.items() if key != "hparams_type"}
-    if "hyper_parameters" in checkpoint:
-        checkpoint["hyper_parameters"] = OmegaConf.to_container(OmegaConf.create(dict(checkpoint["hyper_parameters"])))
-    return checkpoint
 
 
 def make_safe(strategy: Strategy) -> None:

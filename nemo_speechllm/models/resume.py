@@ -119,6 +119,9 @@ class ResumableTrainingMixin(ModelPT):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_weights(checkpoint["state_dict"], "the checkpoint")
+        hyper_parameters = OmegaConf.create(dict(self.hparams))
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
+        checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_TYPE, None)
         checkpoint["rng_states"] = gathered(random_states(self.device))
         if self._trainer is not None and self._trainer.fit_loop._should_accumulate():
             checkpoint["gradients"] = {
