@@ -27,6 +27,7 @@ from omegaconf import OmegaConf
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import InstructLAS, load_model
+from nemo_speechllm.segments import ContextError
 
 ROOT = Path(__file__).parents[2]
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
@@ -94,6 +95,13 @@ class TestPrompt:
         tokenizer = make_instruct_las().tokenizer
         for text in ("Please HOLD the line.", "MERCI DE PATIENTER.", "нажмите РЕШЕТКУ."):
             assert tokenizer.ids_to_text(tokenizer(f" {text}\n").input_ids) == text
+
+    def test_a_text_that_memory_would_not_hold_is_named(self, make_instruct_las, make_audio):
+        model = make_instruct_las()
+        item = asked(make_audio(0.5), "", "hold the line " * 3000)
+        item.metadata["manifest_line"] = "train.jsonl:3"
+        with pytest.raises(ContextError, match="train.jsonl:3: .* tokens of text .* more than the 4096"):
+            model.loss(collate(model, [item]))
 
     def test_what_it_was_not_made_for_is_refused(self, make_instruct_las, make_audio):
         model, audio = make_instruct_las(), Audio(torch.as_tensor(make_audio(0.5)))

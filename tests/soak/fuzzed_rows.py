@@ -34,6 +34,7 @@ from typing import Any
 import av
 import numpy as np
 import soundfile
+from nemo.utils import logging
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
@@ -292,7 +293,7 @@ def run(rows: int = 1000, seed: int = 0) -> dict[str, Any]:
         ``name``, and how many lines were ``tried``, ``lost``, ``wrong`` and ``hung``; ``examples`` are up to ten that went wrong.
     """
     random, counts, examples = Random(seed), {"lost": 0, "wrong": 0, "hung": 0}, []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, logging.temp_verbosity(logging.CRITICAL):
         folder = Path(name)
         audio, readers = make_audio(folder), consumers()
         for _ in range(rows):
