@@ -49,6 +49,7 @@ PROMPT = {
     "keywords": "Keywords: {keywords}. ",
 }
 GOOD = {"audio_filepath": "good.flac", "duration": 1.0, "text": "press one for support", "lang": "en"}
+SECOND = "second.wav"  # of the good line behind the fuzzed one
 # what only a row with a transcript and a duration lacks: to transcribe it takes neither
 NOT_FOR_TRANSCRIPTION = {("text", "empty text"), ("duration", "missing key")}
 
@@ -61,7 +62,7 @@ Consumer = Callable[[Path], int]  # a manifest → how many of its rows were rea
 def make_audio(folder: Path) -> list[str]:
     """Write a second of speech-like noise in many formats, whole and damaged; return the names."""
     noise = np.random.default_rng(0).normal(0, 0.1, RATE).clip(-1, 1).astype(np.float32)
-    for name in ("good.flac", "good.wav", "good.ogg", "good.mp3", "good.aiff", "noisy.wav"):
+    for name in ("good.flac", "good.wav", "good.ogg", "good.mp3", "good.aiff", SECOND):
         soundfile.write(folder / name, noise, RATE)
     soundfile.write(folder / "slow.wav", noise[: RATE // 2], RATE // 2)
     soundfile.write(folder / "stereo.wav", np.stack([noise, noise], 1), RATE)
@@ -79,7 +80,7 @@ def make_audio(folder: Path) -> list[str]:
     (folder / "text.wav").write_text("this is no audio")
     (folder / "empty.wav").touch()
     (folder / "folder.wav").mkdir()
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != SECOND)
 
 
 def _encode(path: Path, codec: str, samples: np.ndarray, rate: int = RATE) -> None:
@@ -242,7 +243,7 @@ def verdicts(line: bytes, folder: Path, readers: dict[str, Consumer]) -> dict[st
     The line is the first of a manifest in ``folder`` whose second is good.
     """
     manifest = folder / "fuzzed.jsonl"
-    second = GOOD | {"audio_filepath": "noisy.wav"}
+    second = GOOD | {"audio_filepath": SECOND}
     manifest.write_bytes(line + b"\n" + json.dumps(second).encode() + b"\n")
     try:
         with time_limit(SECONDS):
