@@ -19,6 +19,7 @@ import resource
 import runpy
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.models import SALM
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_forked(arguments: list[str], log: Path, before: Callable[[], None] = lambda: None) -> int:
@@ -44,6 +45,8 @@ def run_forked(arguments: list[str], log: Path, before: Callable[[], None] = lam
             runpy.run_path(arguments[0], run_name="__main__")
         except SystemExit as end:
             os._exit(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

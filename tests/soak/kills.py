@@ -25,6 +25,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import wave
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.models import SALM
 from nemo_speechllm.modules.fingerprint import state_digest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's threads do not survive a fork
 STEPS = 24
 TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us", "wait", "go on")
@@ -92,14 +93,15 @@ def _train(settings: dict[str, Any], folder: Path, limit: float) -> int | None:
     if (child := os.fork()) == 0:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
+            sys.stdout = sys.stderr = open(folder / "log.txt", "a", buffering=1)
+            for descriptor in (1, 2):
+                os.dup2(sys.stdout.fileno(), descriptor)
             sys.argv = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
             runpy.run_path(sys.argv[0], run_name="__main__")
         except SystemExit as end:
             os._exit(end.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(99)
     ends = time.monotonic() + limit
