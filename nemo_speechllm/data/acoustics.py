@@ -123,7 +123,7 @@ class Scene:
 
     @property
     def columns(self) -> dict[str, object]:
-        """What the manifest tells: `noise` (`none` for none) with its `snr`, `band` (`full` for no limit) and `reverb` in seconds."""
+        """What the manifest tells: `noise` (or `none`) with its `snr` in dB, `band` (or `full`), `reverb` in seconds."""
         told: dict[str, object] = {"noise": self.noise or "none", "band": self.band or "full"}
         told |= {"snr": round(self.snr, 1)} if self.noise and np.isfinite(self.snr) else {}
         return told | ({"reverb": round(self.reverb, 2)} if self.reverb else {})
@@ -187,7 +187,7 @@ def record_background(scene: Scene) -> np.ndarray:
 
 
 def room_response(reverb: float, random: np.random.Generator) -> np.ndarray:
-    """Draw the impulse response of a small room, (T,): the direct sound, then noise that falls by 60 dB in `reverb` seconds."""
+    """Draw a small room's impulse response, (T,): direct sound, then noise that falls by 60 dB in `reverb` seconds."""
     time = np.arange(round(SAMPLE_RATE * reverb)) / SAMPLE_RATE
     tail = random.standard_normal(len(time)) * 10 ** (-3 * time / reverb) * (time > random.uniform(0.002, 0.01))
     direct_db = random.uniform(0.0, 15.0)  # direct over reflected energy

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Many speakers in many places: the blended voices of `kokoro` in the scenes of `acoustics`, and places where nobody speaks."""
+"""Many speakers in many places: the blended voices of `kokoro` in the scenes of `acoustics`, some with nobody there."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from nemo_speechllm.data.kokoro import RATE, Kokoro, Speaker, draw_speaker
 
 
 class Crowd:
-    """A recorder of `speakers` speakers; all of clip `index` is a function of the arguments, of `index` and of the text.
+    """A recorder of many speakers; clip `index` is a function of the arguments, of `index` and of the text.
 
     Args:
         network: folder of the asset `kokoro-82m`.

@@ -14,14 +14,13 @@
 
 """Hundreds of speakers from one small network: Kokoro-82M, its voices and the blends of two of them.
 
-Network and voices are Apache-2.0 (the asset `kokoro-82m`); the letters-to-sounds are eSpeak NG's, GPL-3.0, in the optional
-package `kokoro-onnx`. A blend, the weighted mean of two voices' styles, is a voice of its own. The voices of the speakers
-held out (`dev`, `test`) are in no blend of those trained on; a language that has few voices blends its own with English ones, and it is
-these that are held out.
+Network and voices are Apache-2.0 (the asset `kokoro-82m`); letters become sounds by eSpeak NG, GPL-3.0, with the
+optional package `kokoro-onnx`. A blend, the weighted mean of two voices' styles, is a voice of its own. The voices of
+the speakers held out (`dev`, `test`) are in no blend of those trained on; a language with few voices blends its own
+with English ones, and it is these that are held out.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +74,7 @@ class Speaker:
 
 
 def draw_speaker(seed: int, index: int, split: str, language: str) -> Speaker:
-    """Draw the speaker that `(seed, index)` names in a split (`train`, `dev` or `test`) of a language of `LANGUAGES`."""
+    """Draw the speaker that `(seed, index)` names in a split (`train`, `dev`, `test`) of one of `LANGUAGES`."""
     random = np.random.default_rng([seed, index, sorted(ENGLISH).index(split), LANGUAGES.index(language)])
     own, others = OWN_VOICES.get(language, ENGLISH[split]), ENGLISH[split]
     first = str(random.choice(own))
@@ -91,6 +90,28 @@ def draw_speaker(seed: int, index: int, split: str, language: str) -> Speaker:
 def is_installed() -> bool:
     """True if the packages of `INSTALL` are there."""
     return has_modules("onnxruntime", "kokoro_onnx")
+
+
+class Styles:
+    """The styles of the voices in a folder of `.bin` files, and of their blends.
+
+    Args:
+        folder: of the asset `kokoro-82m`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.voices: dict[str, np.ndarray] = {}  # read when first asked for
+
+    def of(self, speaker: Speaker, tokens: int) -> np.ndarray:
+        """Return the style in which a speaker says a sentence of so many tokens: float32, (1, 256)."""
+        first, second = (self._read(voice)[[tokens - 1]] for voice in speaker.voices)
+        return np.float32(speaker.share) * first + np.float32(1 - speaker.share) * second
+
+    def _read(self, voice: str) -> np.ndarray:
+        if voice not in self.voices:
+            self.voices[voice] = np.fromfile(self.folder / f"{voice}.bin", np.float32).reshape(-1, STYLE_SIZE)
+        return self.voices[voice]
 
 
 class Kokoro:
@@ -110,7 +131,7 @@ class Kokoro:
             str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
         )
         self.tokenizer = Tokenizer()
-        self.styles = cache(lambda voice: np.fromfile(folder / f"{voice}.bin", np.float32).reshape(-1, STYLE_SIZE))
+        self.styles = Styles(folder)
 
     def speak(self, text: str, speaker: Speaker, speed: float) -> np.ndarray:
         """Speak a sentence.
@@ -123,15 +144,10 @@ class Kokoro:
             Samples at 24 kHz, (T,); the speaker's `shift` is not applied.
 
         Raises:
-            ValueError: the text is empty to the ear, or too long.
+            ValueError: the text has no sound, or too many.
         """
         tokens = self.tokenizer.tokenize(self.tokenizer.phonemize(text, speaker.accent))
         if not tokens:
             raise ValueError(f"there is nothing to say in the text {text!r}; remove that sentence")
         inputs = {"tokens": np.array([[0, *tokens, 0]]), "speed": np.array([speed], np.float32)}
-        return self.session.run(None, inputs | {"style": self.style(speaker, len(tokens))})[0].ravel()
-
-    def style(self, speaker: Speaker, tokens: int) -> np.ndarray:
-        """Return the style of a speaker's sentence of so many tokens, (1, 256)."""
-        first, second = (self.styles(voice)[[tokens - 1]] for voice in speaker.voices)
-        return speaker.share * first + np.float32(1 - speaker.share) * second
+        return self.session.run(None, inputs | {"style": self.styles.of(speaker, len(tokens))})[0].ravel()

