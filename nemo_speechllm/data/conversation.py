@@ -14,6 +14,7 @@
 
 """The one thing every model of this package answers: a conversation whose turns hold text and audio."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,13 @@ class Conversation:
         """The same conversation up to the point where the model is to speak."""
         turns = self.turns[:-1] if self.answer is not None else self.turns
         return Conversation(self.id, turns, self.metadata)
+
+    def with_audios(self, audios: Iterable[Audio]) -> "Conversation":
+        """Return the same conversation with other audios in the places of its own, in order."""
+        others = iter(audios)
+        turns = [Turn(t.role, [next(others) if isinstance(p, Audio) else p for p in t.parts]) for t in self.turns]
+        return Conversation(self.id, turns, self.metadata)
+
+    def loaded(self) -> "Conversation":
+        """Return the same conversation, each audio read and held as its samples."""
+        return self.with_audios([Audio(audio.load()) for audio in self.audios])

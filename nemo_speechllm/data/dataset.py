@@ -14,8 +14,9 @@
 
 """Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -72,6 +73,11 @@ class ConversationBatch:
             items.append(ConversationBatch([conversation], self.audio[start:end, :longest], lengths))
             start = end
         return items
+
+    def loaded(self) -> list[Conversation]:
+        """Return the conversations, each audio as its samples."""
+        audios = iter([Audio(row[:length]) for row, length in zip(self.audio, self.audio_lengths.tolist())])
+        return [item.with_audios([next(audios) for _ in item.audios]) for item in self.conversations]
 
     def by_conversation(self, items: Tensor, lengths: Tensor) -> list[list[Tensor]]:
         """What is known of the N audios, (N, T, …) and lengths (N,), without padding and by the conversations they stand in."""
@@ -233,16 +239,17 @@ class ConversationDataset(Dataset):
         return ConversationBatch(kept, audio, lengths)
 
 
-def in_batches(items: Sequence[T], batch_size: int) -> Iterator[Sequence[T]]:
-    """Items in order, ``batch_size`` at a time; the last batch may be smaller.
+def in_batches(items: Iterable[T], batch_size: int) -> Iterator[list[T]]:
+    """Items in order, ``batch_size`` at a time, taken when they are needed; the last batch may be smaller.
 
     Raises:
         ValueError: ``batch_size`` is less than 1.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    for start in range(0, len(items), batch_size):
-        yield items[start : start + batch_size]
+    iterator = iter(items)
+    while batch := list(islice(iterator, batch_size)):
+        yield batch
 
 
 def build_dataloader(

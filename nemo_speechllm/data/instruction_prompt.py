@@ -20,6 +20,7 @@ from nemo.collections.common.tokenizers import SentencePieceTokenizer
 from transformers import BatchEncoding
 
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.plain_text import symbols
 from nemo_speechllm.segments import END_OF_INSTRUCTION, TextSegment
 
 
@@ -37,6 +38,7 @@ class InstructionTokenizer(SentencePieceTokenizer):
 
     def __init__(self, model_file: Path):
         super().__init__(str(model_file))
+        self._symbols = symbols(self.tokenizer)
         self.end_of_instruction_id = self.token_to_id(END_OF_INSTRUCTION)
         if not self.tokenizer.is_control(self.end_of_instruction_id) or self.eos_id < 0:
             raise ValueError(
@@ -45,8 +47,17 @@ class InstructionTokenizer(SentencePieceTokenizer):
             )
 
     def __call__(self, text: str, add_special_tokens: bool = False) -> BatchEncoding:
-        """``input_ids`` of a text, white space folded, with the end token where special tokens are asked for."""
+        """Return ``input_ids`` of a text, white space folded, with the end token where special tokens are asked for.
+
+        Raises:
+            ValueError: the SentencePiece model reads part of the text as a symbol of its own (``user_defined_symbols``).
+        """
         ids = self.text_to_ids(" ".join(text.split()))
+        found = [piece for piece, index in self._symbols.items() if index in ids]
+        if found:
+            raise ValueError(
+                f"the text {text[:80]!r} holds {found}, which this model's tokenizer cannot read but as a symbol; remove it"
+            )
         return BatchEncoding({"input_ids": ids + [self.eos_id] * add_special_tokens})
 
 

@@ -26,9 +26,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import torch
 from omegaconf import DictConfig
 
+from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
+from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.data.skills import WRITTEN, argument_lists, core_of, words_of
 
 PROMPTS = {
@@ -171,12 +174,14 @@ class LocalLLM:
 
         folder = assets.resolve(reference)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.prompt = ChatPrompt(self.tokenizer)
         self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
 
     def __call__(self, prompt: str) -> str:
         """The answer to a prompt."""
-        inputs = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        ids = self.model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)[0]
-        return self.tokenizer.decode(ids[inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        (segment,) = self.prompt.segments(Conversation("target", [Turn("user", [prompt])]))
+        asked = torch.tensor([segment.ids])
+        ids = self.model.generate(
+            asked, attention_mask=torch.ones_like(asked), max_new_tokens=MAX_NEW_TOKENS, do_sample=False
+        )[0]
+        return self.tokenizer.decode(ids[len(segment.ids) :], skip_special_tokens=True)

@@ -18,19 +18,22 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.plain_text import TextEncoder
 from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
 
 # Private-use characters: no template and no transcript has a reason to hold them.
-AUDIO_MARK, ANSWER_MARK, END_MARK = "\ue0a0", "\ue0a1", "\ue0a2"
+AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK = "\ue0a0", "\ue0a1", "\ue0a2", "\ue0a3"
 PLACEHOLDER = re.compile(f"{AUDIO_MARK}(\\d+){END_MARK}|{ANSWER_MARK}(\\d+){END_MARK}")
+TEXT_PLACEHOLDER = re.compile(f"{TEXT_MARK}(\\d+){END_MARK}")
 
 
 class ChatPrompt:
     """Turns conversations into segments by a Hugging Face chat template.
 
-    The template is rendered with placeholders for audio and for the assistant's answers, so that the user's text is never
-    expanded twice and the loss covers exactly each answer and its end token.
+    The template is rendered with placeholders for audio and for all that is said, so that text is never expanded, read by
+    the template or taken for its control tokens, and the loss covers exactly each answer and its end token. Of a text the
+    template is given the white space around it, which some trim.
 
     Args:
         tokenizer: of the LLM.
@@ -45,6 +48,7 @@ class ChatPrompt:
         self, tokenizer: PreTrainedTokenizerBase, system_prompt: str | None = None, chat_template: str | None = None
     ):
         self.tokenizer = tokenizer
+        self.encode = TextEncoder(tokenizer)
         self.system_prompt = system_prompt
         self.chat_template = chat_template or tokenizer.chat_template
         if not self.chat_template:
@@ -62,47 +66,46 @@ class ChatPrompt:
                 its end token; any other is rendered up to where the assistant is to speak.
 
         Raises:
-            ValueError: an assistant turn holds audio, the template leaves out a message, or a text holds one of the reserved
-                characters.
+            ValueError: an assistant turn holds audio, a role is no word, the template leaves out a message, or a text holds one
+                of the reserved characters or a control token that the tokenizer cannot read as text.
         """
-        rendered, answers = self._render(conversation)
+        name = f"conversation {conversation.id}"
+        rendered, texts = self._render(conversation)
         segments: list[Segment] = []
         position, in_answer = 0, False
         for match in PLACEHOLDER.finditer(rendered):
             text, follows_answer, in_answer = rendered[position : match.start()], in_answer, match[2] is not None
             if in_answer:
                 text = text.removesuffix(self._answer_lead)
-            segments += self._template_text(text, follows_answer)
+            segments += self._template_text(text, texts, follows_answer, name)
             if in_answer:
-                segments.append(TextSegment(self._ids(answers[int(match[2])]) + [self.end_token_id], loss=True))
+                (ids,) = self.encode.texts([texts[int(match[2])]], name)
+                segments.append(TextSegment(ids + [self.end_token_id], loss=True))
             else:
                 segments.append(AudioSegment(int(match[1])))
             position = match.end()
         # what a template writes after the closing answer is never read
         if conversation.answer is None:
-            segments += self._template_text(rendered[position:], in_answer)
+            segments += self._template_text(rendered[position:], texts, in_answer, name)
         return segments
 
     def _render(self, conversation: Conversation) -> tuple[str, list[str]]:
-        """The conversation as template text with placeholders, and the answers they stand for."""
-        messages, answers, n_audios = [], [], 0
+        """The conversation as template text with placeholders, and the texts they stand for."""
+        messages, texts, n_audios = [], [], 0
         if self.system_prompt is not None and conversation.turns[0].role != "system":
-            messages.append({"role": "system", "content": self.system_prompt})
+            messages.append({"role": "system", "content": _hidden(self.system_prompt, texts)})
         for turn in conversation.turns:
-            _check_text(turn.text, conversation.id)
+            _check_turn(turn, conversation.id)
             if turn.role == "assistant":
-                if any(isinstance(part, Audio) for part in turn.parts):
-                    raise ValueError(
-                        f"conversation {conversation.id}: an assistant turn holds audio; answers are text"
-                    )
-                content = f"{ANSWER_MARK}{len(answers)}{END_MARK}"
-                answers.append(turn.text)
+                content = f"{ANSWER_MARK}{len(texts)}{END_MARK}"
+                texts.append(turn.text)
             else:
                 content = ""
                 for part in turn.parts:
                     if isinstance(part, Audio):
-                        part, n_audios = f"{AUDIO_MARK}{n_audios}{END_MARK}", n_audios + 1
-                    content += part
+                        content, n_audios = f"{content}{AUDIO_MARK}{n_audios}{END_MARK}", n_audios + 1
+                    else:
+                        content += _hidden(part, texts)
             messages.append({"role": turn.role, "content": content})
         rendered = self._apply_template(messages, add_generation_prompt=messages[-1]["role"] != "assistant")
         for message in messages:
@@ -111,7 +114,7 @@ class ChatPrompt:
                     f"conversation {conversation.id}: the chat template leaves out what the role {message['role']!r} says; give "
                     "one that takes it in model.prompt.chat_template"
                 )
-        return rendered, answers
+        return rendered, texts
 
     def _apply_template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
         return self.tokenizer.apply_chat_template(
@@ -121,19 +124,22 @@ class ChatPrompt:
             add_generation_prompt=add_generation_prompt,
         )
 
-    def _template_text(self, text: str, after_answer: bool) -> list[TextSegment]:
-        """Text between placeholders; after an answer the template's own end token has already been given."""
-        ids = self._ids(text)
+    def _template_text(self, rendered: str, texts: list[str], after_answer: bool, name: str) -> list[TextSegment]:
+        """What stands between audios and answers; after an answer the template's own end token has already been given."""
+        first, *others = TEXT_PLACEHOLDER.split(rendered)
+        text, said = first, []
+        for number, literal in zip(others[::2], others[1::2]):
+            begin, text = len(text), text + texts[int(number)]
+            said.append((begin, len(text)))
+            text += literal
+        ids = self.encode.template(text, said, name)
         if after_answer and ids and ids[0] == self.end_token_id:
             ids = ids[1:]
         return [TextSegment(ids)] if ids else []
 
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
-
     def _find_end_token(self) -> int:
         """The special token that the template writes after an answer; the tokenizer's end token where it writes none."""
-        following = self._ids(self._around_answer()[1])
+        following = self.encode.template(self._around_answer()[1], [])
         if following and following[0] in self.tokenizer.all_special_ids:
             return following[0]
         if self.tokenizer.eos_token_id is None:
@@ -158,9 +164,26 @@ class ChatPrompt:
         return self._apply_template(messages, add_generation_prompt=False).split(answer)
 
 
-def _check_text(text: str, conversation_id: str) -> None:
-    if any(mark in text for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK)):
+def _hidden(text: str, texts: list[str]) -> str:
+    """What a template is given in a text's place: a placeholder for its words, which are added to ``texts``, and the white space
+    around them."""
+    words = text.strip()
+    if not words:
+        return text
+    before, _, after = text.partition(words)
+    texts.append(words)
+    return f"{before}{TEXT_MARK}{len(texts) - 1}{END_MARK}{after}"
+
+
+def _check_turn(turn: Turn, conversation_id: str) -> None:
+    if not turn.role.isidentifier():  # templates write it as it is
         raise ValueError(
-            f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A2, which "
-            "stand for audio inside prompts; remove them"
+            f"conversation {conversation_id}: the role {turn.role!r} is no word such as user or assistant"
+        )
+    if turn.role == "assistant" and any(isinstance(part, Audio) for part in turn.parts):
+        raise ValueError(f"conversation {conversation_id}: an assistant turn holds audio; answers are text")
+    if any(mark in turn.text for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK)):
+        raise ValueError(
+            f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A3, which "
+            "stand for audio and text inside prompts; remove them"
         )

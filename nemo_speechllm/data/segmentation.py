@@ -16,12 +16,9 @@
 
 import math
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
-from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation
 
 PAUSE_SECONDS = 0.2
 
@@ -57,36 +54,20 @@ def _quietest(samples: Tensor, centre: int, reach: int) -> int:
     return start + int(energy.argmin()) * (window // 20) + window // 2
 
 
-def split_long_audio(batch: ConversationBatch, max_seconds: float) -> tuple[ConversationBatch, list[int]]:
-    """Cuts the recordings that are to be transcribed and are longer than ``max_seconds``.
+def split_long_audio(conversation: Conversation, max_seconds: float | None) -> list[Conversation]:
+    """Cut a recording that is to be transcribed and is longer than ``max_seconds``; None: none is.
 
     Only a conversation of the task ``asr`` with one audio is cut: the answers to its pieces, joined, answer the whole. A
     question about a recording is about all of it.
 
     Returns:
-        the batch of pieces, and how many stand for each conversation of the given batch.
+        the pieces, which share the samples of the recording, or the conversation alone.
+
+    Raises:
+        nemo_speechllm.data.conversation.AudioError: the recording cannot be read.
     """
-    conversations, samples, counts = [], [], []
-    audios = iter([row[:length] for row, length in zip(batch.audio, batch.audio_lengths.tolist())])
-    for conversation in batch.conversations:
-        own = [next(audios) for _ in conversation.audios]
-        if conversation.metadata.get("task") == "asr" and len(own) == 1:
-            own = split_at_pauses(own[0], max_seconds)
-            conversations += [_with_audio(conversation, piece) for piece in own]
-            counts.append(len(own))
-        else:
-            conversations.append(conversation)
-            counts.append(1)
-        samples += own
-    lengths = torch.tensor([len(piece) for piece in samples], device=batch.audio.device)
-    audio = pad_sequence(samples, batch_first=True) if samples else batch.audio
-    return ConversationBatch(conversations, audio, lengths), counts
-
-
-def _with_audio(conversation: Conversation, samples: Tensor) -> Conversation:
-    """The same conversation about a piece of its audio, without its answer."""
-    turns = [
-        Turn(turn.role, [Audio(samples) if isinstance(part, Audio) else part for part in turn.parts])
-        for turn in conversation.without_answer().turns
-    ]
-    return Conversation(conversation.id, turns, conversation.metadata)
+    audios = conversation.audios
+    if max_seconds is None or conversation.metadata.get("task") != "asr" or len(audios) != 1:
+        return [conversation]
+    asked, pieces = conversation.without_answer(), split_at_pauses(audios[0].load(), max_seconds)
+    return [asked.with_audios([Audio(piece)]) for piece in pieces]

@@ -16,7 +16,7 @@
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.modules.las_decoder import DecoderText
@@ -40,6 +40,8 @@ def generate_ids(
         inputs: left-padded embeddings and their mask; labels are not read.
         end_token_id: ends an answer.
         max_new_tokens: an answer that reaches it without an end token is cut there and reported.
+        repetition_penalty: by which a token that is in the answer already becomes less likely; 1: it does not. What was asked
+            does not count.
         joint: CTC's say in each next token; None: the LLM decides alone.
 
     Returns:
@@ -48,8 +50,8 @@ def generate_ids(
     ids = llm.generate(
         inputs_embeds=inputs.embeddings,
         attention_mask=inputs.attention_mask,
-        generation_config=_search(end_token_id, max_new_tokens, beam_size, repetition_penalty),
-        logits_processor=[joint] if joint else [],
+        generation_config=_search(end_token_id, max_new_tokens, beam_size),
+        logits_processor=_penalty(repetition_penalty) + ([joint] if joint else []),
     )
     return _until_end(ids, end_token_id)
 
@@ -63,6 +65,7 @@ def generate_text_ids(
     end_token_id: int,
     max_new_tokens: int = 128,
     beam_size: int = 1,
+    repetition_penalty: float = 1.0,
 ) -> tuple[list[list[int]], Tensor]:
     """The same of a decoder that attends to audio; arguments that are not named here and the result are `generate_ids`'s.
 
@@ -81,25 +84,32 @@ def generate_text_ids(
         decoder_attention_mask=text.attention_mask,
         decoder_answer_start=text.answer_start,
         generation_config=config,
+        logits_processor=_penalty(repetition_penalty, text.ids.shape[1]),
     )
     return _until_end(ids[:, text.ids.shape[1] :], end_token_id)
 
 
-def _search(
-    end_token_id: int, max_new_tokens: int, beam_size: int, repetition_penalty: float = 1.0
-) -> GenerationConfig:
+def _search(end_token_id: int, max_new_tokens: int, beam_size: int) -> GenerationConfig:
     config = GenerationConfig()
     unknown = config.update(
         max_new_tokens=max_new_tokens,
         num_beams=beam_size,
         do_sample=False,
-        repetition_penalty=repetition_penalty,
+        repetition_penalty=1.0,  # see `_penalty`; unset, it would be that of the LLM's own generation_config.json
         eos_token_id=end_token_id,
         pad_token_id=end_token_id,
     )
     if unknown:  # given to its constructor, they would be kept and not read
         raise TypeError(f"transformers' GenerationConfig has no {sorted(unknown)}")
     return config
+
+
+def _penalty(factor: float, n_asked: int | None = None) -> list[LogitsProcessor]:
+    """Hugging Face's repetition penalty, after so many tokens of a question.
+
+    Not by ``GenerationConfig``: of embedded prompts that leaves out as many tokens of the answer as the prompt is padded by.
+    """
+    return [] if factor == 1 else [RepetitionPenaltyLogitsProcessor(float(factor), prompt_ignore_length=n_asked)]
 
 
 def _until_end(ids: Tensor, end_token_id: int) -> tuple[list[list[int]], Tensor]:

@@ -17,6 +17,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import torch
@@ -70,6 +71,16 @@ class Answer:
     ids: list[int]
     truncated: bool
     interventions: tuple[str, ...] = ()
+
+
+class AnswerLock:
+    """A lock for one answering thread of a model at a time; a copy of the model, also in another process, has its own."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+
+    def __reduce__(self) -> tuple:
+        return AnswerLock, ()
 
 
 class GuardedAnswersMixin:

@@ -90,7 +90,7 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def ctc_ids(self, texts: list[str]) -> list[list[int]]:
         """Texts as rows of `_ctc_embeddings`."""
-        return self.tokenizer(texts, add_special_tokens=False).input_ids if texts else []
+        return self.prompt.encode.texts(texts)
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -159,12 +159,13 @@ class DecoderOnlySpeechLM(SpeechLM):
         A position lasts ``perception.frame_shift`` seconds.
         """
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
-        return [torch.cat(audios) for audios in batch.by_conversation(*self._perceive(batch).embeddings)]
+        with self._evaluation_mode():
+            return [torch.cat(audios) for audios in batch.by_conversation(*self._perceive(batch).embeddings)]
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
         """A text's N tokens as text, and their embeddings in the LLM, (N, d_llm)."""
-        ids = self.tokenizer(text, add_special_tokens=False).input_ids
+        (ids,) = self.prompt.encode.texts([text])
         embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
         return [self.tokenizer.decode([token]) for token in ids], embeddings
 

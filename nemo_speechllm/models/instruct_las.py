@@ -148,6 +148,13 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         heard, lengths = self._hear(*self.perception.encode(batch.audio, batch.audio_lengths))
         mask = valid_positions(lengths, heard.shape[1])
         ids, truncated = generate_text_ids(
-            self.text_decoder, add_positions(heard), mask, text, self.tokenizer.eos_id, max_new_tokens, beam_size
+            self.text_decoder,
+            add_positions(heard),
+            mask,
+            text,
+            self.tokenizer.eos_id,
+            max_new_tokens,
+            beam_size,
+            self.cfg.generation.get("repetition_penalty", 1.0),
         )
         return [Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut)) for row, cut in zip(ids, truncated)]

@@ -15,7 +15,7 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from nemo.core.classes.common import PretrainedModelInfo
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import (
@@ -45,7 +46,13 @@ from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.sharding import share_batches
 from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.tally import ErrorTally
-from nemo_speechllm.models.answers import Answer, GuardedAnswersMixin, check_generation, generation_options
+from nemo_speechllm.models.answers import (
+    Answer,
+    AnswerLock,
+    GuardedAnswersMixin,
+    check_generation,
+    generation_options,
+)
 from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.non_finite import STOP, check_policy, judge_validation
@@ -98,7 +105,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
         self._validation_tallies: dict[int, ErrorTally] = {}
         self._test_tallies: dict[int, ErrorTally] = {}
-        self.train()  # Lightning trains in the mode it finds, and a frozen encoder must be found in eval mode
+        self._answering = AnswerLock()
+        # a new model is there to be trained, a restored one to be asked
+        self.train(not self._is_model_being_restored())
 
     @abstractmethod
     def build_modules(self) -> None:
@@ -169,6 +178,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def on_fit_start(self) -> None:
         """Opens the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
         super().on_fit_start()
+        if not self.training:  # Lightning trains in the mode it finds, and a restored model is found in eval mode
+            self.train()
         self.perception.cache_states(self.cfg.perception.get("state_cache"))
 
     def on_fit_end(self) -> None:
@@ -261,7 +272,6 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     # answers ----------------------------------------------------------------------------------------------------------
 
-    @torch.inference_mode()
     def generate(
         self,
         conversations: list[Conversation],
@@ -270,24 +280,20 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         beam_size: int | None = None,
         decoder: str | None = None,
     ) -> list[Answer]:
-        """Answers conversations, in order; what an item is answered does not depend on its batch.
+        """Answer conversations, in order; what an item is answered does not depend on its batch, nor on threads beside this one.
 
         Args:
             conversations: text and audio; a closing assistant turn is not read.
-            batch_size: how many are answered together.
+            batch_size: how many are answered together, and of long recordings how many pieces: they are read one after the
+                other, so that memory is bounded by this and by the length of a piece.
             max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
 
         Raises:
             ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or ``ctc`` of a model that
                 has no CTC head.
         """
-        collate = ConversationDataset(self.builder).collate
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
-        answers = []
-        with self._evaluation_mode():
-            for batch in in_batches(conversations, batch_size):
-                answers += self._answer(collate(batch).to(self.device), **options)
-        return answers
+        return self._answers(conversations, batch_size, **options)
 
     @torch.inference_mode()
     def answer_losses(self, conversations: list[Conversation]) -> list[float]:
@@ -308,21 +314,36 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @contextmanager
     def _evaluation_mode(self) -> Iterator[None]:
-        was_training = self.training
-        self.eval()
-        try:
-            yield
-        finally:
-            self.train(was_training)
+        """Evaluation mode, for one thread at a time; each module is then put back into the mode it was found in."""
+        with self._answering.lock:
+            training = [module for module in self.modules() if module.training]
+            if training:
+                self.eval()
+            try:
+                yield
+            finally:
+                for module in training:
+                    module.training = True
 
-    def _answer(self, batch: ConversationBatch, **options) -> list[Answer]:
-        """`generate_batch` with long recordings cut at pauses, long keyword lists cut to the likely, and guards."""
-        max_seconds = self.cfg.generation.get("max_audio_seconds")
-        if max_seconds is None:
-            return self._guarded_answers(self._with_likely_keywords(batch), **options)
-        pieces, counts = split_long_audio(batch, max_seconds)
-        answers = iter(self._guarded_answers(self._with_likely_keywords(pieces), **options))
-        return [_joined([next(answers) for _ in range(count)]) for count in counts]
+    @torch.inference_mode()
+    def _answers(self, conversations: Iterable[Conversation], batch_size: int, **options) -> list[Answer]:
+        """Answers to conversations. A long recording is cut at pauses; recordings are loaded when their turn comes, and a
+        batch is of ``batch_size`` pieces, whosever they are."""
+        collate, counts = ConversationDataset(self.builder).collate, []
+        answers = []
+        for pieces in in_batches(self._pieces(conversations, counts), batch_size):
+            batch = collate(pieces).to(self.device)
+            with self._evaluation_mode():
+                answers += self._guarded_answers(self._with_likely_keywords(batch), **options)
+        of_pieces = iter(answers)
+        return [_joined([next(of_pieces) for _ in range(count)]) for count in counts]
+
+    def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
+        """The pieces of all conversations, one after the other; adds to ``counts`` how many a conversation has."""
+        for conversation in conversations:
+            pieces = split_long_audio(conversation, self.cfg.generation.get("max_audio_seconds"))
+            counts.append(len(pieces))
+            yield from pieces
 
     def transcribe(
         self,
@@ -366,34 +387,54 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         )
         return super().transcribe(audio, override_config=transcription_config(given, override_config))
 
+    @torch.inference_mode()
+    def transcribe_generator(
+        self, audio: str | Path | list | np.ndarray | Tensor | DataLoader, override_config: TranscribeConfig | None
+    ) -> Iterator[list]:
+        """NeMo's ``transcribe``, batch by batch.
+
+        NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads beside it.
+        """
+        trcfg = override_config or self.get_transcribe_config()
+        loader = audio if isinstance(audio, DataLoader) else self._transcribe_input_processing(audio, trcfg)
+        for batch in tqdm(loader, desc="Transcribing", disable=not trcfg.verbose):
+            yield self._transcribe_output_processing(self._transcribe_forward(batch, trcfg), trcfg)
+
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
         return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
 
     def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
+        """Conversations in lists; workers load their audio, without any it is loaded when it is needed."""
         trcfg = config["transcribe"]
+        workers = trcfg.num_workers or 0
         return DataLoader(
             config["conversations"],
             batch_size=trcfg.batch_size,
-            num_workers=trcfg.num_workers or 0,
-            collate_fn=ConversationDataset(self.builder).collate,
+            num_workers=workers,
+            prefetch_factor=1 if workers else None,
+            collate_fn=_loaded if workers else list,
         )
 
     def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
         """Whatever ``transcribe`` was given → conversations that await an answer."""
         return conversations_of(audio, self.builder, trcfg.channel_selector, partial(manifest_keys, config=trcfg))
 
-    def _transcribe_forward(self, batch: ConversationBatch, trcfg: TranscribeConfig) -> list[Answer]:
+    def _transcribe_forward(
+        self, batch: list[Conversation] | ConversationBatch, trcfg: TranscribeConfig
+    ) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")
-        asked = (getattr(trcfg, name, None) for name in names)
-        return self._answer(batch, **generation_options(self.cfg.generation, *asked))
+        options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
+        if isinstance(batch, ConversationBatch):  # of a caller's own loader
+            return self._answers(batch.loaded(), len(batch.conversations), **options)
+        return self._answers(batch, trcfg.batch_size, **options)
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
 
     def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
         """Pairs of what was read, a Lhotse cut, and the ``Hypothesis``, as NeMo's ``ASRPredictionWriter`` takes them."""
-        answers = self._answer(batch, **generation_options(self.cfg.generation))
+        answers = self._answers(batch.loaded(), len(batch.conversations), **generation_options(self.cfg.generation))
         cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
         return list(zip(cuts, _hypotheses(answers)))
 
@@ -440,6 +481,10 @@ def _shipped_info(path: Path, model_class: type) -> PretrainedModelInfo:
         location=path.absolute().as_uri(),
         class_=model_class,
     )
+
+
+def _loaded(conversations: list[Conversation]) -> list[Conversation]:
+    return [conversation.loaded() for conversation in conversations]
 
 
 def _joined(answers: list[Answer]) -> Answer:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from nemo.collections.asr.modules import ConformerEncoder
-from nemo.core.classes.common import typecheck
+from nemo.collections.asr.parts.submodules.subsampling import StackingSubsampling
 from torch import Tensor, nn
 
 from nemo_speechllm.modules.encoders import valid_positions
@@ -73,9 +73,11 @@ class ConformerAdapter(nn.Module):
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """states (B, T, d_in), lengths (B,) → (B, T', d_out) and lengths (B,)."""
-        # an encoder's output is not the spectrogram that the Conformer declares as its input type
-        with typecheck.disable_checks():
-            hidden, lengths = self.conformer(audio_signal=states.transpose(1, 2), length=lengths)
+        if isinstance(self.conformer.pre_encode, StackingSubsampling):  # see `NeMoEncoder`; here the rest is kept
+            states = states * valid_positions(lengths, states.shape[1])[..., None]
+            states = nn.functional.pad(states, (0, 0, 0, -states.shape[1] % self.subsampling))
+            lengths = -(-lengths // self.subsampling) * self.subsampling
+        hidden, lengths = self.conformer(audio_signal=states.transpose(1, 2), length=lengths)
         return hidden.transpose(1, 2), lengths
 
 

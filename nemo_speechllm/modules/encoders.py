@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from nemo.collections.asr.parts.submodules.subsampling import StackingSubsampling
 from nemo.utils import AppState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
@@ -99,8 +100,10 @@ class WhisperEncoder(nn.Module):
             pieces = samples[:length].split(self.window_samples)
             windows.extend(pieces)
             windows_per_item.append(len(pieces))
-        states, lengths = self._encode_windows(windows)
-        trimmed = [state[:length] for state, length in zip(states, lengths)]
+        trimmed = []
+        for start in range(0, len(windows), len(audio)):  # so many at once: memory must not grow with a recording
+            states, lengths = self._encode_windows(windows[start : start + len(audio)])
+            trimmed += [state[:length] for state, length in zip(states, lengths)]
         items = [torch.cat(group) for group in _regroup(trimmed, windows_per_item)]
         state_lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), state_lengths
@@ -123,7 +126,8 @@ class WhisperEncoder(nn.Module):
         padded = self.window_samples if not self.trim else n_states * self.samples_per_state
         window = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
         whole = named(self.feature_extractor.__call__, sampling_rate=SAMPLE_RATE, padding=False, truncation=False)
-        features = self.feature_extractor(window, **whole, return_tensors="pt").input_features[0]
+        with torch.autocast("cpu", enabled=False):  # Hugging Face computes them there, and from tensors back to NumPy
+            features = self.feature_extractor(window, **whole, return_tensors="pt").input_features[0]
         return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
 
     def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
@@ -183,9 +187,13 @@ class NeMoEncoder(nn.Module):
         Returns:
             states (B, T', d_model) and state_lengths (B,).
         """
-        features, feature_lengths = self.preprocessor(input_signal=audio, length=audio_lengths)
+        with torch.autocast(audio.device.type, enabled=False):
+            features, feature_lengths = self.preprocessor(input_signal=audio.float(), length=audio_lengths)
         if self.spec_augment is not None and self.training:
             features = self.spec_augment(input_spec=features, length=feature_lengths)
+        if isinstance(self.encoder.pre_encode, StackingSubsampling):
+            # NeMo adds to each item's length what the batch lacks to a whole number of stacks; so it lacks nothing
+            features = nn.functional.pad(features, (0, -features.shape[2] % self.encoder.subsampling_factor))
         states, state_lengths = self.encoder(audio_signal=features, length=feature_lengths)
         states = states.transpose(1, 2)
         return states * valid_positions(state_lengths, states.shape[1])[..., None], state_lengths

@@ -14,13 +14,11 @@
 
 """Long recordings are cut at pauses, and nothing of them is lost."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.segmentation import split_at_pauses, split_long_audio
 
 
@@ -45,24 +43,14 @@ def conversation(seconds: float, **metadata) -> Conversation:
     return Conversation("c", [Turn("user", [audio, "Transcribe."]), Turn("assistant", ["text"])], metadata)
 
 
-def batch_of(*conversations: Conversation) -> ConversationBatch:
-    samples = [c.audios[0].load() for c in conversations]
-    lengths = torch.tensor([len(s) for s in samples])
-    return ConversationBatch(list(conversations), torch.nn.utils.rnn.pad_sequence(samples, batch_first=True), lengths)
-
-
 def test_only_long_recordings_to_be_transcribed_are_cut():
-    batch = batch_of(conversation(25, task="asr"), conversation(25), conversation(4, task="asr"))
-    pieces, counts = split_long_audio(batch, 10.0)
-    assert counts == [4, 1, 1] and len(pieces.conversations) == 6 == len(pieces.audio)
-    assert pieces.audio_lengths.sum() == batch.audio_lengths.sum()
-    assert pieces.conversations[0].turns[0].text == "Transcribe." and pieces.conversations[0].answer is None
-
-
-@pytest.mark.parametrize("text", ["", "hello"])
-def test_text_alone_passes_through(text):
-    batch = ConversationBatch(
-        [Conversation("t", [Turn("user", [text])])], torch.zeros(0, 0), torch.zeros(0, dtype=int)
-    )
-    pieces, counts = split_long_audio(batch, 10.0)
-    assert counts == [1] and pieces.audio.shape == (0, 0)
+    whole = conversation(25, task="asr")
+    pieces = split_long_audio(whole, 10.0)
+    assert len(pieces) == 4 and pieces[0].turns[0].text == "Transcribe." and pieces[0].answer is None
+    samples = whole.audios[0].load()
+    assert torch.equal(torch.cat([piece.audios[0].load() for piece in pieces]), samples)
+    assert pieces[0].audios[0].load().data_ptr() == samples.data_ptr(), "pieces are views: nothing is held twice"
+    assert len(split_long_audio(conversation(4, task="asr"), 10.0)) == 1
+    for other in (conversation(25), Conversation("t", [Turn("user", ["hello"])], {"task": "asr"})):
+        assert split_long_audio(other, 10.0) == [other]
+    assert split_long_audio(whole, None) == [whole]

@@ -83,7 +83,7 @@ class TestGenerate:
         salm.cfg.generation.ctc_weight = 0.0
         assert question.ids == salm.generate([asked(audio)], max_new_tokens=8)[0].ids
 
-    @pytest.mark.parametrize("text", ["What is the capital of France?", "Say <|im_end|> twice."])
+    @pytest.mark.parametrize("text", ["What is the capital of France?", "Say {{ it }} twice."])
     def test_without_audio_it_is_the_llm(self, tiny_salm_config, text):
         folder = assets.resolve("smollm2-135m-instruct")
         model = SALM(OmegaConf.merge(tiny_salm_config.model, {"llm": {"pretrained": str(folder)}})).eval()
