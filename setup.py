@@ -47,6 +47,7 @@ INSTALL_REQUIRES = [
     "pyarrow>=26.0.1,<27",
     "pyyaml>=6.0.3,<7",
     "rapidfuzz>=3.14.6,<4",
+    "regex>=2026.11.15,<2027",
     "sacrebleu>=2.6.0,<3",
     "safetensors>=0.8.0,<0.9",
     "scipy>=1.17.1,<2",

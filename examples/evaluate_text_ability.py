@@ -72,7 +72,10 @@ def ask_llm(
         end_token_id: ends an answer of the model; the LLM's own end tokens do, too.
     """
     folder = assets.resolve(cfg.llm.pretrained)
-    tokenizer, llm = AutoTokenizer.from_pretrained(folder), load_llm(folder, cfg.llm.get("dtype", "float32"))
+    tokenizer, llm = (
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+        load_llm(folder, cfg.llm.get("dtype", "float32")),
+    )
     llm = llm.to(device).eval()
     own = llm.generation_config.eos_token_id
     ends = {end_token_id, *(own if isinstance(own, list) else [own] if own is not None else [])}

@@ -18,12 +18,12 @@
 
 The weights that the checkpoint holds are rounded to ``dtype`` (a restored model computes in float32 as before); the frozen
 LLM and encoder stay references, or are put into the file with ``save_full=true``. Data, optimizer and cache settings of the
-machine it was trained on are dropped, and the archive is gzipped, which NeMo reads as well.
+machine it was trained on are dropped, of a folder that it refers to the name alone stays, and the archive is gzipped, which NeMo
+reads as well.
 """
 
-import gzip
 import os
-import shutil
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,35 +60,40 @@ def round_saved_weights(model: SpeechLM, dtype: torch.dtype) -> None:
 
 
 def drop_training_settings(model: SpeechLM) -> None:
-    """Removes what only training reads, and with it the paths of this machine."""
+    """Removes what only training reads; a restored model has no data and no caches of the machine it was trained on."""
     with open_dict(model.cfg):
         for section in TRAINING_SECTIONS:
             model.cfg.pop(section, None)
-        model.cfg.perception.state_cache = None
-        for section in (model.cfg.get("llm"), model.cfg.perception.encoder):
-            if section and section.get("by_reference") is False:  # its weights are in the file: nothing to look for
-                section.pretrained = None
+
+
+def hide_local_references(model: SpeechLM) -> None:
+    """Of a frozen part that is a folder or file of this machine only the name stays: it will not be found on another."""
+    model.state_dict()  # decides what goes by reference
+    for part, section in {"llm": model.cfg.get("llm"), "perception.encoder": model.cfg.perception.encoder}.items():
+        if not section or section.get("pretrained") is None:
+            continue
+        place = Path(section.pretrained)
+        if not section.by_reference:  # its weights are in the file: nothing to look for
+            section.pretrained = None
+        elif place.exists():
+            section.pretrained = place.name
+            logging.warning(
+                f"model.{part}.pretrained was {place}, a path of this machine, and is {place.name} in the checkpoint: who gets it "
+                "needs the same weights and an override, or export with save_full=true"
+            )
 
 
 def save_compressed(model: SpeechLM, output: Path) -> None:
-    """Writes a gzipped ``.nemo``, whole or not at all."""
+    """Writes a gzipped ``.nemo``, whole or not at all, without the name of who made it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".partial-") as folder:
         plain, compressed = Path(folder) / output.name, Path(folder) / "compressed"
         model.save_to(plain)
-        with open(plain, "rb") as source, gzip.open(compressed, "wb") as target:
-            shutil.copyfileobj(source, target)
+        with tarfile.open(plain) as source, tarfile.open(compressed, "w:gz") as target:
+            for member in source:
+                member.uid, member.gid, member.uname, member.gname = 0, 0, "", ""
+                target.addfile(member, source.extractfile(member) if member.isreg() else None)
         os.replace(compressed, output)
-
-
-def warn_of_local_references(model: SpeechLM) -> None:
-    """A frozen part that is a folder or file of this machine will not be found on another."""
-    for part, section in model.references.items():
-        if section.by_reference and Path(section.pretrained).exists():
-            logging.warning(
-                f"model.{part}.pretrained={section.pretrained} is a path of this machine; who gets the checkpoint needs the "
-                "same weights and an override, or export with save_full=true"
-            )
 
 
 @hydra_runner(config_name="ExportArguments", schema=ExportArguments)
@@ -101,9 +106,9 @@ def main(cfg: ExportArguments) -> None:
         raise ValueError(f"{cfg.model} holds all weights and cannot be split again; export it with save_full=true")
     model.cfg.save_full = cfg.save_full
     drop_training_settings(model)
+    hide_local_references(model)
     round_saved_weights(model, dtype)
     save_compressed(model, Path(cfg.output).expanduser())
-    warn_of_local_references(model)
     logging.info(f"{cfg.output}: {Path(cfg.output).expanduser().stat().st_size / 2**20:.1f} MiB")
 
 

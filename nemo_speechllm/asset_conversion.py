@@ -100,13 +100,17 @@ def convert_gguf(source: Path, folder: Path) -> None:
     """
     gguf = _only_file(source, "*.gguf")
     loaded = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+        trust_remote_code=False,
     )
     # A model read from GGUF refuses `save_pretrained`, so its state moves to a fresh one.
     model = type(loaded)(loaded.config).to(torch.bfloat16)
     model.load_state_dict(loaded.state_dict())
     model.config.dtype = torch.bfloat16
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

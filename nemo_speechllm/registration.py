@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Makes this package's classes known to NeMo: to its guard of ``_target_`` entries, and to its list of pretrained models.
+"""Makes this package's classes known to NeMo: to its guard of ``_target_`` entries, its list of models and its ``restore_from``.
 
 NeMo 3.0 only instantiates classes whose dotted path starts with an entry of ``ALLOWED_TARGET_PREFIXES``, so that a
 checkpoint of unknown origin cannot name arbitrary code. A plugin's models would save and then fail to restore. The guard
@@ -20,17 +20,23 @@ is widened by this package's own prefix and by nothing else.
 
 ``ASRModel.from_pretrained``, which NeMo's scripts call, knows the models that subclasses of ``ASRModel`` list. One is made that
 lists the shipped checkpoints.
+
+``ASRModel.restore_from`` and any other NeMo class's hand a ``.nemo`` of this package on to `SpeechLM.restore_from`, which
+checks the file before anything is built of it and names what is wrong. Files of NeMo's own models go NeMo's way.
 """
 
+import functools
 import importlib.abc
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 TARGET_PREFIX = "nemo_speechllm."
 GUARD_MODULE = "nemo.core.classes.common"
 ASR_MODULE = "nemo.collections.asr.models.asr_model"
+MODEL_MODULE = "nemo.core.classes.modelPT"
 
 
 def register_target_prefix() -> None:
@@ -39,7 +45,7 @@ def register_target_prefix() -> None:
     NeMo's core takes about ten seconds to import; tools that only touch manifests must not pay for it. So what of NeMo is
     not loaded yet is told right after NeMo's own import of it.
     """
-    for name, register in ((GUARD_MODULE, _allow), (ASR_MODULE, _list_shipped)):
+    for name, register in ((GUARD_MODULE, _allow), (MODEL_MODULE, _hand_on_restores), (ASR_MODULE, _list_shipped)):
         if name in sys.modules:
             register(sys.modules[name])
         elif not any(isinstance(finder, _AfterImport) and finder.name == name for finder in sys.meta_path):
@@ -65,6 +71,29 @@ def _list_shipped(asr: ModuleType) -> None:
             return list_shipped_models()
 
     asr.ShippedSpeechLMs = ShippedSpeechLMs  # held there: a class that nothing refers to is no subclass for long
+
+
+def _hand_on_restores(module: ModuleType) -> None:
+    original = module.ModelPT.restore_from.__func__
+    if getattr(original, "hands_on", False):
+        return
+
+    @functools.wraps(original)
+    def restore_from(cls: type, restore_path: str | Path, *args, **kwargs):
+        from nemo_speechllm.models.archive import saved_config_bytes
+
+        own = sys.modules.get("nemo_speechllm.models.checkpoint")
+        if own is not None and issubclass(cls, own.ReferencedCheckpointMixin):
+            return original(cls, restore_path, *args, **kwargs)
+        path = Path(restore_path).expanduser()
+        if not path.is_file() or TARGET_PREFIX.encode() not in (saved_config_bytes(path) or b""):
+            return original(cls, restore_path, *args, **kwargs)
+        from nemo_speechllm.models.speech_lm import SpeechLM
+
+        return SpeechLM.restore_from(path, *args, **kwargs)
+
+    restore_from.hands_on = True
+    module.ModelPT.restore_from = classmethod(restore_from)
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):

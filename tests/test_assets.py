@@ -335,3 +335,56 @@ def test_command_prints_folders_and_errors(registry, tmp_path, monkeypatch, caps
     monkeypatch.setattr("sys.argv", ["assets", "nothing"])
     with pytest.raises(SystemExit, match="error: 'nothing' is no known model"):
         assets.main()
+
+
+def test_others_may_read_what_the_umask_lets_them(registry, tmp_path):
+    folder = resolve("tiny", tmp_path / "cache")
+    (tmp_path / "plain").touch()
+    (tmp_path / "folder").mkdir()
+    everything = [*(tmp_path / "cache").rglob("*")]
+    assert (folder / "model.safetensors") in everything
+    for path in everything:
+        expected = tmp_path / ("folder" if path.is_dir() else "plain")
+        assert path.stat().st_mode == expected.stat().st_mode, path
+
+
+def test_a_cache_of_an_older_version_becomes_readable_and_is_kept(registry, tmp_path):
+    folder = resolve("tiny", tmp_path / "cache")
+    marker = json.loads((folder / assets._MARKER).read_text())
+    marker["files"] = {name: record["size"] for name, record in marker["files"].items()}
+    (folder / assets._MARKER).write_text(json.dumps(marker))
+    (folder / "model.safetensors").chmod(0o600)
+    before = (folder / "model.safetensors").stat().st_ino
+    shutil.rmtree(registry)
+    assert resolve("tiny", tmp_path / "cache") == folder
+    assert (folder / "model.safetensors").stat().st_ino == before
+    assert (folder / "model.safetensors").stat().st_mode == (folder / assets._MARKER).stat().st_mode
+    assert all(
+        len(record["sha256"]) == 64 for record in json.loads((folder / assets._MARKER).read_text())["files"].values()
+    )
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_of_the_same_size_whose_content_changed_is_made_again(registry, tmp_path, name):
+    folder = resolve("tiny", tmp_path / "cache")
+    expected = (folder / name).read_bytes()
+    (folder / name).write_bytes(bytes([expected[0] ^ 1]) + expected[1:])
+    assert (resolve("tiny", tmp_path / "cache") / name).read_bytes() == expected
+
+
+def test_a_file_that_was_only_touched_is_kept(registry, tmp_path):
+    folder = resolve("tiny", tmp_path / "cache")
+    before = (folder / "model.safetensors").stat().st_ino
+    (folder / "model.safetensors").touch()
+    shutil.rmtree(registry)
+    assert resolve("tiny", tmp_path / "cache") == folder
+    assert (folder / "model.safetensors").stat().st_ino == before
+
+
+def test_the_files_that_hold_weights(registry, tmp_path):
+    assert assets.weight_files("tiny", tmp_path / "cache") == []
+    folder = resolve("tiny", tmp_path / "cache")
+    weights = [folder / "model.safetensors"]
+    assert assets.weight_files("tiny", tmp_path / "cache") == weights == assets.weight_files(folder)
+    assert assets.weight_files(tmp_path / "tiny.gguf") == [tmp_path / "tiny.gguf"]
+    assert assets.weight_files("no-such-org/no-such-model") == [] == assets.weight_files("no-such-name")

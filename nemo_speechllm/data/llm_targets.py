@@ -173,9 +173,9 @@ class LocalLLM:
         from nemo_speechllm import assets
 
         folder = assets.resolve(reference)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.prompt = ChatPrompt(self.tokenizer)
-        self.model = AutoModelForCausalLM.from_pretrained(folder).eval()
+        self.model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval()
 
     def __call__(self, prompt: str) -> str:
         """The answer to a prompt."""

@@ -18,6 +18,7 @@ import re
 
 from transformers import PreTrainedTokenizerBase
 
+from nemo_speechllm.data.chat_template import render_chat
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.plain_text import TextEncoder
 from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
@@ -117,11 +118,11 @@ class ChatPrompt:
         return rendered, texts
 
     def _apply_template(self, messages: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
+        return render_chat(
+            self.chat_template,
             messages,
-            chat_template=self.chat_template,
-            tokenize=False,
             add_generation_prompt=add_generation_prompt,
+            **self.tokenizer.special_tokens_map,
         )
 
     def _template_text(self, rendered: str, texts: list[str], after_answer: bool, name: str) -> list[TextSegment]:

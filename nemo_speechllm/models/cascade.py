@@ -50,7 +50,7 @@ class Cascade(Baseline):
     def __init__(self, recognizer: SpeechLM | WhisperBaseline, llm: str):
         folder = assets.resolve(llm)
         super().__init__(MAX_NEW_TOKENS, INSTRUCTIONS, llm=load_llm(folder), recognizer=recognizer)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.prompt = ChatPrompt(self.tokenizer)
         self.transcriber = Transcriber(OmegaConf.create(), recognizer=recognizer)
 

@@ -18,19 +18,29 @@ A frozen LLM or encoder is saved as a reference (its name or path, and a fingerp
 are those of the reference and its section does not say ``embed: true``. Lightning ``.ckpt`` files and ``.nemo`` files follow the same rule.
 """
 
-import os
+import gzip
 import shutil
 import tarfile
 import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
+import torch
+from lightning.pytorch import Trainer
 from nemo.core.classes import ModelPT
+from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 from nemo.utils import AppState, logging
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from nemo_speechllm import assets
-from nemo_speechllm.modules.fingerprint import is_adapter_key, weight_fingerprint
+from nemo_speechllm.models import archive
+from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.versions import warn_of_untested_versions
 
 LLM_ARTIFACTS = (
@@ -44,8 +54,35 @@ LLM_ARTIFACTS = (
 )
 
 
+DOWNLOAD_AGAIN = "If it worked before, it was damaged: copy or download it again; if not, ask who made it"
+
+_UNKNOWN_BYTES = 16 * 2**30  # of what is only fetched while the model is built
+
+# The folder of the file that `restore_from` has checked and is building; of no other file is a model built.
+_checked: ContextVar[Path | None] = ContextVar("checked", default=None)
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be read or does not fit; the message names the file and the remedy."""
+
+
+class _CheckedFolder(SaveRestoreConnector):
+    """NeMo's restore out of a folder whose members have been checked, without unpacking the file again."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def _filtered_tar_info(self, *args, **kwargs) -> list[tarfile.TarInfo]:
+        return []
+
+    def _unpack_nemo_file(self, path2file: str, out_folder: str, members: list | None = None) -> str:
+        for member in self.folder.iterdir():
+            shutil.move(member, out_folder)
+        return out_folder
+
+    def _load_state_dict_from_disk(self, model_weights: str, map_location: Any = "cpu") -> dict[str, Tensor]:
+        return archive.load_weights(Path(model_weights), map_location)
 
 
 class ReferencedCheckpointMixin(ModelPT):
@@ -53,7 +90,70 @@ class ReferencedCheckpointMixin(ModelPT):
 
     A subclass calls `add_reference` for each pretrained part it builds, and asks `restores_weights_of` whether the
     checkpoint being restored brings that part's weights.
+
+    A checkpoint may be anybody's. Its file and config are checked before anything is built (`archive`), and a restored model
+    has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
     """
+
+    def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        if _is_nemo_file_being_restored() and _checked.get() is None:
+            raise CheckpointError(
+                f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with {type(self).__name__}.restore_from"
+            )
+        if self._is_model_being_restored() and not _is_nemo_file_being_restored():
+            cfg = _inert_config_of_ckpt(cfg)
+        self._is_setting_up = False
+        super().__init__(cfg, trainer)
+
+    @classmethod
+    def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedCheckpointMixin":
+        """A model of this class; NeMo's method tries twice where that fails, and hides the first error."""
+        return cls(cfg=config, trainer=trainer)
+
+    # a restored model has no data -------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """As NeMo's, which asks for the dataloaders before it makes them."""
+        self._is_setting_up = True
+        try:
+            super().setup(stage)
+        finally:
+            self._is_setting_up = False
+
+    def train_dataloader(self) -> DataLoader | None:
+        """As NeMo's.
+
+        Raises:
+            ValueError: there are no training data, as in a model that was just restored.
+        """
+        return self._given(super().train_dataloader(), "training", "fit")
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """As NeMo's.
+
+        Raises:
+            ValueError: it is validated, and there are no validation data, as in a model that was just restored.
+        """
+        return self._given(super().val_dataloader(), "validation", "validate")
+
+    def test_dataloader(self) -> DataLoader | list[DataLoader]:
+        """As NeMo's.
+
+        Raises:
+            ValueError: it is tested, and there are no test data, as in a model that was just restored.
+        """
+        return self._given(super().test_dataloader(), "test", "test")
+
+    def _given(self, dataloader: Any, kind: str, method: str) -> Any:
+        called = self._trainer is not None and self._trainer.state.fn == method and not self._is_setting_up
+        if called and (dataloader is None or dataloader == []):
+            raise ValueError(
+                f"this {type(self).__name__} has no {kind} data: those of a checkpoint are not read. Call "
+                f"model.setup_{kind}_data(config) first, or give dataloaders to trainer.{method}"
+            )
+        return dataloader
+
+    # pretrained parts -------------------------------------------------------------------------------------------------
 
     @property
     def references(self) -> dict[str, DictConfig]:
@@ -82,15 +182,18 @@ class ReferencedCheckpointMixin(ModelPT):
         self.pretrained_parts.add(prefix)
         if section.get("pretrained") is None or self.restores_weights_of(section):
             return
-        found = weight_fingerprint(self.get_submodule(prefix))
+        part = self.get_submodule(prefix)
+        found = weight_fingerprint(part, assets.weight_files(section.pretrained))
         expected = section.get("fingerprint")
-        if self._is_model_being_restored() and expected not in (None, found):
+        if self._is_model_being_restored() and expected is not None and not matches_fingerprint(part, expected, found):
             raise CheckpointError(
                 f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those this "
                 f"checkpoint was trained with ({expected}); pass restore_from an override that points it at the original"
             )
         with open_dict(section):
             section.fingerprint = found
+            if Path(section.pretrained).expanduser().exists():  # a checkpoint is read in other folders than this
+                section.pretrained = str(Path(section.pretrained).expanduser().absolute())
         self.references[prefix] = section
 
     def _is_saved_by_reference(self, prefix: str, section: DictConfig) -> bool:
@@ -116,18 +219,27 @@ class ReferencedCheckpointMixin(ModelPT):
         """Strict, except that a part may be missing as a whole where it was loaded from its reference.
 
         Raises:
-            CheckpointError: keys are missing or unexpected, or have another shape; they are named.
+            CheckpointError: keys are missing or unexpected, have another shape, or values that are no finite numbers; they are
+                named.
         """
         own = nn.Module.state_dict(self)
         reshaped = [
-            f"{name} (saved {tuple(tensor.shape)}, here {tuple(own[name].shape)})"
+            f"{name} (saved {_form(tensor)}, here {_form(own[name])})"
             for name, tensor in state_dict.items()
-            if name in own and own[name].shape != tensor.shape
+            if name in own and _form(own[name]) != _form(tensor)
         ]
         if reshaped:
             raise CheckpointError(
                 f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r and "
                 "perception.adapter.d_model must be those it was trained with"
+            )
+        broken = [
+            name for name, tensor in state_dict.items() if tensor.is_floating_point() and not tensor.isfinite().all()
+        ]
+        if broken:
+            raise CheckpointError(
+                f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged or the file "
+                "is damaged. Take an earlier checkpoint"
             )
         result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
         missing = set(result.missing_keys)
@@ -172,9 +284,11 @@ class ReferencedCheckpointMixin(ModelPT):
             self.cfg.artifacts = {}
         for name in LLM_ARTIFACTS:
             if _artifact_key(name) in unpacked:
-                source = Path(AppState().nemo_file_folder) / unpacked[_artifact_key(name)].removeprefix("nemo:")
+                source = _artifact_path(unpacked[_artifact_key(name)])
                 # the unpacked .nemo vanishes after the restore; a later save must find the file
                 shutil.copyfile(source, folder / name)
+                if name.endswith("config.json") or name == "special_tokens_map.json":
+                    archive.clean_json(folder / name)
                 self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
         return folder
 
@@ -186,7 +300,7 @@ class ReferencedCheckpointMixin(ModelPT):
     @staticmethod
     def read_artifact(reference: str) -> bytes:
         """Content of a file inside the ``.nemo`` that is being restored; ``reference`` is what its config calls it."""
-        return (Path(AppState().nemo_file_folder) / reference.removeprefix("nemo:")).read_bytes()
+        return _artifact_path(reference).read_bytes()
 
     def keep_file(self, key: str, name: str, content: bytes) -> Path:
         """Puts a file into every ``.nemo``; returns a copy of it that lives as long as the model.
@@ -219,61 +333,131 @@ class ReferencedCheckpointMixin(ModelPT):
         cls,
         restore_path: str | Path,
         override_config_path: str | DictConfig | None = None,
-        *args,
+        map_location: torch.device | None = None,
+        strict: bool = True,
+        return_config: bool = False,
+        save_restore_connector: SaveRestoreConnector | None = None,
+        trainer: Trainer | None = None,
+        validate_access_integrity: bool = True,
         override: dict | DictConfig | None = None,
-        **kwargs,
     ):
-        """Restores a ``.nemo``, as NeMo's method does, with one addition.
+        """Restores a ``.nemo``, as NeMo's method does, with one addition. The model is of the class that the file names.
+
+        The file may be anybody's: it is checked before anything is built of it, nothing in it is run, no file but the frozen
+        parts it refers to is read, and the data it was trained on are not among its settings.
 
         Args:
             restore_path: the file.
+            save_restore_connector: not used; files of this package are unpacked by it.
             override: changes merged into the saved config, e.g. ``{"llm": {"pretrained": "/new/place"}}`` for an LLM that
                 has moved. (``override_config_path`` replaces the whole config.)
 
         Raises:
-            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found.
+            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found; whatever it
+                is, the message names the file, the cause and the remedy.
         """
         warn_of_untested_versions()
         restore_path = Path(restore_path).expanduser()
-        if not restore_path.is_file():
-            raise CheckpointError(f"checkpoint {restore_path} does not exist")
-        try:
-            config = cls._saved_config(restore_path)
-            cls._check_class(config, restore_path)
+        with _failures_named(restore_path), tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+            saved_class, config, n_tensors = cls._read_checked(restore_path, Path(folder), config_only=return_config)
             if override is not None:
-                override_config_path = OmegaConf.merge(config, override)
-            if kwargs.get("return_config"):
-                return override_config_path or config
-            return super().restore_from(str(restore_path), override_config_path, *args, **kwargs)
-        except (tarfile.TarError, EOFError, KeyError) as error:
-            raise CheckpointError(
-                f"{restore_path} is not a whole .nemo file ({type(error).__name__}: {error}); copy or download it again"
-            ) from error
-        except assets.AssetError as error:
-            raise CheckpointError(
-                f"{restore_path} refers to a pretrained part that cannot be found: {error}. If it has moved, pass "
-                'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
-                'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
-            ) from error
-        finally:
-            cls._set_model_restore_state(is_being_restored=False)
-
-    @staticmethod
-    def _saved_config(restore_path: Path) -> DictConfig:
-        with tarfile.open(restore_path) as archive:
-            members = {os.path.basename(member.name): member for member in archive.getmembers()}
-            return OmegaConf.create(archive.extractfile(members["model_config.yaml"]).read().decode())
+                config = OmegaConf.merge(config, override)
+            elif override_config_path is not None:
+                config = override_config_path
+            if return_config:
+                return config
+            size = (Path(folder) / archive.WEIGHTS_NAME).stat().st_size + _referenced_bytes(config)
+            token = _checked.set(Path(folder))
+            try:
+                with archive.limited_parameters(size, n_tensors):
+                    model = super(ReferencedCheckpointMixin, saved_class).restore_from(
+                        str(restore_path),
+                        config,
+                        map_location=map_location,
+                        strict=strict,
+                        save_restore_connector=_CheckedFolder(Path(folder)),
+                        trainer=trainer,
+                        validate_access_integrity=validate_access_integrity,
+                    )
+            finally:
+                _checked.reset(token)
+                cls._set_model_restore_state(is_being_restored=False)
+                saved_class.update_save_restore_connector(SaveRestoreConnector())
+            model._save_restore_connector = SaveRestoreConnector()
+            return model
 
     @classmethod
-    def _check_class(cls, config: DictConfig, restore_path: Path) -> None:
+    def _read_checked(cls, path: Path, folder: Path, config_only: bool) -> tuple[type, DictConfig, int]:
+        """Unpacks a file into ``folder`` and checks all of it; its class, its config without data, its number of tensors."""
+        if not path.is_file():
+            raise CheckpointError(
+                f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}; name a .nemo file"
+            )
+        archive.unpack(path, folder, config_only)
+        config = archive.make_inert(archive.read_config(folder / archive.CONFIG_NAME))
+        saved_class = cls._class_of(config, path)
+        members = None if config_only else {member.name for member in folder.iterdir()}
+        archive.check_config(config, members)
+        n_tensors = 0 if config_only else archive.check_weights_file(folder / archive.WEIGHTS_NAME)
+        return saved_class, config, n_tensors
+
+    @classmethod
+    def _class_of(cls, config: DictConfig, path: Path) -> type:
         from nemo.utils.model_utils import import_class_by_path
 
         target = config.get("target", "")
-        saved_class = import_class_by_path(target) if target.startswith("nemo_speechllm.") else None
-        if saved_class is None or not issubclass(saved_class, cls):
+        saved_class = import_class_by_path(target) if str(target).startswith("nemo_speechllm.") else None
+        if not (isinstance(saved_class, type) and issubclass(saved_class, cls)):
             raise CheckpointError(
-                f"{restore_path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that class"
+                f"{path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that class"
             )
+        return saved_class
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a `CheckpointError` that names the file, the cause and the remedy."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CheckpointError(
+            f"{path} is not a whole .nemo file ({type(error).__name__}: {error}); copy or download it again"
+        ) from error
+    except assets.AssetError as error:
+        raise CheckpointError(
+            f"{path} refers to a pretrained part that cannot be found: {error}. If it has moved, pass "
+            'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
+            'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
+        ) from error
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        raise CheckpointError(
+            f"{path} cannot be restored: {type(error).__name__}: {str(error)[:2000]}. {DOWNLOAD_AGAIN}"
+        ) from error
+
+
+def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
+    config = archive.make_inert(config)
+    try:
+        archive.check_config(config)
+    except ValueError as error:
+        raise CheckpointError(f"this Lightning checkpoint cannot be restored: {error}. {DOWNLOAD_AGAIN}") from error
+    return config
+
+
+def _referenced_bytes(config: DictConfig | str) -> int:
+    """Size of the weights that a config refers to, as far as they are files of this machine."""
+    if not isinstance(config, DictConfig):
+        return _UNKNOWN_BYTES
+    sections = [OmegaConf.select(config, name) for name in archive.REFERENCES]
+    references = [section.pretrained for section in sections if section and section.get("pretrained")]
+    sizes = [sum(file.stat().st_size for file in assets.weight_files(reference)) for reference in references]
+    return sum(size or _UNKNOWN_BYTES for size in sizes)
 
 
 def _is_nemo_file_being_restored() -> bool:
@@ -281,8 +465,23 @@ def _is_nemo_file_being_restored() -> bool:
     return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
 
 
+def _artifact_path(reference: str) -> Path:
+    """The file inside the ``.nemo`` being restored that its config names so; no other file can be named."""
+    name = str(reference).removeprefix(archive.ARTIFACT_PREFIX)
+    path = Path(AppState().nemo_file_folder) / name
+    if not str(reference).startswith(archive.ARTIFACT_PREFIX) or Path(name).name != name or not path.is_file():
+        raise CheckpointError(f"the config names the artifact {reference!r}, which is no file of the checkpoint")
+    return path
+
+
 def _artifact_key(name: str) -> str:
     return name.replace(".", "_")
+
+
+def _form(tensor: Tensor) -> str:
+    """Shape and kind of numbers; precision is free."""
+    kind = "" if tensor.is_floating_point() else f" {tensor.dtype}"
+    return f"{tuple(tensor.shape)}{kind}"
 
 
 def _abridged(names: list[str]) -> str:

@@ -99,7 +99,7 @@ class DecoderOnlySpeechLM(SpeechLM):
                 cfg.by_reference = False
         folder = None if self.restores_weights_of(cfg) else assets.resolve(cfg.pretrained)
         own_folder = self.register_llm_artifacts(folder)
-        self.tokenizer = AutoTokenizer.from_pretrained(own_folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(own_folder, trust_remote_code=False)
         self.prompt = ChatPrompt(
             self.tokenizer, self.cfg.prompt.get("system_prompt"), self.cfg.prompt.get("chat_template")
         )

@@ -16,7 +16,6 @@
 
 from pathlib import Path
 
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
@@ -56,7 +55,7 @@ def load_model(reference: str | Path) -> SpeechLM:
     if path.suffix == ".nemo" or path.is_file():
         return SpeechLM.restore_from(path).eval()
     if name.count("/") == 1:
-        return _from_hub(name).eval()
+        return SpeechLM.from_pretrained(name).eval()
     raise CheckpointError(f"{name!r} is no model. {_ways()}")
 
 
@@ -82,15 +81,6 @@ def load_system(name: str) -> SpeechLM | Baseline:
             f"{name}: give a cascade as {CASCADE}ASR+LLM, e.g. {CASCADE}{WHISPER}whisper-base+smollm2-135m-instruct"
         )
     return Cascade(load_system(recognizer), llm)
-
-
-def _from_hub(name: str) -> SpeechLM:
-    try:
-        return SpeechLM.from_pretrained(name)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-        raise CheckpointError(
-            f"{name}: the model hub did not deliver it ({type(error).__name__}: {error}). {_ways()}"
-        ) from error
 
 
 def _ways() -> str:

@@ -53,7 +53,7 @@ from nemo_speechllm.models.answers import (
     check_generation,
     generation_options,
 )
-from nemo_speechllm.models.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.models.checkpoint import CheckpointError, ReferencedCheckpointMixin
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.non_finite import STOP, check_policy, judge_validation
 from nemo_speechllm.models.resume import ResumableTrainingMixin
@@ -460,14 +460,25 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
         Args:
             model_name: the name; other arguments are those of `restore_from`.
+
+        Raises:
+            CheckpointError: nothing is found under the name, or it cannot be restored.
         """
         shipped = [info.pretrained_model_name for info in cls.list_available_models()]
         if model_name in shipped:
             kwargs.pop("refresh_cache", None)
             return cls.restore_from(CHECKPOINT_FOLDER / f"{model_name}.nemo", *args, **kwargs)
         if "/" in model_name:
-            return super().from_pretrained(model_name, *args, **kwargs)
-        raise FileNotFoundError(
+            try:
+                return super().from_pretrained(model_name, *args, **kwargs)
+            except CheckpointError:
+                raise
+            except Exception as error:  # of the hub, the network, the disk
+                raise CheckpointError(
+                    f"{model_name}: the model hub did not deliver it ({type(error).__name__}: {error}); check the spelling and the "
+                    "network, log in with `hf auth login` if it is gated, or give the path of a .nemo file to load_model"
+                ) from error
+        raise CheckpointError(
             f"no {cls.__name__} is named {model_name!r}; shipped are {shipped}, or give a hub id org/name"
         )
 

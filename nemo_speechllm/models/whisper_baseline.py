@@ -46,7 +46,7 @@ class WhisperBaseline(Baseline):
         limit = whisper.config.max_target_positions // 2
         super().__init__(limit, {"asr": "Transcribe the speech."}, whisper=whisper)
         self.feature_extractor = WhisperFeatureExtractor.from_pretrained(folder)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
     @torch.inference_mode()
     def generate(

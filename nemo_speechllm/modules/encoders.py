@@ -256,6 +256,8 @@ def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module
         preprocessor = Serialization.from_config_dict(cfg.config.preprocessor)
         return NeMoEncoder(preprocessor, Serialization.from_config_dict(cfg.config.encoder), spec_augment)
     asr_model = load_asr_model(cfg.pretrained)
+    if AppState().is_model_being_restored and cfg.get("config") is not None:  # the checkpoint's own has been checked
+        return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
     with open_dict(cfg):
         cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
     return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)

@@ -51,5 +51,8 @@ def load_engine(cfg: DictConfig) -> Engine:
     folder = assets.resolve(cfg.llm)
     llm = load_llm(folder, cfg.transformers.dtype)
     return TransformersEngine(
-        llm, AutoTokenizer.from_pretrained(folder), cfg.transformers.batch_size, cfg.max_new_tokens
+        llm,
+        AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
+        cfg.transformers.batch_size,
+        cfg.max_new_tokens,
     )

@@ -15,35 +15,72 @@
 """Recognises a module by its weights, so that a checkpoint can hold a reference instead of a copy."""
 
 import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nemo_speechllm import assets
+
+WHOLE = "sha256:"  # of all weights; the fingerprints of older checkpoints, of a sample of them, begin with nothing
 SAMPLES_PER_TENSOR = 256
+CHUNK = 2**24  # values hashed at a time
+REMEMBERED_BYTES = 64 * 2**20  # of smaller modules the fingerprint is computed faster than it is looked up
+
+# Of each module: how its tensors stood, and their fingerprint then.
+_known: WeakKeyDictionary[nn.Module, tuple[tuple, str]] = WeakKeyDictionary()
 
 
-def weight_fingerprint(module: nn.Module) -> str:
-    """Short hash of a module's weights.
+def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
+    """Hash of all of a module's weights.
 
-    Of every tensor the name, the shape and 256 evenly spaced values (rounded to bfloat16, so that the precision a model
-    is loaded in does not matter) enter the hash: cheap for billions of parameters, and any fine-tuning changes it. LoRA
-    weights are left out and the names are those of the model before LoRA was added.
+    Of every tensor the name, the shape and all values (rounded to bfloat16, so that the precision a model is loaded in does
+    not matter) enter the hash. LoRA weights are left out and the names are those of the model before LoRA was added.
+    It takes about a second for a billion parameters, and is computed once: as long as the tensors are unchanged it is
+    remembered, and across processes as long as the files are.
 
     Args:
         module: any module; its ``state_dict`` is read.
+        files: which its weights were just loaded from, if they were. The fingerprint of a large module is kept in the cache
+            of models under their paths, sizes and times, and a sample of the weights.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    stamp = (sampled_fingerprint(module), *(_stamp(name, tensor) for name, tensor in _base_weights(module)))
+    known = _known.get(module)
+    if known is None or known[0] != stamp:
+        known = stamp, _remembered(module, files, stamp[0])
+        _known[module] = known
+    return known[1]
+
+
+def matches_fingerprint(module: nn.Module, expected: str, found: str) -> bool:
+    """Whether weights are those of a fingerprint, be it an older checkpoint's.
+
+    Args:
+        module: whose weights they are.
+        expected: what the checkpoint says.
+        found: the module's `weight_fingerprint`.
+    """
+    return expected == (found if expected.startswith(WHOLE) else sampled_fingerprint(module))
+
+
+def sampled_fingerprint(module: nn.Module) -> str:
+    """What checkpoints held before `weight_fingerprint`: a hash of 256 evenly spaced values of every tensor.
 
     Returns:
         32 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted((base_name(name), tensor) for name, tensor in module.state_dict().items()):
-        if is_adapter_key(name):
-            continue
+    for name, tensor in _base_weights(module):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
         flat = tensor.detach().flatten()
         step = max(1, flat.numel() // SAMPLES_PER_TENSOR)
-        sample = flat[::step][:SAMPLES_PER_TENSOR].to(device="cpu", dtype=torch.bfloat16)
-        digest.update(sample.view(torch.int16).numpy().tobytes())
+        digest.update(_rounded_bytes(flat[::step][:SAMPLES_PER_TENSOR]))
     return digest.hexdigest()[:32]
 
 
@@ -68,3 +105,51 @@ def is_adapter_key(name: str) -> bool:
 def base_name(name: str) -> str:
     """A parameter's name before PEFT wrapped its layer."""
     return name.replace(".base_layer.", ".")
+
+
+def _base_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and tensors without LoRA, in the names' order."""
+    state = ((base_name(name), tensor) for name, tensor in module.state_dict().items() if not is_adapter_key(name))
+    yield from sorted(state, key=lambda item: item[0])
+
+
+def _stamp(name: str, tensor: Tensor) -> tuple:
+    version = None if tensor.is_inference() else tensor._version
+    return name, tensor.shape, tensor.dtype, tensor.data_ptr(), version
+
+
+def _remembered(module: nn.Module, files: Sequence[Path], sample: str) -> str:
+    """The fingerprint, of a large module looked up under the files it came from."""
+    if (
+        sum(tensor.numel() * tensor.element_size() for _, tensor in _base_weights(module)) < REMEMBERED_BYTES
+        or not files
+    ):
+        return _whole_fingerprint(module)
+    stats = [(str(file.resolve()), file.stat()) for file in files]
+    facts = [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
+    key = hashlib.sha256(f"{sample}{sorted(facts)}".encode()).hexdigest()
+    record = assets.default_cache_dir() / "fingerprints" / key
+    if record.is_file() and len(found := record.read_text()) == len(WHOLE) + 64:
+        return found
+    found = _whole_fingerprint(module)
+    try:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        partial = record.with_name(f".{key}.{os.getpid()}")
+        partial.write_text(found)
+        os.replace(partial, record)
+    except OSError:  # a cache that is another user's is read, not written
+        pass
+    return found
+
+
+def _whole_fingerprint(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in _base_weights(module):
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        for chunk in tensor.detach().flatten().split(CHUNK):
+            digest.update(_rounded_bytes(chunk))
+    return WHOLE + digest.hexdigest()
+
+
+def _rounded_bytes(values: Tensor) -> bytes:
+    return values.to(device="cpu", dtype=torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes()

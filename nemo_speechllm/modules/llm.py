@@ -14,18 +14,22 @@
 
 """Loads a Hugging Face causal LLM, adds LoRA to it, freezes parameters by pattern."""
 
-import re
+import time
 from pathlib import Path
 
+import regex
 import torch
 from omegaconf import DictConfig
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+PATTERN_SECONDS = 5  # for all parameters; a sane pattern takes milliseconds
+
 
 def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) -> PreTrainedModel:
-    """
+    """A causal LLM of an architecture that transformers itself has; code in the folder is not run.
+
     Args:
         folder: a Hugging Face model folder (``config.json`` is enough when ``with_weights`` is false).
         dtype: name of the torch dtype the weights are held in.
@@ -38,8 +42,9 @@ def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) ->
     if not isinstance(torch_dtype, torch.dtype):
         raise ValueError(f"model.llm.dtype is {dtype!r}, which is no torch dtype; use float32 or bfloat16")
     if with_weights:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype)
-    return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch_dtype)
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, trust_remote_code=False)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    return AutoModelForCausalLM.from_config(config, dtype=torch_dtype, trust_remote_code=False)
 
 
 def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
@@ -80,10 +85,11 @@ def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
         patterns: regular expressions.
 
     Raises:
-        ValueError: a pattern matches no parameter: most often a typo that would leave a "frozen" part training.
+        ValueError: a pattern matches no parameter: most often a typo that would leave a "frozen" part training. Or it is no
+            regular expression, or one that takes for ever.
     """
     for pattern in patterns:
-        matched = [parameter for name, parameter in module.named_parameters() if re.match(pattern, name)]
+        matched = _matching(module, pattern)
         if not matched:
             roots = sorted({".".join(name.split(".")[:2]) for name, _ in module.named_parameters()})
             raise ValueError(
@@ -91,3 +97,21 @@ def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
             )
         for parameter in matched:
             parameter.requires_grad_(False)
+
+
+def _matching(module: nn.Module, pattern: str) -> list[nn.Parameter]:
+    deadline = time.monotonic() + PATTERN_SECONDS
+    try:
+        compiled = regex.compile(pattern)
+        return [
+            parameter
+            for name, parameter in module.named_parameters()
+            if compiled.match(name, timeout=max(deadline - time.monotonic(), 0.01))
+        ]
+    except TimeoutError as error:
+        raise ValueError(
+            f"model.freeze_params: the pattern {pattern!r} takes more than {PATTERN_SECONDS} s to match; write one without "
+            "repetitions inside repetitions"
+        ) from error
+    except regex.error as error:
+        raise ValueError(f"model.freeze_params: {pattern!r} is no regular expression: {error}") from error

@@ -17,29 +17,33 @@
 import hashlib
 import json
 import os
-import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_speechllm.modules.fingerprint import weight_fingerprint
+from nemo_speechllm.modules.fingerprint import matches_fingerprint, weight_fingerprint
 
 CACHE_RECORD = "encoder.json"
+DIGEST = "sha256"
 
 
 class StateCacheError(RuntimeError):
-    """The cache folder belongs to another encoder, or one of its files cannot be read."""
+    """The cache folder belongs to another encoder, or one of its files cannot be read, or states cannot be kept."""
 
 
 class CachedEncoder(nn.Module):
     """A frozen encoder behind a cache of its states, keyed by the audio's content.
 
     States are stored in float16, one safetensors file per item, written under a temporary name and then renamed, so
-    several processes may share a folder and a killed run leaves no half-written entry.
+    several processes may share a folder and a killed run leaves no half-written entry. An entry holds a digest of itself and
+    its name; one without, as older versions wrote, is computed again.
 
     Args:
         encoder: ``(audio, audio_lengths) -> (states, state_lengths)``, frozen.
@@ -61,10 +65,12 @@ class CachedEncoder(nn.Module):
         """(B, T) samples → states (B, T', d_model) and their lengths (B,), from disk where they are known."""
         self._claim_folder()
         paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist())]
-        missing = [i for i, path in enumerate(paths) if not path.exists()]
+        items = [self._load(path, audio.device) for path in paths]
+        missing = [i for i, item in enumerate(items) if item is None]
         if missing:
             self._encode_and_store(audio[missing], audio_lengths[missing], [paths[i] for i in missing])
-        items = [self._load(path, audio.device) for path in paths]
+            for i in missing:
+                items[i] = self._load(paths[i], audio.device)
         lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), lengths
 
@@ -81,7 +87,9 @@ class CachedEncoder(nn.Module):
             record["taps"] = self.encoder.taps
         path = self.folder / CACHE_RECORD
         if path.exists():
-            found = json.loads(path.read_text())
+            found = _read_record(path)
+            if matches_fingerprint(self.encoder, str(found.get("weights")), record["weights"]):
+                record["weights"] = found["weights"]  # which may be an older version's
             if found != record:
                 raise StateCacheError(
                     f"the state cache {self.folder} was made by another encoder: {found} there, {record} here. "
@@ -89,7 +97,7 @@ class CachedEncoder(nn.Module):
                 )
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_atomically(path, lambda partial: Path(partial).write_text(json.dumps(record)))
+            _write_atomically(path, lambda name: Path(name).write_text(json.dumps(record)))
         self._claimed = True
 
     def _path(self, samples: Tensor) -> Path:
@@ -101,22 +109,58 @@ class CachedEncoder(nn.Module):
             states, state_lengths = self.encoder(audio, audio_lengths)
         for item, length, path in zip(states, state_lengths.tolist(), paths):
             path.parent.mkdir(exist_ok=True)
-            stored = {"states": item[:length].to(device="cpu", dtype=torch.float16).contiguous()}
-            _write_atomically(path, lambda partial: save_file(stored, partial))
+            stored = item[:length].to(device="cpu", dtype=torch.float16).contiguous()
+            if not stored.isfinite().all():
+                raise StateCacheError(
+                    f"the encoder's states of an audio of {len(item)} states are not finite in float16, so they cannot be kept: "
+                    "set model.perception.state_cache to null, and look for the audio with examples/data/check_manifest.py"
+                )
+            write = partial(save_file, {"states": stored}, metadata={DIGEST: _digest(path, stored)})
+            _write_atomically(path, write)
 
-    def _load(self, path: Path, device: torch.device) -> Tensor:
+    def _load(self, path: Path, device: torch.device) -> Tensor | None:
+        """What an entry holds; None where there is none, or one of an older version."""
+        if not path.exists():
+            return None
         try:
-            return load_file(path)["states"].to(device=device, dtype=torch.float32)
-        except (SafetensorError, KeyError) as error:
+            with safe_open(path, "pt") as entry:
+                digest, states = (entry.metadata() or {}).get(DIGEST), entry.get_tensor("states")
+        except (SafetensorError, KeyError, OSError) as error:
             raise StateCacheError(f"cached states {path} cannot be read ({error}); delete the file") from error
+        if digest is None:
+            return None
+        if digest != _digest(path, states):
+            raise StateCacheError(
+                f"cached states {path} are not those that were written (their digest differs); delete the file"
+            )
+        return states.to(device=device, dtype=torch.float32)
 
 
-def _write_atomically(path: Path, write) -> None:
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
-    os.close(handle)
+def _digest(path: Path, states: Tensor) -> str:
+    """Of the states, and of the audio that they belong to."""
+    digest = hashlib.sha256(f"{path.stem} {tuple(states.shape)} {states.dtype}".encode())
+    digest.update(states.contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read_record(path: Path) -> dict:
     try:
-        write(partial)
-        os.replace(partial, path)
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        found = error
+    if not isinstance(found, dict):
+        raise StateCacheError(f"{path} is damaged ({found}); delete the folder {path.parent}")
+    return found
+
+
+def _write_atomically(path: Path, write: Callable[[str], object]) -> None:
+    unfinished = path.with_name(f".partial-{uuid4().hex}")
+    try:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode  # safetensors puts a file in its place that nobody else may read
+        write(str(unfinished))
+        unfinished.chmod(mode)
+        os.replace(unfinished, path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise

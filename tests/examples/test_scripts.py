@@ -422,10 +422,13 @@ def test_export_rounds_what_was_trained_and_nothing_else(tiny_nemo, tmp_path, ma
     assert all(torch.equal(after[name].float(), before[name].half().float()) for name in after)
     assert output.stat().st_size < Path(tiny_nemo).stat().st_size / 2
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
-    assert type(ASRModel.restore_from(str(output))) is SALM
+    references = {part: section.pretrained for part, section in load_model(tiny_nemo).references.items()}
+    override = {"llm": {"pretrained": references["llm"]}}  # of a folder, its name alone is exported
+    override["perception"] = {"encoder": {"pretrained": references["perception.encoder"]}}
+    assert type(ASRModel.restore_from(str(output), override=override)) is SALM
     assert "train_ds" not in config and "optim" not in config and "manifest.jsonl" not in config
 
-    original, restored = load_model(tiny_nemo), load_model(output)
+    original, restored = load_model(tiny_nemo), SALM.restore_from(output, override=override)
     assert {p.dtype for p in restored.parameters()} == {torch.float32}
     for part in ("llm", "perception.encoder"):
         assert restored.references[part].fingerprint == original.references[part].fingerprint

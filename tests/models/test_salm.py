@@ -31,6 +31,7 @@ from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Tu
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.data.segmentation import split_at_pauses
 from nemo_speechllm.models import SALM, speech_lm
+from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 from nemo_speechllm.segments import ContextError
@@ -347,7 +348,7 @@ class TestShippedCheckpoints:
         assert restored.transcribe(samples, verbose=False) == salm.transcribe(samples, verbose=False)
 
     def test_an_unknown_name_is_an_error_that_lists_the_known(self, shipped):
-        with pytest.raises(FileNotFoundError, match=r"salm_z.*salm_x"):
+        with pytest.raises(CheckpointError, match=r"salm_z.*salm_x"):
             SALM.from_pretrained("salm_z")
 
     def test_training_starts_from_one(self, shipped, salm, make_salm):

@@ -14,13 +14,18 @@
 
 """LLM loading, LoRA, freezing by pattern, fingerprints."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-from nemo_speechllm.modules.fingerprint import weight_fingerprint
+from nemo_speechllm import assets
+from nemo_speechllm.modules import fingerprint
+from nemo_speechllm.modules.fingerprint import matches_fingerprint, sampled_fingerprint, weight_fingerprint
 from nemo_speechllm.modules.llm import add_lora, freeze_by_pattern, load_llm
 
 
@@ -108,3 +113,67 @@ def test_fingerprint_survives_lora_and_precision_but_no_training(tiny_llm_folder
         llm.model.norm.weight.mul_(1.1)
     assert weight_fingerprint(llm) != expected
     assert weight_fingerprint(load_llm(tiny_llm_folder, with_weights=False)) != expected
+
+
+def test_every_value_counts(tiny_llm_folder):
+    llm = load_llm(tiny_llm_folder)
+    before, sample = weight_fingerprint(llm), sampled_fingerprint(llm)
+    embeddings = llm.get_input_embeddings().weight
+    with torch.no_grad():
+        embeddings.flatten()[1] += 1.0  # none of those that a sample takes
+    assert sampled_fingerprint(llm) == sample
+    assert weight_fingerprint(llm) != before
+    assert before.startswith("sha256:") and len(before) == 71
+
+
+def test_an_older_checkpoint_s_fingerprint_is_known(tiny_llm_folder):
+    llm = load_llm(tiny_llm_folder)
+    found = weight_fingerprint(llm)
+    assert matches_fingerprint(llm, sampled_fingerprint(llm), found) and matches_fingerprint(llm, found, found)
+    assert not matches_fingerprint(llm, "0" * 32, found) and not matches_fingerprint(llm, "sha256:" + "0" * 64, found)
+
+
+def test_a_fingerprint_is_remembered_while_files_and_weights_are_the_same(tiny_llm_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(fingerprint, "REMEMBERED_BYTES", 0)
+    monkeypatch.setenv("NEMO_SPEECHLLM_CACHE", str(tmp_path / "cache"))
+    computed = []
+    whole = fingerprint._whole_fingerprint
+    monkeypatch.setattr(fingerprint, "_whole_fingerprint", lambda module: computed.append(1) or whole(module))
+    folder = shutil.copytree(tiny_llm_folder, tmp_path / "llm")
+    for _ in range(2):  # as two processes would
+        first = weight_fingerprint(load_llm(folder), assets.weight_files(folder))
+    assert len(computed) == 1 and first == whole(load_llm(folder))
+    (folder / "model.safetensors").touch()
+    llm = load_llm(folder)
+    assert weight_fingerprint(llm, assets.weight_files(folder)) == first == weight_fingerprint(llm)
+    assert len(computed) == 2
+    llm.model.norm.weight.data = llm.model.norm.weight.data * 2
+    assert weight_fingerprint(llm) != first
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("pattern", [r"(l+l+)+X", r"(.*.*.*)*X", r"([a-z.]+)*\d$", r"(a|e|l|m|.|.)*Z"])
+def test_a_pattern_that_takes_for_ever_is_named(tiny_llm_folder, monkeypatch, pattern):
+    monkeypatch.setattr("nemo_speechllm.modules.llm.PATTERN_SECONDS", 0.5)
+    module = nn.Module()
+    for letter in "lme":
+        module.register_parameter(letter * 60, nn.Parameter(torch.zeros(1)))
+    with pytest.raises(ValueError, match="model.freeze_params: the pattern"):
+        freeze_by_pattern(module, [pattern])
+
+
+def test_a_broken_pattern_is_named(module):
+    with pytest.raises(ValueError, match=r"model.freeze_params: '\(' is no regular expression"):
+        freeze_by_pattern(module, ["("])
+
+
+@pytest.mark.parametrize("with_weights", [True, False])
+def test_code_in_a_folder_is_not_run(tiny_llm_folder, tmp_path, with_weights):
+    folder = shutil.copytree(tiny_llm_folder, tmp_path / "llm")
+    config = json.loads((folder / "config.json").read_text())
+    remote = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil", "auto_map": remote}))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'marker')!r}, 'w')")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_llm(folder, with_weights=with_weights)
+    assert not (tmp_path / "marker").exists()

@@ -14,15 +14,18 @@
 
 """The cache of encoder states: it skips the encoder, gives the same states and refuses what is not its own."""
 
+import json
 import multiprocessing
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.fingerprint import sampled_fingerprint
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.state_cache import CACHE_RECORD, CachedEncoder, StateCacheError
 
@@ -114,7 +117,7 @@ def test_a_truncated_entry_is_named(encoder, batch, tmp_path):
 
 
 def test_a_failed_write_leaves_nothing(encoder, batch, tmp_path, monkeypatch):
-    def fail(tensors, path):
+    def fail(tensors, path, metadata):
         Path(path).write_bytes(b"half")
         raise OSError("no space left on device")
 
@@ -180,3 +183,56 @@ def test_the_cache_is_refused_while_the_encoder_trains(tiny_whisper_folder, tmp_
 def test_the_cache_and_spec_augment_exclude_each_other(tiny_whisper_folder, tmp_path):
     with pytest.raises(ValueError, match="use model.perception.state_mask"):
         perception(tiny_whisper_folder, tmp_path, spec_augment={"freq_masks": 2, "time_masks": 2})
+
+
+def test_an_entry_that_was_changed_or_exchanged_is_named(encoder, batch, tmp_path):
+    cached = CachedEncoder(encoder, tmp_path)
+    cached(*batch)
+    first, second, third = entries(tmp_path)
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(StateCacheError, match=f"{first} are not those that were written.*delete the file"):
+        cached(*batch)
+    first.unlink()
+    content = bytearray(third.read_bytes())
+    content[-1] ^= 1
+    third.write_bytes(content)
+    with pytest.raises(StateCacheError, match=f"{third} are not those that were written"):
+        cached(*batch)
+
+
+def test_an_entry_of_an_older_version_is_computed_again(encoder, batch, count_items, tmp_path):
+    expected, _ = CachedEncoder(encoder, tmp_path)(*batch)
+    for entry in entries(tmp_path):
+        save_file({"states": load_file(entry)["states"] * 2}, entry)
+    again, _ = CachedEncoder(encoder, tmp_path)(*batch)
+    assert torch.equal(again, expected) and count_items == [3, 3]
+
+
+def test_a_folder_of_an_older_version_still_belongs_to_its_encoder(encoder, batch, count_items, tmp_path):
+    CachedEncoder(encoder, tmp_path)(*batch)
+    record = json.loads((tmp_path / CACHE_RECORD).read_text())
+    record["weights"] = sampled_fingerprint(encoder)
+    (tmp_path / CACHE_RECORD).write_text(json.dumps(record))
+    CachedEncoder(encoder, tmp_path)(*batch)
+    assert count_items == [3]
+
+
+def test_states_that_are_not_finite_are_not_kept(encoder, batch, tmp_path):
+    encoder.model.layer_norm.weight.mul_(1e6)  # beyond float16
+    with pytest.raises(StateCacheError, match="not finite in float16.*state_cache to null"):
+        CachedEncoder(encoder, tmp_path)(*batch)
+    assert not entries(tmp_path)
+
+
+def test_others_may_read_what_the_umask_lets_them(encoder, batch, tmp_path):
+    CachedEncoder(encoder, tmp_path / "states")(*batch)
+    plain = tmp_path / "plain"
+    plain.touch()
+    files = [path for path in (tmp_path / "states").rglob("*") if path.is_file()]
+    assert len(files) == 4 and {path.stat().st_mode for path in files} == {plain.stat().st_mode}
+
+
+def test_a_damaged_record_is_named(encoder, batch, tmp_path):
+    (tmp_path / CACHE_RECORD).write_text("{")
+    with pytest.raises(StateCacheError, match=f"{tmp_path / CACHE_RECORD} is damaged"):
+        CachedEncoder(encoder, tmp_path)(*batch)
