@@ -31,18 +31,22 @@ from nemo_speechllm.metrics.translation import by_direction, is_translation, sco
 
 Table = dict[int, dict]  # predictions by the index of their utterance
 TRANSCRIPT, TRANSLATION = ("errors", "text", "words"), ("index", "text", "pred_text", "lang", "target_lang")
-SHARED = ("text", "words", "lang", "target_lang")  # what two systems were given alike
+SHARED = ("text", "words", "lang", "target_lang", "normalizer")  # what two systems were given alike
 
 
 def read_predictions(path: Path) -> Table:
     """Predictions by the index of their utterance."""
+    run = path.with_name("run.json")  # which names the normaliser where older predictions do not
+    recorded = json.loads(run.read_text(encoding="utf-8")).get("normalizer") if run.is_file() else None
     predictions = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], 1):
         try:
             prediction = json.loads(line)
             keys = TRANSLATION if is_translation(prediction) else TRANSCRIPT
+            normalizer = None if is_translation(prediction) else prediction.get("normalizer", recorded)
             predictions[prediction["index"]] = {key: prediction[key] for key in keys} | {
-                "lm_loss": prediction.get("lm_loss")
+                "lm_loss": prediction.get("lm_loss"),
+                "normalizer": normalizer,
             }
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
@@ -53,7 +57,7 @@ def read_predictions(path: Path) -> Table:
 
 
 def check_same_utterances(paths: list[Path], a: Table, b: Table) -> None:
-    """Raises ValueError where the files are not of the same references."""
+    """Raises ValueError where the files are not of the same references, or their words were counted differently."""
     if a.keys() != b.keys():
         raise ValueError(
             f"{paths[0]} has {len(a)} utterances, {paths[1]} {len(b)}, {len(a.keys() & b.keys())} of them in both; "

@@ -25,6 +25,10 @@ Beside the error rates stand loops, chatter, deletions and answers to silence (r
 duration and, where rows have an ``snr`` (dB), by noise. Rows whose ``target_lang`` differs from ``lang`` are translations: they
 have BLEU and chrF by sacrebleu, for each direction and with its signature, and no part in the error rates.
 
+A line's ``lang`` decides how its words are counted, its ``target_lang`` how BLEU is: by sacrebleu's own tokenizer for Chinese, Japanese
+and Korean, which must be installed, and in characters for Thai, Lao, Khmer, Burmese and Tibetan. Lines without ``lang`` are taken for
+English where they are in Latin letters. Chinese characters, Kana and the letters of these languages count as a word each.
+
 ``+generation.guards=null``, say, changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same
 command takes up a run that was killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
 """
@@ -44,7 +48,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBuilder, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
-from nemo_speechllm.metrics.error_rate import count_errors
+from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.predictions import PredictionLog
@@ -52,11 +56,18 @@ from nemo_speechllm.metrics.report import (
     bucketed_reports,
     error_report,
     file_digest,
+    format_conventions,
     format_shares,
     format_table,
     write_json,
 )
-from nemo_speechllm.metrics.translation import format_translations, is_translation, translation_report
+from nemo_speechllm.metrics.translation import (
+    check_metrics,
+    format_translations,
+    is_translation,
+    translation_report,
+    written_language,
+)
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, answering_record, check_generation
 from nemo_speechllm.models.asking import AskingArguments
@@ -69,7 +80,7 @@ class EvaluateArguments(AskingArguments):
     decoder: str | None = None  # llm, or ctc: the model's CTC head
     keywords: list[str] | None = None  # words that may occur; None: the manifest lines' own
     generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
-    normalizer: str = "english"  # english, basic (any language) or none
+    normalizer: str = AUTO  # english for English and basic for other languages; or one of english, basic, none
     lm_loss: bool = False  # also the decoder's cross-entropy of the references, nats per token: finer than error rates
 
 
@@ -105,13 +116,14 @@ def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, li
 
 def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
     """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has
-    ``target_lang`` in the place of errors and words."""
+    ``target_lang`` in the place of errors, words and the name of the ``normalizer`` that they were counted with."""
     text = row.get("answer") or row["text"]
     if task_of(row) == "ast":
         figures = {"target_lang": row.get("target_lang")}
     else:
-        *errors, words = count_errors([answer.text], [text], "word", normalizer).counts
-        figures = {"errors": sum(errors), "words": words}
+        name = normalizer_for(row.get("lang"), text, normalizer)
+        *errors, words = count_errors([answer.text], [text], "word", name).counts
+        figures = {"errors": sum(errors), "words": words, "normalizer": name}
     given = {key: row[key] for key in ("offset", "snr") if key in row}
     given |= {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
     return {
@@ -149,7 +161,11 @@ def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dic
         report["translation"] = translation_report(translations)
     report["hallucination"] = hallucination_report(predictions, normalizer)
     counts = [
-        count_keywords(p["pred_text"], p["text"], p["keywords"], normalizer) for p in predictions if p.get("keywords")
+        count_keywords(
+            p["pred_text"], p["text"], p["keywords"], normalizer_for(written_language(p), p["text"], normalizer)
+        )
+        for p in predictions
+        if p.get("keywords")
     ]
     return report | ({"keywords": keyword_report(counts)} if counts else {})
 
@@ -157,6 +173,8 @@ def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dic
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
+    translations = [row for row in rows if task_of(row) == "ast"]
+    check_metrics(cfg.normalizer, [(row.get("target_lang"), row.get("answer") or row["text"]) for row in translations])
     if cfg.keywords is not None:
         rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
     model = load_system(cfg.model)
@@ -185,7 +203,7 @@ def main(cfg: EvaluateArguments) -> None:
     report = evaluation_report(log.predictions, cfg.normalizer)
     write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
     if report["utterances"]:
-        emit(format_table(report))
+        emit(format_table(report), format_conventions(report))
     if "translation" in report:
         emit(format_translations(report["translation"]))
     emit(format_shares(report))

@@ -44,10 +44,19 @@ from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, 
 from nemo_speechllm.data.llm_targets import Targets, build_targets
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.data.skills import RULES, SKILLS
+from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.instructions import format_instruction_table, instruction_report, instruction_rows, score
 from nemo_speechllm.metrics.plot import plot_instructions
 from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import error_report, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import (
+    error_report,
+    file_digest,
+    format_conventions,
+    write_csv,
+    write_json,
+    write_text,
+)
+from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -66,7 +75,7 @@ class EvaluateInstructionsArguments:
     pairs: int = 28  # of recordings to concatenate, and as many to overlap
     seed: int = 0
     wer_threshold: float = 0.1  # up to which an answer counts as "within WER"
-    normalizer: str = "basic"  # english, basic (any language) or none
+    normalizer: str = "basic"  # of any language; english, none, or auto: english for English alone
     targets: dict[str, Any] = field(default_factory=lambda: {"kind": "extractive"})  # of summaries and keywords
     batch_size: int = 8
     max_new_tokens: int | None = None  # None: the recipe's
@@ -137,7 +146,8 @@ def scored_answers(
             "candidates": case.candidates(transcripts[-1], target_of),
         }
         what = {key: getattr(case, key) for key in ("group", "name", "split", "complexity", "instruction")}
-        scores = score(item, output, cfg.wer_threshold, cfg.normalizer)
+        normalizer = normalizer_for(rows[speech.rows[-1]].get("lang"), transcripts[-1], cfg.normalizer)
+        scores = score(item, output, cfg.wer_threshold, normalizer)
         item.pop("candidates")
         rule = all(skill in RULES for skill, _ in case.expected)
         yield {"rows": speech.rows, **what, "rule": rule, **item, "pred_text": output, **scores}
@@ -146,6 +156,7 @@ def scored_answers(
 @hydra_runner(config_name="EvaluateInstructionsArguments", schema=EvaluateInstructionsArguments)
 def main(cfg: EvaluateInstructionsArguments) -> None:
     rows = read_rows(cfg.manifest)
+    check_metrics(cfg.normalizer)
     items, target_of = all_items(cfg, rows), build_targets(cfg.targets)
     model, output = load_model(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, run_record(cfg, model, items))
@@ -187,7 +198,8 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     transcription = error_report(single, cfg.normalizer)
     write_json(output / "metrics.json", settings | {"transcription": transcription} | report)
     emit(table)
-    emit(f"transcription: {100 * transcription['wer']:.2f} % WER on {transcription['utterances']} recordings")
+    wer = "no words" if transcription["wer"] is None else f"{100 * transcription['wer']:.2f} % WER"
+    emit(f"transcription: {wer} on {transcription['utterances']} recordings", format_conventions(transcription))
     logging.info(f"metrics.json, answers.jsonl and results.csv, .md and .png are in {output}")
 
 

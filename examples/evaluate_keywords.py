@@ -42,12 +42,14 @@ from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.journal import Journal
-from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
+from nemo_speechllm.languages import has_no_spaces
+from nemo_speechllm.metrics.error_rate import normalizer_for
+from nemo_speechllm.metrics.keywords import KeywordCounts, count_keywords, keyword_report
 from nemo_speechllm.metrics.plot import plot_keyword_figures
 from nemo_speechllm.metrics.predictions import run_evaluation
 from nemo_speechllm.metrics.report import claim_record, file_digest, format_interval, write_csv, write_json, write_text
 from nemo_speechllm.metrics.significance import compare_paired
-from nemo_speechllm.metrics.translation import is_translation
+from nemo_speechllm.metrics.translation import is_translation, written_language
 from nemo_speechllm.randomness import named_random
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
@@ -150,11 +152,9 @@ def figures(
     condition: Condition, report: dict, predictions: list[dict], first: list[dict], scored: list[str]
 ) -> dict[str, Any]:
     """A row of the results: word errors, keyword figures with their intervals, and p against the first condition."""
-    normalizer = report["normalizer"]
-    texts = [(prediction["pred_text"], prediction["text"]) for prediction in predictions]
-    found = keyword_report([count_keywords(*pair, scored, normalizer) for pair in texts])
-    given = [prediction["keywords"] for prediction in predictions]
-    listed = [count_keywords(*pair, keywords, normalizer) for pair, keywords in zip(texts, given) if keywords]
+    found = keyword_report([counted(prediction, scored, report["normalizer"]) for prediction in predictions])
+    given = [prediction for prediction in predictions if prediction["keywords"]]
+    listed = [counted(prediction, prediction["keywords"], report["normalizer"]) for prediction in given]
     found |= {key: value for key, value in keyword_report(listed).items() if key.startswith("leak")}
     row = {"condition": condition.kind, "size": condition.size or None, "wer": report["wer"]}
     row["wer_low"], row["wer_high"] = report["wer_ci"] or (None, None)
@@ -163,6 +163,13 @@ def figures(
         row[name] = found[name]
         row[f"{name}_low"], row[f"{name}_high"] = found[f"{name}_ci"] or (None, None)
     return row | {name: found[name] for name in ("hits", "misses", "false_alarms", "leaked")}
+
+
+def counted(prediction: dict, keywords: list[str], normalizer: str) -> KeywordCounts:
+    """Keywords of a prediction, by the normaliser of its language."""
+    text = prediction["text"]
+    name = normalizer_for(written_language(prediction), text, normalizer)
+    return count_keywords(prediction["pred_text"], text, keywords, name)
 
 
 def p_of_errors(first: list[dict], predictions: list[dict]) -> float:
@@ -195,11 +202,16 @@ def _cell(row: dict[str, Any], name: str) -> str:
 def checked_rows(manifest: str) -> list[dict]:
     """
     Raises:
-        ValueError: a row has no text.
+        ValueError: a row has no text, or one without spaces between words.
     """
     rows = read_manifest(manifest, locate_audio=True)
     for number, row in enumerate(rows, 1):
         require_texts(row, ["answer" if "answer" in row else "text"], f"{manifest}:{number}")
+        if has_no_spaces(row.get("target_lang") or row.get("lang")):
+            raise ValueError(
+                f"{manifest}:{number}: no words to draw keywords from: the language is written without spaces; give the lines "
+                "`keywords` and evaluate them with examples/evaluate.py"
+            )
     return rows
 
 

@@ -43,10 +43,13 @@ from nemo.core.config import hydra_runner
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.folder_lock import FolderLock
+from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.metrics.report import claim_record, figure_rows, format_interval, write_csv
+from nemo_speechllm.metrics.translation import check_metrics
 
 EXAMPLES = Path(__file__).resolve().parent
 EVALUATE = "evaluate."
@@ -163,6 +166,19 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
     return [row for row in rows if not cfg["only"] or row.axis in cfg["only"]]
 
 
+def check_evaluation(row: Row) -> None:
+    """Refuse, before anything is trained, an evaluation that could not score its manifests; a missing one fails its row alone.
+
+    Raises:
+        ValueError: a line is broken, or `check_metrics` refuses.
+    """
+    sources = row.settings[f"{EVALUATE}manifest"]
+    paths = [path for path in ([sources] if isinstance(sources, str) else sources) if Path(path).is_file()]
+    lines = [line for path in paths for line in read_manifest(path) if task_of(line) == "ast"]
+    translations = [(line.get("target_lang"), str(line.get("answer") or line.get("text") or "")) for line in lines]
+    check_metrics(row.settings.get(f"{EVALUATE}normalizer", AUTO), translations)
+
+
 def run_row(row: Row, recipe: str) -> None:
     """Trains, unless the checkpoint is there, and evaluates.
 
@@ -217,6 +233,8 @@ def write_results(rows: list[Row], output: Path) -> None:
 def main(cfg: DictConfig) -> None:
     cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     rows, output, failed = plan_rows(cfg), Path(cfg["output_dir"]), []
+    for row in rows:
+        check_evaluation(row)
     lock = FolderLock(output, "sweep")
     for row in rows:
         row.folder.mkdir(parents=True, exist_ok=True)
@@ -231,10 +249,7 @@ def main(cfg: DictConfig) -> None:
             emit(f"[{number}/{len(rows)}] {row.name}: failed: {error}")
             continue
         seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
-        emit(
-            f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.report)}, {seconds}",
-            flush=True,
-        )
+        emit(f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.report)}, {seconds}")
         write_results(rows, output)
     lock.release()
     if failed:

@@ -28,11 +28,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
-from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.rows import given
+from nemo_speechllm.languages import language_name
 
 T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
@@ -103,6 +103,11 @@ def task_of(metadata: dict[str, Any]) -> str:
     """What a manifest line asks for: its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``."""
     lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
     return metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+
+
+def written_language(metadata: dict[str, Any]) -> str | None:
+    """Return the language of what a manifest line's answer is compared with: a translation's ``target_lang``, or ``lang``."""
+    return metadata.get("target_lang" if task_of(metadata) == "ast" else "lang")
 
 
 class ConversationBuilder:
@@ -179,18 +184,12 @@ class ConversationBuilder:
         metadata["task"] = task
         text = self.instructions[task]
         slots = {"{lang}": ("lang", lang), "{target_lang}": ("target_lang", target_lang)}
-        slots["{target_language}"] = ("target_lang", target_lang and _language_name(target_lang))
+        slots["{target_language}"] = ("target_lang", target_lang and language_name(target_lang))
         for slot, (key, value) in slots.items():
             if slot in text and not value:
                 raise ValueError(f"{name}: the instruction for task {task!r} needs the manifest key {key!r}")
             text = text.replace(slot, value or "")
         return text
-
-
-def _language_name(code: str) -> str:
-    """``Spanish`` for ``es`` and ``es-MX``; a code that Whisper does not know stays."""
-    name = LANGUAGES.get(code.lower().split("-")[0])
-    return name.title() if name else code
 
 
 class ConversationDataset(Dataset):

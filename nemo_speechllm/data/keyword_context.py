@@ -18,11 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from nemo.utils import logging
+from nemo.utils.nemo_logging import LogMode
 from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.data.keywords import Vocabulary, words_of
+from nemo_speechllm.languages import has_no_spaces
 from nemo_speechllm.randomness import named_random
 
 SETTINGS = ("probability", "words", "positive_ratio", "distractors_only", "max_count", "vocabulary", "seed")
@@ -68,7 +70,7 @@ class KeywordContext:
     utterance; here they come from a vocabulary, so that a draw depends on (seed, epoch, id of the sample) and nothing else:
     the number of workers and of ranks, the batch and a resumption do not change it. Positives and negatives are written as
     the vocabulary writes them. A conversation with keywords or an instruction of its own, or in a language that
-    has no vocabulary, stays as it is.
+    has no vocabulary or no spaces between words, stays as it is.
 
     Args:
         cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it, ``positive_ratio``
@@ -112,7 +114,11 @@ class KeywordContext:
         random = named_random(("keywords", self.cfg.seed, epoch, conversation.id))
         if random.random() >= self.cfg.probability:
             return conversation
-        pool = self.pools.get(metadata.get("target_lang") or metadata.get("lang"), self.pools[None])
+        language = metadata.get("target_lang") or metadata.get("lang")
+        if has_no_spaces(language):
+            logging.warning(f"keyword_context: no lists in {language}, whose words have no spaces", mode=LogMode.ONCE)
+            return conversation
+        pool = self.pools.get(language, self.pools[None])
         if len(pool.words) == 0:  # a list of positives alone would teach that all in a list is said
             return conversation
         metadata = metadata | {"keywords": self._draw(answer, pool, random)}

@@ -14,14 +14,16 @@
 
 """Keywords: as a manifest writes them, as a file lists them, and the vocabulary of a corpus that they are drawn from."""
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# letters and digits of any script; apostrophe and hyphen inside a word belong to it
-_WORD = re.compile(r"\w+(?:['’-]\w+)*")
+import regex
+
+# letters, their marks and digits of any script (to re a mark is no letter); apostrophe and hyphen inside a word belong to it
+_WORD = regex.compile(r"\w+(?:['’-]\w+)*")
 
 
 def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
@@ -67,7 +69,7 @@ def read_keywords(path: str | Path) -> list[str]:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, as they are written and without the punctuation around them."""
-    return _WORD.findall(text)
+    return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
 @dataclass

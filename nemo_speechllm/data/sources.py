@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lhotse.serialization import load_jsonl
 from nemo.collections.common.data.lhotse.nemo_adapters import expand_sharded_filepaths
 from nemo.utils import logging
 from nemo.utils.data_utils import is_datastore_path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio
-from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder
+from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, task_of
 from nemo_speechllm.data.manifest import (
     ANY_CHANNEL,
     BAD_AUDIO,
@@ -102,6 +103,60 @@ def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
             )
         for path in paths:
             yield from read_manifest(path)
+
+
+def translations_of(cfg: DictConfig) -> Iterator[tuple[str | None, str]]:
+    """Yield language and text of each translation that a data section asks for, by its local manifests, cuts and ``tags``.
+
+    Args:
+        cfg: a ``train_ds``/``validation_ds`` section.
+    """
+    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    for source, tags in _tagged_sources(cfg, {}):
+        for metadata in _metadata(source, cfg, tags):
+            if task_of(metadata) == "ast":
+                yield metadata.get("target_lang"), str(metadata.get("answer") or metadata.get("text") or "")
+
+
+def _tagged_sources(cfg: DictConfig, tags: dict[str, Any]) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
+    """Each source with what is noted with all of its examples; a group's tags go before those of its members."""
+    tags = dict(cfg.get("tags") or {}) | tags
+    entries = [entry for entry in cfg.values() if isinstance(entry, DictConfig)] if cfg.get("multi_config") else None
+    if entries is None and cfg.get("input_cfg") is not None:
+        entries = OmegaConf.load(cfg.input_cfg) if isinstance(cfg.input_cfg, (str, Path)) else cfg.input_cfg
+    if entries is None:
+        yield cfg, tags
+    for entry in entries or ():
+        yield from _tagged_sources(entry, tags)
+
+
+def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the lines of a source, NeMo's or Lhotse's, say of their examples."""
+    lang_field = source.get("lang_field") or cfg.get("lang_field") or "lang"
+    paths = [*_paths(source, "manifest_filepath"), *_paths(source, "cuts_path"), *_shar_cuts(source)]
+    for path in paths:
+        for row in map(given, load_jsonl(path) if not is_address(path) and ".json" in Path(path).name else ()):
+            (speech,) = row.get("supervisions", [])[:1] or [{}]
+            said = {
+                "lang": speech.get("language") or row.get(lang_field),
+                "text": speech.get("text") or row.get("text"),
+            }
+            yield row | (row.get("custom") or {}) | tags | said
+
+
+def _shar_cuts(source: DictConfig) -> list[str]:
+    """The manifests of Lhotse Shar, which names folders (perhaps each with a weight) or the files of each field."""
+    named = source.get("shar_path") or []
+    if isinstance(named, DictConfig):
+        return [str(path) for path in named.get("cuts") or []]
+    entries = [named] if isinstance(named, str) else named
+    folders = [str(entry[0] if isinstance(entry, ListConfig) else entry) for entry in entries]
+    return [
+        str(path)
+        for folder in folders
+        if not is_address(folder)
+        for path in sorted(Path(folder).glob("cuts.*.jsonl*"))
+    ]
 
 
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:

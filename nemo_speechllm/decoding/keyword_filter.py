@@ -19,12 +19,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 import torch
 from rapidfuzz import fuzz, process
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 LETTERS = 6.0  # nats per token that letters which all match are worth; of 4, 5, 6 and 8 no other kept more (docs/results/salm.md)
+_ACCENTS = regex.compile(r"[\p{M}&&\p{Script=Inherited}]", regex.V1)
+_NO_LETTER = regex.compile(r"[^\p{L}\p{M}\p{N}]")
 MIN_SCORE = 1.0  # what is less likely is left out even where there is room
 
 
@@ -108,6 +111,6 @@ def best_path_ratios(log_ratios: Tensor, classes: Tensor, counts: Tensor) -> Ten
 
 
 def _fold(text: str) -> str:
-    """Lower-case letters and digits without accents; anything else is a space."""
-    letters = unicodedata.normalize("NFKD", text.casefold())
-    return " ".join("".join(c if c.isalnum() else " " for c in letters if not unicodedata.combining(c)).split())
+    """Lower-case letters and digits without accents (a script's own marks, such as Indic vowels, stay); anything else is a space."""
+    letters = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    return " ".join(_NO_LETTER.sub(" ", letters).split())

@@ -14,8 +14,8 @@
 
 """Classification by answering: which label a free answer names, and how often it is the right one.
 
-The matcher, in full. Answer and labels are normalised by Whisper's basic normaliser (case, punctuation and what stands
-in brackets go) and split into words. A label is named where all of its words follow one another in the answer; a place
+The matcher, in full. Answer and labels are normalised by the basic normaliser (case, punctuation and what stands in brackets go) and
+split into words, Chinese, Thai and the like into characters. A label is named where all of its words follow one another in the answer; a place
 inside one where a longer label is named does not count ("sarcastic" in "not sarcastic"). An answer that names exactly
 one label has chosen it; one that names none or several has chosen nothing and is wrong. Synonyms are not guessed and
 "not happy" names "happy": labels that are negations of each other must be given as such.
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from nemo_speechllm.metrics.error_rate import normalizer
+from nemo_speechllm.metrics.error_rate import words_of
 from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import mean_interval
 
@@ -37,7 +37,7 @@ def choose_label(answer: str, labels: Sequence[str]) -> str | None:
     Raises:
         ValueError: a label has no words, or two have the same ones.
     """
-    words, places = _words(answer), {}
+    words, places = words_of(answer), {}
     for label, own in _label_words(labels).items():
         starts = range(len(words) - len(own) + 1)
         places[label] = [(start, start + len(own)) for start in starts if words[start : start + len(own)] == own]
@@ -52,14 +52,10 @@ def _is_outermost(place: tuple[int, int], of_labels: Any) -> bool:
 
 
 def _label_words(labels: Sequence[str]) -> dict[str, list[str]]:
-    words = {label: _words(label) for label in labels}
+    words = {label: words_of(label) for label in labels}
     if not all(words.values()) or len({tuple(own) for own in words.values()}) < len(labels):
         raise ValueError(f"labels {list(labels)}: each needs words of its own, case and punctuation aside")
     return words
-
-
-def _words(text: str) -> list[str]:
-    return normalizer("basic")(text).split()
 
 
 def classification_report(answers: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,32 +12,93 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Word and character error rates by jiwer, with named normalisers."""
+"""Word and character error rates by jiwer, with a normaliser for each language.
 
-from collections.abc import Callable, Iterable
+A *word* stands between white space. Chinese characters, Kana, Thai, Lao, Khmer, Burmese and Tibetan letters are written without
+spaces between words; there each letter with its marks counts as a word, whatever stands beside it ("mixed error rate"), and a
+space is no character.
+"""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import jiwer
+import regex
+from whisper_normalizer.basic import BasicTextNormalizer
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from nemo_speechllm.languages import base_language
+
+AUTO = "auto"  # english for English, basic for any other language, see normalizer_for
+
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
+_NOT_LATIN = regex.compile(r"[\p{L}--[\p{Latin}\p{Common}]]", regex.V1)
+_WORD = regex.compile(rf"{_UNSPACED}\p{{M}}*|(?:(?!{_UNSPACED})\S)+")
+_SPACE_BESIDE_UNSPACED = regex.compile(rf"(?<={_UNSPACED}\p{{M}}*)\s+|\s+(?={_UNSPACED})")
+# what is not seen: bidirectional marks, soft hyphens, a letter's variants; joiners are, between letters
+_INVISIBLE = regex.compile(r"[[\p{Cf}\p{Variation_Selector}\p{Me}]--[\u200b-\u200d\ufeff]]", regex.V1)
+_LONE_MARKS = regex.compile(r"(?<!\S)[\p{M}\u200c\u200d]+|\u200b|\ufeff")
+
+
+def basic_normalizer(text: str) -> str:
+    """Return a text without case, punctuation and what stands in brackets: Whisper's basic normaliser, for which marks are letters.
+
+    Whisper itself puts spaces in the place of combining marks, and so takes Indic words apart and leaves out their vowels.
+    """
+    text = _INVISIBLE.sub("", text.replace("İ", "i").replace("I\u0307", "i"))
+    return " ".join(_LONE_MARKS.sub(" ", _KEEPS_MARKS(text)).split())
+
+
+_KEEPS_MARKS = BasicTextNormalizer(preserve_marks=True)
+
+
+def _as_it_is(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
 
 
 @cache
 def normalizer(name: str) -> Callable[[str], str]:
-    """A text normaliser by name.
+    """Return a text normaliser.
 
-    ``english`` and ``basic`` are Whisper's (numbers and contractions unified; case and punctuation removed), ``none`` leaves
-    the text as it is.
+    Args:
+        name: ``english`` (Whisper's: numbers, spellings and contractions unified, fillers removed), ``basic``
+            (`basic_normalizer`) or ``none`` (the text as it is, however its accents are encoded).
 
     Raises:
         ValueError: unknown name.
     """
-    from whisper_normalizer.basic import BasicTextNormalizer
-    from whisper_normalizer.english import EnglishTextNormalizer
-
-    known = {"english": EnglishTextNormalizer, "basic": BasicTextNormalizer, "none": lambda: str.strip}
+    known = {"english": EnglishTextNormalizer, "basic": lambda: basic_normalizer, "none": lambda: _as_it_is}
     if name not in known:
-        raise ValueError(f"unknown text normalizer {name!r}; known are {sorted(known)}")
+        raise ValueError(f"unknown text normalizer {name!r}; known are {sorted([*known, AUTO])}")
     return known[name]()
+
+
+def normalizer_for(language: str | None, reference: str, name: str = AUTO) -> str:
+    """Return the name of the `normalizer` for a reference in a language: ``name`` itself, unless that is ``auto``.
+
+    A reference of unknown language is taken for English, unless it has letters that are not Latin ones.
+    """
+    if name != AUTO:
+        return name
+    if base_language(language) is None:
+        return "basic" if _NOT_LATIN.search(reference) else "english"
+    return "english" if base_language(language) == "en" else "basic"
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters that are written without spaces between words."""
+    return regex.search(_UNSPACED, text) is not None
+
+
+def words_of(text: str, normalize: str = "basic") -> list[str]:
+    """Return the words that are counted, of the text normalised."""
+    return _WORD.findall(normalizer(normalize)(text))
+
+
+def _characters_of(text: str, normalize: str) -> str:
+    return _SPACE_BESIDE_UNSPACED.sub("", normalizer(normalize)(text).strip())
 
 
 @dataclass
@@ -69,40 +130,43 @@ class ErrorCounts:
 
 
 def count_errors_each(
-    hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english"
+    hypotheses: list[str], references: list[str], unit: str = "word", normalize: str | Sequence[str] = "english"
 ) -> list[ErrorCounts]:
-    """The errors of each pair.
+    """Return the errors of each pair.
 
     Args:
         hypotheses, references: texts, pair by pair.
         unit: ``word`` or ``char``.
-        normalize: name of the `normalizer` applied to both sides.
+        normalize: name of the `normalizer` applied to both sides, or one for each pair.
 
     A reference that normalises to nothing counts its hypothesis as insertions.
     """
-    clean = normalizer(normalize)
-    compute = {"word": jiwer.process_words, "char": jiwer.process_characters}[unit]
-    counts = []
-    for hypothesis, reference in zip(hypotheses, references, strict=True):
-        hypothesis, reference = clean(hypothesis).strip(), clean(reference).strip()
-        if not reference:
-            counts.append(ErrorCounts(insertions=len(hypothesis.split() if unit == "word" else hypothesis)))
-            continue
-        found = compute(reference, hypothesis)
-        length = found.hits + found.substitutions + found.deletions
-        counts.append(ErrorCounts(found.substitutions, found.deletions, found.insertions, length))
-    return counts
+    names = [normalize] * len(references) if isinstance(normalize, str) else normalize
+    return [_count_pair(*pair, unit) for pair in zip(hypotheses, references, names, strict=True)]
+
+
+def _count_pair(hypothesis: str, reference: str, normalize: str, unit: str) -> ErrorCounts:
+    units = {"word": words_of, "char": _characters_of}[unit]
+    heard, said = units(hypothesis, normalize), units(reference, normalize)
+    if not said:
+        return ErrorCounts(insertions=len(heard))
+    found = (
+        jiwer.process_words(" ".join(said), " ".join(heard))
+        if unit == "word"
+        else jiwer.process_characters(said, heard)
+    )
+    length = found.hits + found.substitutions + found.deletions
+    return ErrorCounts(found.substitutions, found.deletions, found.insertions, length)
 
 
 def word_differences(hypothesis: str, reference: str, normalize: str = "english") -> list[tuple[str, str, str]]:
-    """Where the words of a pair differ, in order.
+    """Return where the words of a pair differ, in order.
 
     Returns:
         Runs of words as (kind, reference, hypothesis); the kind is jiwer's ``equal``, ``substitute``, ``delete`` or ``insert``.
         They are the normalised words that `count_errors` counts.
     """
-    clean = normalizer(normalize)
-    said, heard = clean(reference).split(), clean(hypothesis).split()
+    said, heard = words_of(reference, normalize), words_of(hypothesis, normalize)
     if not said:
         return [("insert", "", " ".join(heard))] if heard else []
     (chunks,) = jiwer.process_words(" ".join(said), " ".join(heard)).alignments
@@ -117,7 +181,7 @@ def word_differences(hypothesis: str, reference: str, normalize: str = "english"
 
 
 def count_errors(
-    hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english"
+    hypotheses: list[str], references: list[str], unit: str = "word", normalize: str | Sequence[str] = "english"
 ) -> ErrorCounts:
     """The errors of all pairs together; arguments as of `count_errors_each`."""
     return sum(count_errors_each(hypotheses, references, unit, normalize), ErrorCounts())

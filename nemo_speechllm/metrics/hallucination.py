@@ -19,8 +19,9 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from nemo_speechllm.metrics.error_rate import count_errors_each, normalizer
+from nemo_speechllm.metrics.error_rate import AUTO, count_errors_each, is_unspaced, normalizer_for, words_of
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.translation import written_language
 
 MAX_COMPRESSION_RATIO = 2.4  # Whisper's (2212.04356, section 4.5)
 MAX_CHARACTERS_PER_SECOND = 30  # fast speech has about 20
@@ -40,9 +41,12 @@ _CHATTER = re.compile(
 
 
 def compression_ratio(text: str) -> float:
-    """Bytes of the text over bytes of it compressed; above 2.4 Whisper takes it for a loop."""
-    content = text.encode()
-    return len(content) / len(zlib.compress(content))
+    """Return characters of the text over bytes of it compressed; above 2.4 it is taken for a loop.
+
+    Whisper, whose threshold this is, counts bytes. For English they are the same; of a Hindi or Thai text, three bytes a letter, a
+    page is a loop by that count.
+    """
+    return len(text) / len(zlib.compress(text.encode()))
 
 
 def longest_repetition(text: str, words: int) -> int:
@@ -57,11 +61,13 @@ def longest_repetition(text: str, words: int) -> int:
 
 def is_loop(text: str) -> bool:
     """Whether a text goes round in circles; short texts show it in their repetitions, long ones when compressed too."""
-    text = normalizer("basic")(text)
+    phrase_words = PHRASE_WORDS * (2 if is_unspaced(text) else 1)  # where characters are words, a word has about two
+    found = words_of(text)
+    text = " ".join(found)
     if compression_ratio(text) > MAX_COMPRESSION_RATIO:
         return True
-    for words in range(1, len(text.split()) // PHRASE_REPEATS + 1):
-        if longest_repetition(text, words) >= (PHRASE_REPEATS if words >= PHRASE_WORDS else WORD_REPEATS):
+    for words in range(1, len(found) // PHRASE_REPEATS + 1):
+        if longest_repetition(text, words) >= (PHRASE_REPEATS if words >= phrase_words else WORD_REPEATS):
             return True
     return False
 
@@ -71,11 +77,12 @@ def is_chatter(text: str) -> bool:
     return _CHATTER.search(text.replace("’", "'")) is not None
 
 
-def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = "english") -> dict[str, Any]:
+def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = AUTO) -> dict[str, Any]:
     """
     Args:
-        predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration`` (s).
-        normalize: name of the text `normalizer` for counting words.
+        predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration`` (s) and, if
+            known, ``lang`` and ``target_lang``.
+        normalize: the text `normalizer` for counting words; ``auto`` is that of each prediction's language.
 
     Returns:
         ``loops``, ``chatter`` (where the reference is neither), ``too_long`` (over 30 characters a second), ``deleted`` (half
@@ -84,7 +91,8 @@ def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str =
         utterance; and ``characters_per_second`` of ``pred_text`` over all utterances.
     """
     texts, references = [p["pred_text"] for p in predictions], [p["text"] for p in predictions]
-    errors = count_errors_each(texts, references, "word", normalize)
+    names = [normalizer_for(written_language(p), p["text"], normalize) for p in predictions]
+    errors = count_errors_each(texts, references, "word", names)
     pairs = list(zip(texts, references))
     spoken = [count for count in errors if count.reference]
     flags = {

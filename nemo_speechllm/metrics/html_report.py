@@ -22,9 +22,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
-from nemo_speechllm.metrics.error_rate import word_differences
+from nemo_speechllm.metrics.error_rate import normalizer_for, word_differences
 from nemo_speechllm.metrics.plot import plot_error_rates
-from nemo_speechllm.metrics.report import figure_rows, format_interval, report_rows
+from nemo_speechllm.metrics.report import figure_rows, format_conventions, format_interval, report_rows
 from nemo_speechllm.metrics.translation import is_translation
 
 Prediction = dict[str, Any]
@@ -65,7 +65,10 @@ def html_report(
 def _tables(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     tables = []
     if metrics["utterances"]:
-        tables.append(_error_table("Error rates", "language", dict(report_rows(metrics))))
+        notes = (
+            format_conventions(metrics).splitlines() if "normalizers" in metrics else []
+        )  # of older evaluations there are none
+        tables.append(_error_table("Error rates", "language", dict(report_rows(metrics)), notes))
     for key, reports in metrics["buckets"].items():
         tables.append(_error_table(f"Error rates by {TITLES[key].lower()}", "", reports))
     if "translation" in metrics:
@@ -92,7 +95,9 @@ def _table(
     return {"title": title, "head": head, "rows": rows, "notes": notes}
 
 
-def _error_table(title: str, what: str, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _error_table(
+    title: str, what: str, reports: dict[str, dict[str, Any]], notes: Sequence[str] = ()
+) -> dict[str, Any]:
     rows = []
     for name, figures in reports.items():
         words = figures.get("words") or dict.fromkeys(("reference", "substitutions", "deletions", "insertions"), "")
@@ -100,7 +105,7 @@ def _error_table(title: str, what: str, reports: dict[str, dict[str, Any]]) -> d
         edits = (words["substitutions"], words["deletions"], words["insertions"])
         size = (figures.get("utterances", ""), words["reference"])
         rows.append((name, *size, *rates, *edits, _percent(figures["cer"]), figures.get("truncated", "")))
-    return _table(title, (what, *ERROR_HEAD), rows)
+    return _table(title, (what, *ERROR_HEAD), rows, notes)
 
 
 def _translation_table(directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -160,6 +165,7 @@ def _worst(
 
 
 def _utterance(prediction: Prediction, score: str, normalizer: str, address: str) -> dict[str, Any]:
+    normalizer = normalizer_for(prediction["lang"], prediction["text"], normalizer)
     language = "" if prediction["lang"] is None else f" · {prediction['lang']}"
     return {
         "audio": address,

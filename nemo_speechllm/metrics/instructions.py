@@ -20,11 +20,11 @@ against the target made of what the model answers when it is asked to transcribe
 model is; the second says whether recognition or obedience is missing.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import regex
 from rapidfuzz.distance import Levenshtein
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, normalizer
@@ -88,7 +88,7 @@ def nearest_skill(output: str, candidates: dict[str, str], asked: Iterable[str])
 
 
 def _words(text: str) -> str:
-    return " ".join(re.sub(r"[^\w\s]|_", " ", text).split())
+    return " ".join(regex.sub(r"[^\w\s]|_", " ", text).split())  # a mark is \w, as it is not to re
 
 
 def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normalize: str = "basic") -> dict[str, Any]:

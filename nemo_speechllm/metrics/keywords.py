@@ -21,7 +21,7 @@ from typing import Any
 
 from kaldialign import align
 
-from nemo_speechllm.metrics.error_rate import normalizer
+from nemo_speechllm.metrics.error_rate import words_of
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
 
 _GAP = "<eps>"  # in an alignment, where one side has no word; no normaliser leaves such a word
@@ -65,11 +65,10 @@ def count_keywords(
 
     Args:
         keywords: words and phrases; those that are alike once normalised count once.
-        normalize: name of the `normalizer` applied to both texts and to the keywords.
+        normalize: name of the `normalizer` applied to both texts and to the keywords, that of their language.
     """
-    clean = normalizer(normalize)
     phrases = {_phrase(keyword, normalize) for keyword in keywords} - {""}
-    pairs = align(clean(reference).split(), clean(hypothesis).split(), _GAP)
+    pairs = align(words_of(reference, normalize), words_of(hypothesis, normalize), _GAP)
     said, heard = (set(_occurrences([pair[side] for pair in pairs], phrases)) for side in (0, 1))
     leaked = {phrase for phrase, _ in heard} - {phrase for phrase, _ in said}
     return KeywordCounts(len(said & heard), len(said - heard), len(heard - said), len(leaked))
@@ -77,7 +76,7 @@ def count_keywords(
 
 @lru_cache(1 << 17)  # thousands of words are given with every utterance, the same ones again and again
 def _phrase(keyword: str, normalize: str) -> str:
-    return " ".join(normalizer(normalize)(keyword).split())
+    return " ".join(words_of(keyword, normalize))
 
 
 def _occurrences(words: list[str], phrases: set[str]) -> Iterator[Occurrence]:

@@ -37,15 +37,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import regex
 import yaml
 
-from nemo_speechllm.metrics.error_rate import normalizer
+from nemo_speechllm.metrics.error_rate import words_of
 from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import mean_interval
 
 PROBES = Path(__file__).with_name("probes.yaml")
 _KEYS = {"name", "category", "check", "instruction"}
 _NUMBER = re.compile(r"(?<![\w.,])\d+(?:[.,]\d+)?(?![\w])")
+_ONE_WORD = regex.compile(r"\W*[^\W\d_]+(?:['’-][^\W\d_]+)*\W*")  # whose letters have marks
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 # An answer, the probe's argument, and the manifest's row (``text``, ``duration`` in seconds) → whether it passes.
@@ -72,7 +74,7 @@ def _last_number(answer: str) -> float | None:
 
 
 def _words(row: dict) -> int:
-    return len(normalizer("basic")(row["text"]).split())
+    return len(words_of(row["text"]))
 
 
 def _is_rate(answer: str, tolerance: float, row: dict) -> bool:
@@ -85,9 +87,9 @@ CHECKS: dict[str, Check] = {
     "lower": lambda answer, _, row: answer.islower(),
     "json": _is_json,
     "numbered_list": _is_numbered_list,
-    "one_word": lambda answer, _, row: re.fullmatch(r"\W*[^\W\d_]+(?:['’-][^\W\d_]+)*\W*", answer) is not None,
+    "one_word": lambda answer, _, row: _ONE_WORD.fullmatch(answer) is not None,
     "digits": lambda answer, _, row: re.fullmatch(r"\s*\d+\s*\.?\s*", answer) is not None,
-    "ends_with": lambda answer, end, row: re.sub(r"\W+$", "", answer).endswith(end),
+    "ends_with": lambda answer, end, row: regex.sub(r"\W+$", "", answer).endswith(end),
     "quoted": lambda answer, _, row: re.fullmatch(r'\s*["“].+["”]\s*', answer, re.DOTALL) is not None,
     "words_per_second": _is_rate,
     "number_of_words": lambda answer, _, row: _last_number(answer) == _words(row),

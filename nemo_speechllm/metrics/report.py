@@ -26,7 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
+from nemo_speechllm.metrics.error_rate import (
+    AUTO,
+    ErrorCounts,
+    count_errors_each,
+    is_unspaced,
+    macro_rate,
+    normalizer_for,
+)
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
 
 # what utterances are grouped by: a prediction's key → unit and bounds of the groups
@@ -35,37 +42,52 @@ BUCKETS = {"duration": ("s", (2, 5, 10, 20, 30)), "snr": ("dB", (0, 5, 10, 15, 2
 Scored = tuple[dict[str, Any], ErrorCounts, ErrorCounts]  # a prediction with its word and its character errors
 
 
-def error_report(predictions: list[dict[str, Any]], normalize: str = "english") -> dict[str, Any]:
+def error_report(predictions: list[dict[str, Any]], normalize: str = AUTO) -> dict[str, Any]:
     """
     Args:
         predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``duration`` (seconds of audio),
             ``seconds`` (of computing) and, if known, ``lang`` and ``lm_loss`` (of the reference, nats per token; of all or none).
-        normalize: name of the text `normalizer` applied to both sides.
+        normalize: the text `normalizer` applied to both sides; ``auto`` is that of each prediction's language.
 
     Returns:
         ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 % bootstrap
         interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions, insertions,
         reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio per second of
-        computing), ``normalizer``, ``lm_loss`` (mean over utterances) with ``lm_loss_ci`` where it is known, and ``language``
+        computing), ``normalizer``, ``normalizers`` (the languages by the normaliser that was applied), ``unspaced`` (languages
+        whose words are characters, see `words_of`), ``lm_loss`` (mean over utterances) with ``lm_loss_ci`` where it is known, and ``language``
         where there is one. Where there are several, also ``languages`` (the same by language) and
         ``macro``: the mean of the languages' ``wer``, ``cer`` and ``lm_loss``, with intervals for utterances drawn language
         by language.
     """
     hypotheses = [prediction["pred_text"] for prediction in predictions]
     references = [prediction["text"] for prediction in predictions]
+    names = [normalizer_for(prediction.get("lang"), prediction["text"], normalize) for prediction in predictions]
     scored = list(
-        zip(predictions, *(count_errors_each(hypotheses, references, unit, normalize) for unit in ("word", "char")))
+        zip(predictions, *(count_errors_each(hypotheses, references, unit, names) for unit in ("word", "char")))
     )
     by_language: dict[str, list[Scored]] = {}
     for item in scored:
         by_language.setdefault(str(item[0].get("lang")), []).append(item)
-    report = {"normalizer": normalize, **_figures(scored)}
+    report = {"normalizer": normalize, **_conventions(predictions, names), **_figures(scored)}
     if len(by_language) == 1:
         (report["language"],) = by_language
     if len(by_language) > 1:
         report["languages"] = {language: _figures(by_language[language]) for language in sorted(by_language)}
         report["macro"] = _macro_figures([by_language[language] for language in sorted(by_language)])
     return report
+
+
+def _conventions(predictions: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """How the words of each language were counted."""
+    languages = [str(prediction.get("lang")) for prediction in predictions]
+    unspaced = {language for p, language in zip(predictions, languages) if is_unspaced(p["text"])}
+    return {
+        "normalizers": {
+            name: sorted({language for language, own in zip(languages, names) if own == name})
+            for name in sorted(set(names))
+        },
+        "unspaced": sorted(unspaced),
+    }
 
 
 def _figures(scored: list[Scored]) -> dict[str, Any]:
@@ -125,7 +147,7 @@ def _named(counts: ErrorCounts) -> dict[str, int]:
     return dict(zip(("substitutions", "deletions", "insertions", "reference"), counts.counts))
 
 
-def bucketed_reports(predictions: list[dict[str, Any]], normalize: str = "english") -> dict[str, dict[str, Any]]:
+def bucketed_reports(predictions: list[dict[str, Any]], normalize: str = AUTO) -> dict[str, dict[str, Any]]:
     """`error_report` by ``duration`` and by signal-to-noise ratio, ``snr`` in dB, of the predictions that have one.
 
     Returns:
@@ -189,6 +211,22 @@ def format_table(report: dict[str, Any]) -> str:
             f"{_percent(figures['cer'])}{figures['truncated']:6d}{figures['rtfx']:8.2f}"
         )
     return "\n".join(lines)
+
+
+def format_conventions(report: dict[str, Any]) -> str:
+    """How the words of an `error_report` were counted, in a line or two."""
+    listed = [f"{name} for {_named_languages(languages)}" for name, languages in report["normalizers"].items()]
+    lines = [f"text normalizer: {'; '.join(listed)}"]
+    if sum("None" in languages for languages in report["normalizers"].values()) > 1:
+        lines[0] += " (english where these are in Latin letters)"
+    if report["unspaced"]:
+        languages = _named_languages(report["unspaced"])
+        lines.append(f"words of {languages}: each character of a script without spaces is one, so WER is close to CER")
+    return "\n".join(lines)
+
+
+def _named_languages(languages: list[str]) -> str:
+    return ", ".join("lines without lang" if language == "None" else language for language in languages)
 
 
 def format_shares(report: dict[str, Any]) -> str:

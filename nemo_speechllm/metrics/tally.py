@@ -16,11 +16,12 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate
-from nemo_speechllm.metrics.translation import translation_metrics
+from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate, normalizer_for
+from nemo_speechllm.metrics.translation import canonical, translation_metrics
 
 Direction = tuple[str, str]  # language spoken, language written
 
@@ -48,11 +49,14 @@ class ErrorTally:
     characters: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     translations: dict[Direction, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    def count(self, hypotheses: list[str], references: list[str], languages: list[str], normalize: str) -> None:
-        """Adds the errors of pairs of texts, each pair of a language; ``normalize`` names the text normaliser."""
+    def count(
+        self, hypotheses: list[str], references: list[str], languages: Sequence[str | None], normalize: str
+    ) -> None:
+        """Add the errors of pairs of texts, each pair in a language; ``normalize`` is as of `normalizer_for`."""
+        names = [normalizer_for(*pair, normalize) for pair in zip(languages, references)]
         for unit, counts in (("word", self.words), ("char", self.characters)):
-            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, normalize)):
-                counts[language] += found
+            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, names)):
+                counts[str(language)] += found
 
     def count_loss(self, loss: float, ids: list[str]) -> None:
         """Adds a batch's mean loss, and the ids of its items."""
@@ -64,7 +68,7 @@ class ErrorTally:
 
     def count_translation(self, hypothesis: str, reference: str, direction: Direction) -> None:
         """Adds a translation to those of a direction."""
-        self.translations[direction].append((hypothesis, reference))
+        self.translations[direction].append((canonical(hypothesis), canonical(reference)))
 
     def __add__(self, other: "ErrorTally") -> "ErrorTally":
         without_loss = self.without_loss + other.without_loss

@@ -14,12 +14,18 @@
 
 """BLEU and chrF of translations by sacrebleu (1804.08771), by direction, with its bootstrap and randomization over utterances."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
+
+from nemo_speechllm.languages import base_language, has_no_spaces, is_chinese
+from nemo_speechllm.metrics.error_rate import is_unspaced, normalizer, normalizer_for
+
+_MECAB = {"ja": "ja-mecab", "ko": "ko-mecab"}  # by languages; each needs sacrebleu's extra of the language's name
 
 
 @dataclass
@@ -44,6 +50,11 @@ def is_translation(prediction: dict[str, Any]) -> bool:
     return "target_lang" in prediction
 
 
+def written_language(prediction: dict[str, Any]) -> str | None:
+    """Return the language of a prediction's texts."""
+    return prediction["target_lang"] if is_translation(prediction) else prediction.get("lang")
+
+
 def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """Translations by ``lang>target_lang``, in the order of the names."""
     directions: dict[str, list[dict[str, Any]]] = {}
@@ -53,9 +64,61 @@ def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[s
     return dict(sorted(directions.items()))
 
 
+def bleu_tokenizer(target_lang: str | None) -> str:
+    """Return the name of sacrebleu's tokenizer for a language, in whatever form its code is.
+
+    Languages without spaces between words that sacrebleu has no words of are counted in characters; its other tokenizers for them
+    would be fetched from the net.
+    """
+    if is_chinese(target_lang):
+        return "zh"
+    mecab = _MECAB.get(base_language(target_lang) or "")
+    return mecab or ("char" if has_no_spaces(target_lang) else "13a")
+
+
 def translation_metrics(target_lang: str | None) -> dict[str, BLEU | CHRF]:
-    """BLEU, with the tokenizer of the target language, and chrF of texts as they are: case and punctuation count."""
-    return {"BLEU": BLEU(trg_lang=target_lang or ""), "chrF": CHRF()}
+    """Return BLEU, with the tokenizer of the target language, and chrF of texts as they are: case and punctuation count.
+
+    Raises:
+        ValueError: the tokenizer needs a package that is not installed.
+    """
+    tokenizer = bleu_tokenizer(target_lang)
+    try:
+        return {"BLEU": BLEU(tokenize=tokenizer), "chrF": CHRF()}
+    except (RuntimeError, ImportError, AssertionError) as error:  # not there, or with another dictionary
+        raise ValueError(
+            f"BLEU of translations into {target_lang} needs sacrebleu's tokenizer {tokenizer}, whose packages are missing or of another "
+            f"version; `pip install 'sacrebleu[{tokenizer.partition('-')[0]}]'`"
+        ) from error
+
+
+def check_metrics(normalize: str, translations: Iterable[tuple[str | None, str]] = ()) -> None:
+    """Refuse, before any work, what could not be scored at its end.
+
+    Args:
+        normalize: as of `normalizer_for`.
+        translations: language and text of each reference translation.
+
+    Raises:
+        ValueError: there is no such normaliser, the tokenizer of one of the languages needs a package that is not installed, or the
+            references are written without spaces between words and their language is not named so that a tokenizer is known.
+    """
+    normalizer(normalizer_for(None, "", normalize))
+    unspaced: dict[str | None, list[bool]] = {}
+    for language, reference in translations:
+        unspaced.setdefault(language, []).append(is_unspaced(reference))
+    for language, flags in unspaced.items():
+        translation_metrics(language)
+        if bleu_tokenizer(language) == "13a" and sum(flags) > len(flags) / 2:
+            raise ValueError(
+                f"translations whose target_lang is {language!r} are written without spaces between words, and BLEU would take each for one "
+                "word; give their language's code as target_lang, such as zh, ja or th"
+            )
+
+
+def canonical(text: str) -> str:
+    """Return a text as the figures count it: the same however its accents are encoded."""
+    return unicodedata.normalize("NFC", text)
 
 
 def score_translations(
@@ -66,14 +129,14 @@ def score_translations(
     Args:
         systems: the translations of each system, N texts.
         references: N texts.
-        target_lang: chooses BLEU's tokenizer.
+        target_lang: chooses BLEU's tokenizer, see `bleu_tokenizer`.
     """
     # of one system only the bootstrap is of use, and the signature says which was run
     test = {"test_type": "ar", "n_ar_confidence": 0} if len(systems) > 1 else {"test_type": "bs"}
     scores = []
     for name, metric in translation_metrics(target_lang).items():
-        named = [(str(number), list(texts)) for number, texts in enumerate(systems)]
-        signatures, found = PairedTest(named, {name: metric}, [list(references)], **test)()
+        named = [(str(number), [*map(canonical, texts)]) for number, texts in enumerate(systems)]
+        signatures, found = PairedTest(named, {name: metric}, [[*map(canonical, references)]], **test)()
         (key,) = signatures
         for result in found[key][1:]:
             if result.score == found[key][0].score:  # sacrebleu says 0.0001: the difference of 0 is not by chance

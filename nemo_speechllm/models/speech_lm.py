@@ -40,12 +40,15 @@ from nemo_speechllm.data.dataset import (
     build_dataloader,
     in_batches,
     task_of,
+    written_language,
 )
 from nemo_speechllm.data.inputs import conversations_of
 from nemo_speechllm.data.segmentation import split_long_audio
 from nemo_speechllm.data.sharding import share_batches
 from nemo_speechllm.data.transforms import Transform, training_transforms
+from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.tally import ErrorTally
+from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models.answers import (
     Answer,
     AnswerLock,
@@ -149,14 +152,22 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
         self._validation_dl = self._build_evaluation_dataloader(val_data_config)
+        self._check_metrics(val_data_config)
 
     def setup_test_data(self, test_data_config: DictConfig) -> None:
         self._update_dataset_config(dataset_name="test", config=test_data_config)
         self._test_dl = self._build_evaluation_dataloader(test_data_config)
+        self._check_metrics(test_data_config)
 
     def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
         """What NeMo's scripts call for a dataloader to predict on."""
         return self._build_evaluation_dataloader(config)
+
+    def _check_metrics(self, cfg: DictConfig) -> None:
+        """Refuses, before any work, a data section whose texts could not be scored as `validation_step` will."""
+        from nemo_speechllm.data.sources import translations_of  # imports NeMo's collections, which takes seconds
+
+        check_metrics(self.cfg.get("normalizer", AUTO), translations_of(cfg))
 
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
         dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
@@ -221,17 +232,17 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         tally.count_loss(float(self.loss(batch)["loss"]), [conversation.id for conversation in batch.conversations])
         answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
         references = [conversation.answer for conversation in batch.conversations]
-        languages = [str(conversation.metadata.get("lang")) for conversation in batch.conversations]
-        tally.count(answers, references, languages, self.cfg.get("normalizer", "english"))
+        languages = [written_language(conversation.metadata) for conversation in batch.conversations]
+        tally.count(answers, references, languages, self.cfg.get("normalizer", AUTO))
         for answer, conversation, language in zip(answers, batch.conversations, languages):
             if task_of(conversation.metadata) == "ast":
-                direction = (language, str(conversation.metadata.get("target_lang")))
+                direction = (str(conversation.metadata.get("lang")), str(language))
                 tally.count_translation(answer, conversation.answer, direction)
 
     def on_validation_epoch_end(self) -> None:
         """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
 
-        Where there are several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
+        Where answers are in several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
         together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and ``val_chrf``, in
         several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like transcripts.
         """

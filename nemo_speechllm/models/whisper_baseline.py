@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
 from nemo_speechllm.data.dataset import in_batches
+from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.versions import named
@@ -89,7 +90,7 @@ class WhisperBaseline(Baseline):
                     f"{conversation.id}: Whisper transcribes one audio at a time, this has {len(conversation.audios)}"
                 )
             language = conversation.metadata.get("lang")
-            key = (language and language.lower().split("-")[0], conversation.audios[0].duration > WINDOW_SECONDS)
+            key = (base_language(language), conversation.audios[0].duration > WINDOW_SECONDS)
             groups.setdefault(key, []).append(index)
         return groups
 

@@ -123,6 +123,11 @@ def test_words_are_of_the_language_of_the_answer():
     assert lists == {"fr": {"un", "deux"}, "ast": {"one", "two"}, "other": set()}
 
 
+def test_a_language_without_spaces_has_no_lists():
+    item = conversation("a", "今日は いい 天気", lang="ja-JP")
+    assert context({None: Vocabulary.of_texts(["one two"])}).sample(item, 0) is item
+
+
 def test_own_keywords_and_own_instructions_stay():
     for item in (conversation("a", keywords=["Ada"]), conversation("b", instruction="Who speaks?")):
         assert context().sample(item, 0) is item

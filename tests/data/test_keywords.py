@@ -14,6 +14,8 @@
 
 """Keyword lists and the words of a corpus."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +74,8 @@ def test_the_order_of_the_texts_changes_nothing(texts, random):
     shuffled = random.sample(texts, len(texts))
     one, other = Vocabulary.of_texts(texts), Vocabulary.of_texts(shuffled)
     assert list(one.counts.items()) == list(other.counts.items()) and one.spellings == other.spellings
+
+
+def test_marks_belong_to_their_words():
+    assert words_of("मेरा नाम हिन्दी, தமிழ்!") == ["मेरा", "नाम", "हिन्दी", "தமிழ்"]
+    assert words_of(unicodedata.normalize("NFD", "Málaga")) == ["Málaga"]

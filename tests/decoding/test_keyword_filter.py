@@ -80,6 +80,13 @@ def test_nothing_heard_leaves_nothing():
     assert KeywordFilter(["?!", "ada"], letters).select(heard("ada"), 8) == ["ada"]
 
 
+def test_vowel_signs_are_letters():
+    heard_right = KeywordFilter(["दिल्ली", "दौलत"], letters).scores(heard("मैं दिल्ली गया"))
+    assert heard_right[0] > heard_right[1] + LETTERS / 4
+    same_consonants = KeywordFilter(["मीरा", "मारी"], letters).scores(heard("मीरा आई"))
+    assert same_consonants[0] > same_consonants[1]
+
+
 def test_a_keyword_that_ctc_has_no_tokens_for_is_left_out():
     assert KeywordFilter(["ada", "Größe"], lambda texts: [[1] if "ada" in t else [] for t in texts]).select(
         heard("ada grosse"), 8

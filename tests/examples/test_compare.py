@@ -88,6 +88,25 @@ def test_refuses_what_cannot_be_compared(compare, a, b, message):
     assert re.search(message, error)
 
 
+def test_refuses_what_was_counted_by_different_rules(load_script, tmp_path):
+    compare = load_script("compare")
+    row = {"index": 0, "errors": 0, "words": 1, "text": "x"}
+    for name, line in {
+        "english": row | {"normalizer": "english"},
+        "basic": row | {"normalizer": "basic"},
+        "old": row,
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "predictions.jsonl").write_text(json.dumps(line) + "\n")
+    (tmp_path / "old" / "run.json").write_text('{"normalizer": "english"}')
+    paths = {name: tmp_path / name / "predictions.jsonl" for name in ("english", "basic", "old")}
+    tables = {name: compare.read_predictions(path) for name, path in paths.items()}
+    compare.check_same_utterances([paths["english"], paths["old"]], tables["english"], tables["old"])
+    for other in ("english", "old"):
+        with pytest.raises(ValueError, match="has normalizer .*same normalizer"):
+            compare.check_same_utterances([paths[other], paths["basic"]], tables[other], tables["basic"])
+
+
 def test_losses_are_compared_where_both_have_them(load_script, monkeypatch, tmp_path, capsys):
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     for path, loss in zip(paths, (2.0, 1.5)):

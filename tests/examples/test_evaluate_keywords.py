@@ -104,3 +104,9 @@ def test_too_few_words_are_refused(run, data, tmp_path):
         run(**arguments, sizes=[50])
     with pytest.raises(ValueError, match="no word of 9 letters or more"):
         run(**arguments, min_letters=9)
+
+
+def test_a_language_without_spaces_is_refused(run, data, make_manifest, tmp_path):
+    manifest = str(make_manifest((0.4,), "zh.jsonl", text="你好世界", lang="zh-CN"))
+    with pytest.raises(ValueError, match="zh.jsonl:1: no words to draw keywords from"):
+        run(**data | {"manifest": manifest}, model="unread.nemo", output_dir=str(tmp_path / "out"))

@@ -37,6 +37,7 @@ from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.modules.fingerprint import state_digest
 
@@ -296,6 +297,57 @@ def test_evaluate_scores_translations_apart(tiny_nemo, make_manifest, tmp_path, 
     assert json.loads((tmp_path / "alone" / "metrics.json").read_text())["wer"] is None
     printed = capsys.readouterr().out
     assert "WER %" not in printed and "en>es" in printed
+
+
+CASES = {  # reference, hypothesis, language → words, errors
+    "hi": [("मेरा नाम राम है", "मरा नाम राम है"), ("आज मौसम बहुत अच्छा है", "आज मौसम बहत अच्छा है"), 9, 2],
+    "de": [
+        ("Wir treffen uns um acht Uhr.", "Wir treffen uns acht Uhr."),
+        ("Das ist schön gut.", "Das ist schon gut."),
+        10,
+        2,
+    ],
+}
+
+
+@pytest.mark.parametrize("lang", CASES)
+@pytest.mark.parametrize("normalizer", ["auto", "basic"])
+def test_the_language_of_a_line_decides_how_its_words_are_counted(lang, normalizer):
+    *pairs, words, errors = CASES[lang]
+    evaluate = script("evaluate")
+    predictions = [
+        evaluate.prediction(
+            index,
+            {"audio_filepath": "a.wav", "duration": 2.0, "lang": lang, "text": text},
+            Answer(heard, [], False),
+            0.1,
+            normalizer,
+        )
+        for index, (text, heard) in enumerate(pairs)
+    ]
+    assert (sum(p["words"] for p in predictions), sum(p["errors"] for p in predictions)) == (words, errors)
+    report = evaluate.evaluation_report(predictions, normalizer)
+    assert report["words"]["reference"] == words and report["wer"] == pytest.approx(errors / words)
+
+
+@pytest.mark.parametrize(("lang", "extra"), [("ja", "ja"), ("jpn", "ja"), ("ko-KR", "ko")])
+def test_evaluate_names_a_missing_tokenizer_before_any_work(lang, extra, make_manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"sacrebleu.tokenizers.tokenizer_{extra}_mecab.MeCab", None)
+    manifest = make_manifest((0.5, 0.5), rows=[{}, {"target_lang": lang, "answer": "x"}])
+    with pytest.raises(ValueError, match=rf"translations into {lang} .*pip install 'sacrebleu\[{extra}\]'"):
+        call("evaluate", model="unread.nemo", manifest=str(manifest), output_dir=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="unknown text normalizer 'german'"):
+        call("evaluate", model="unread.nemo", manifest=str(manifest), output_dir="out", normalizer="german")
+
+
+def test_evaluate_tells_how_words_were_counted(tiny_nemo, make_manifest, tmp_path, capsys):
+    manifest = make_manifest((0.5, 0.5, 0.5), rows=[{}, {"lang": "zh-CN", "text": "你好，世界"}, {"lang": None}])
+    output = tmp_path / "out"
+    call("evaluate", model=tiny_nemo, manifest=str(manifest), output_dir=str(output), max_new_tokens=2)
+    printed = capsys.readouterr().out
+    assert "text normalizer: basic for zh-CN; english for lines without lang, en\n" in printed
+    assert "words of zh-CN: each character" in printed
+    assert [p["normalizer"] for p in lines(output / "predictions.jsonl")] == ["english", "basic", "english"]
 
 
 def test_evaluate_changes_the_generation_section(tiny_nemo, make_manifest, tmp_path):

@@ -59,6 +59,17 @@ def test_plan_pairs_the_values_of_several_settings_and_takes_labels(sweep):
     assert rows[1].settings == {"model.lora.r": 8, "train": ["2"], "evaluate.manifest": "4"}
 
 
+def test_what_could_not_be_scored_is_refused_before_anything_is_trained(sweep, make_manifest, monkeypatch):
+    monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ko_mecab.MeCab", None)
+    manifests = [str(make_manifest((0.5,))), str(make_manifest((0.5,), "ko.jsonl", target_lang="ko", answer="x"))]
+    for changes, message in (
+        ({"evaluate.manifest": manifests}, r"translations into ko .*sacrebleu\[ko\]"),
+        ({"evaluate.manifest": manifests[0], "evaluate.normalizer": "german"}, "unknown text normalizer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep.check_evaluation(sweep.plan_rows(settings(common=changes))[0])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

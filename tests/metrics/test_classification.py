@@ -39,6 +39,8 @@ EMOTIONS = ("happy", "sad", "neutral")
         ("the lights, turn on", ("turn the lights on", "turn the lights off"), None),
         ('{"gender": "Female"}', ("Male", "Female"), "Female"),
         ("Это радость.", ("радость", "грусть"), "радость"),
+        ("वह खुशी है।", ("खुश", "खुशी"), "खुशी"),
+        ("说话人很高兴。", ("高兴", "悲伤"), "高兴"),
     ],
 )
 def test_an_answer_chooses_the_one_label_it_names(answer, labels, choice):

@@ -63,8 +63,30 @@ def test_a_transcript_is_no_loop(text):
     assert not is_loop(text)
 
 
-def test_compression_ratio_is_of_bytes():
+HINDI = (
+    "भारत एक विशाल देश है जिसमें अनेक भाषाएँ बोली जाती हैं और लोग मिलजुल कर रहते हैं। यहाँ की संस्कृति बहुत पुरानी है और पूरी दुनिया में "
+    "प्रसिद्ध है। हर राज्य का अपना खान पान और पहनावा है। त्योहारों पर सब लोग साथ आते हैं और खुशियाँ मनाते हैं। गाँवों में जीवन सरल है जबकि शहरों में "
+    "बहुत भीड़ रहती है। बच्चे स्कूल जाते हैं और किसान खेतों में काम करते हैं।"
+)
+THAI = (
+    "ประเทศไทยเป็นประเทศที่มีวัฒนธรรมอันยาวนานและมีภาษาเป็นของตนเอง ผู้คนส่วนใหญ่นับถือศาสนาพุทธและทำงานในภาคเกษตรกรรม อุตสาหกรรม และการท่องเที่ยว "
+    "เมืองหลวงคือกรุงเทพมหานครซึ่งมีประชากรมากกว่าสิบล้านคน และเป็นศูนย์กลางของการค้าและการศึกษา"
+)
+
+
+@pytest.mark.parametrize("text", [HINDI, THAI, "谢谢你，谢谢你，谢谢你！"])
+def test_a_page_of_another_script_is_no_loop(text):
+    assert not is_loop(text)
+
+
+@pytest.mark.parametrize("text", ["谢谢你" * 10, "धन्यवाद " * 8, "ขอบคุณครับ" * 8])
+def test_a_loop_in_another_script_is_one(text):
+    assert is_loop(text)
+
+
+def test_compression_ratio_is_of_characters():
     assert compression_ratio("é" * 100) > 5 and compression_ratio("abc") < 1
+    assert compression_ratio(HINDI) < 1.5
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,19 @@ def test_keywords_alike_once_normalised_count_once():
     assert count_keywords("Ada", "ada", [], "basic") == KeywordCounts()
 
 
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "keyword", "expected"),
+    [
+        ("मैं दिल्ला गया", "मैं दिल्ली गया", "दिल्ली", KeywordCounts(misses=1)),
+        ("um elf", "elf", "um", KeywordCounts(false_alarms=1, leaked=1)),
+        ("我在上海。", "我在上海", "上海", KeywordCounts(hits=1)),
+        ("我在北京。", "我在上海", "上海", KeywordCounts(misses=1)),
+    ],
+)
+def test_keywords_of_other_languages_are_words_of_theirs(hypothesis, reference, keyword, expected):
+    assert count_keywords(hypothesis, reference, [keyword], "basic") == expected
+
+
 def nemo_figures(folder, pairs, keywords) -> tuple[float, float, float]:
     manifest = folder / "predictions.jsonl"
     manifest.write_text("".join(json.dumps({"pred_text": h, "text": r}) + "\n" for h, r in pairs))

@@ -38,7 +38,7 @@ ROW = {"text": "Please hold the line, thanks.", "duration": 2.0}  # 5 words, 2.5
             ["1. a\n2. b", "1) a\n\n 2) b\n"],
             ["1. a", "1. a\n3. b", "A list:\n1. a\n2. b", "1. a\n2. b\n3. c", "1.\n2. b", "10. a\n20. b"],
         ),
-        ("one_word", None, ["Calm.", "happy", '"Low-key"', "спокойно"], ["very calm", "", "5", "..."]),
+        ("one_word", None, ["Calm.", "happy", '"Low-key"', "спокойно", "शान्ति।"], ["very calm", "", "5", "..."]),
         ("digits", None, ["5", "12."], ["five", "5 words", "5.5", ""]),
         (
             "ends_with",

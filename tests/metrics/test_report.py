@@ -22,6 +22,7 @@ from nemo_speechllm.metrics.report import (
     bucketed_reports,
     error_report,
     figure_rows,
+    format_conventions,
     format_table,
     report_rows,
     write_csv,
@@ -44,7 +45,7 @@ def test_counts_rates_and_speed():
     report = error_report([prediction("a b c d", "a x c d e", truncated=True), prediction("One.", "one")])
     assert report["words"] == {"substitutions": 1, "deletions": 0, "insertions": 1, "reference": 5}
     assert report["wer"] == pytest.approx(2 / 5)
-    assert (report["utterances"], report["truncated"], report["normalizer"]) == (2, 1, "english")
+    assert (report["utterances"], report["truncated"], report["normalizer"]) == (2, 1, "auto")
     assert (report["audio_seconds"], report["wall_seconds"], report["rtfx"]) == (4.0, 1.0, 4.0)
     assert "languages" not in report
 
@@ -125,3 +126,32 @@ def test_write_json_replaces_the_whole_file(tmp_path):
 def test_write_csv_quotes_what_needs_it(tmp_path):
     write_csv(tmp_path / "x.csv", [{"row": "a,b", "wer": 0.5}, {"row": "c", "wer": None}])
     assert (tmp_path / "x.csv").read_text() == 'row,wer\n"a,b",0.5\nc,\n'
+
+
+def test_each_language_is_counted_by_its_own_rules_and_these_are_told():
+    predictions = [
+        prediction("I'm fine, um, Tom", "i am fine tom", "en-GB"),
+        prediction("um acht", "acht", "de"),
+        prediction("今日は", "今日", "ja"),
+        prediction("twenty one", "21", None),
+        prediction("да", "да", None),
+    ]
+    report = error_report(predictions)
+    assert {name: figures["words"]["reference"] for name, figures in report["languages"].items()} == {
+        "None": 2,
+        "de": 2,
+        "en-GB": 4,
+        "ja": 3,
+    }
+    assert {name: figures["wer"] for name, figures in report["languages"].items()} == {
+        "None": 0,
+        "de": 1 / 2,
+        "en-GB": 0,
+        "ja": pytest.approx(1 / 3),
+    }
+    assert report["normalizers"] == {"basic": ["None", "de", "ja"], "english": ["None", "en-GB"]}
+    told = format_conventions(report)
+    assert "basic for lines without lang, de, ja; english for lines without lang, en-GB" in told
+    assert "english where these are in Latin letters" in told and "words of ja: each character" in told
+    told = format_conventions(error_report(predictions[:2], "english"))
+    assert told == "text normalizer: english for de, en-GB"

@@ -41,6 +41,20 @@ def test_languages_weigh_alike_in_the_macro_average_and_words_in_the_other():
     assert set(languages) == {f"{rate}_{name}" for rate in ("wer", "cer") for name in ("en", "fr", "macro")}
 
 
+def test_each_language_is_normalised_by_its_own_rules():
+    counted = ErrorTally(1.0, 2)
+    counted.count(["acht", "yes"], ["um acht", "um yes"], ["de-DE", "en"], "auto")
+    counted.count(["今日"], ["今日は"], ["ja"], "auto")
+    figures = counted.language_figures()
+    assert (figures["wer_de-DE"], figures["wer_en"], figures["wer_ja"]) == (1 / 2, 0, pytest.approx(1 / 3))
+
+
+def test_translations_into_a_region_s_chinese_have_its_tokenizer():
+    counted = ErrorTally(1.0, 1)
+    counted.count_translation("这天晚上，两个人第二十次握手。", "那天晚上，两个人第二十次握手。", ("en", "zh-TW"))
+    assert counted.figures()["bleu"] > 80
+
+
 def test_a_single_language_has_no_figures_of_its_own():
     assert tally(("a", "b", "en")).language_figures() == {}
 

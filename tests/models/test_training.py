@@ -100,6 +100,33 @@ class TestFit:
             mean = (metrics[f"{name}_en-es"] + metrics[f"{name}_en-fr"]) / 2
             assert metrics[name] == pytest.approx(float(mean))
 
+    def test_words_are_counted_by_the_rules_of_the_language_they_are_written_in(
+        self, recipe, make_manifest, make_trainer
+    ):
+        rows = [{"text": "um uh"}, {"text": "um acht", "lang": "de"}, {"target_lang": "de", "answer": "um die"}]
+        recipe.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7, 0.6), "mixed.jsonl", rows))
+        trainer = make_trainer()
+        model = make_model(recipe, trainer)
+        model.setup_validation_data(model.cfg.validation_ds)
+        for batch in model._validation_dl:
+            model.validation_step(batch, 0)
+        words = model._validation_tallies[0].words
+        assert {language: counts.reference for language, counts in words.items()} == {"en": 0, "de": 4}
+
+    def test_a_score_that_could_not_be_computed_is_refused_before_the_first_step(
+        self, recipe, make_manifest, make_trainer, monkeypatch
+    ):
+        monkeypatch.setattr("sacrebleu.tokenizers.tokenizer_ja_mecab.MeCab", None)
+        rows = [{}, {"target_lang": "ja-JP", "answer": "こんにちは"}]
+        recipe.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "ja.jsonl", rows))
+        trainer = make_trainer(val_check_interval=2, check_val_every_n_epoch=None)
+        with pytest.raises(ValueError, match=r"translations into ja-JP .*pip install 'sacrebleu\[ja\]'"):
+            trainer.fit(make_model(recipe, trainer))
+        assert trainer.global_step == 0
+        recipe.model.normalizer = "german"
+        with pytest.raises(ValueError, match="unknown text normalizer 'german'"):
+            trainer.fit(make_model(recipe, trainer))
+
     def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest, make_trainer):
         recipe.model.validation_ds.manifest_filepath = [
             str(make_manifest((0.5, 0.7), "first.jsonl")),

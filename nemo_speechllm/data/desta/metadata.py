@@ -32,6 +32,8 @@ import scipy.ndimage
 import scipy.signal
 import soxr
 
+from nemo_speechllm.languages import has_no_spaces
+
 Record = dict[str, Any]
 
 # Manifest key → unit. `lang` is written as `language`.
@@ -49,7 +51,6 @@ LABELS = {
     "snr": "dB",
     "c50": "dB",
 }
-UNSPACED_LANGUAGES = {"zh", "yue", "ja", "th", "lo", "km", "my"}  # a space says nothing of their words
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,8 @@ def speaking_speed(clip: Clip) -> float | None:
 
     None without a text, and in languages that are written without spaces.
     """
-    language = str(clip.row.get("lang") or "").lower().split("-")[0]
     words = len((clip.row.get("text") or "").split())
-    return words / clip.duration if words and language not in UNSPACED_LANGUAGES else None
+    return words / clip.duration if words and not has_no_spaces(clip.row.get("lang")) else None
 
 
 @extractor("pitch", "Hz", ((130.0, "low"), (220.0, "normal"), (np.inf, "high")))

@@ -1,0 +1,85 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Languages by one code each, however a manifest names them: ``de``, ``de-AT``, ``de_AT``, ``deu``, ``ger_Latn``, ``German``."""
+
+import re
+
+from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+# ISO 639-2, 639-3 and withdrawn codes → Whisper's code, with the varieties that FLORES and Common Voice name, and two country
+# codes that often stand for a language (jp, cn)
+_CODES = {
+    three: code
+    for code, threes in {
+        "af": "afr", "am": "amh", "ar": "ara arb acm acq aeb ajp apc ars ary arz", "as": "asm", "az": "aze azj azb",
+        "ba": "bak", "be": "bel", "bg": "bul", "bn": "ben", "bo": "bod tib", "br": "bre", "bs": "bos", "ca": "cat",
+        "cs": "ces cze", "cy": "cym wel", "da": "dan", "de": "deu ger", "el": "ell gre", "en": "eng", "es": "spa",
+        "et": "est ekk", "eu": "eus baq", "fa": "fas per pes prs", "fi": "fin", "fo": "fao", "fr": "fra fre", "gl": "glg",
+        "gu": "guj", "ha": "hau", "haw": "haw", "he": "heb iw", "hi": "hin", "hr": "hrv", "ht": "hat", "hu": "hun",
+        "hy": "hye arm", "id": "ind in", "is": "isl ice", "it": "ita", "ja": "jpn jp", "jw": "jav jv", "ka": "kat geo",
+        "kk": "kaz", "km": "khm", "kn": "kan", "ko": "kor", "la": "lat", "lb": "ltz", "ln": "lin", "lo": "lao", "lt": "lit",
+        "lv": "lav lvs", "mg": "mlg plt", "mi": "mri mao", "mk": "mkd mac", "ml": "mal", "mn": "mon khk", "mr": "mar",
+        "ms": "msa may zsm", "mt": "mlt", "my": "mya bur", "ne": "nep npi", "nl": "nld dut", "nn": "nno",
+        "no": "nor nob nb", "oc": "oci", "pa": "pan", "pl": "pol", "ps": "pus pbt", "pt": "por", "ro": "ron rum mo",
+        "ru": "rus", "sa": "san", "sd": "snd", "si": "sin", "sk": "slk slo", "sl": "slv", "sn": "sna", "so": "som",
+        "sq": "sqi alb als", "sr": "srp", "su": "sun", "sv": "swe", "sw": "swa swh", "ta": "tam", "te": "tel", "tg": "tgk",
+        "th": "tha", "tk": "tuk", "tl": "tgl fil", "tr": "tur", "tt": "tat", "uk": "ukr", "ur": "urd", "uz": "uzb uzn",
+        "vi": "vie", "yi": "yid ydd ji", "yo": "yor", "zh": "zho chi cmn cn",
+    }.items()
+    for three in threes.split()
+}  # fmt: skip
+_CHINESE = frozenset("zh yue lzh wuu nan hak gan hsn cdo mnp cpx czh czo cjy".split())
+# between whose words there are no spaces
+UNSPACED_LANGUAGES = _CHINESE | {"ja", "th", "lo", "km", "my", "bo", "dz", "dzo"}
+
+
+def base_language(name: str | None) -> str | None:
+    """Return the code by which Whisper knows a language, or the code's own first part where Whisper does not know it.
+
+    Args:
+        name: an ISO 639 code, in any case and with region, script and the like after ``-`` or ``_``, or an English name.
+
+    Returns:
+        ``zh`` for ``zh-Hant-TW``, ``cmn``, ``zho_Hans`` and ``Chinese (Taiwan)``; None where nothing is named.
+    """
+    parts = re.findall(r"\w+", str(name or "").casefold().replace("_", " "))
+    if not parts:
+        return None
+    if " ".join(parts) in TO_LANGUAGE_CODE:
+        return TO_LANGUAGE_CODE[" ".join(parts)]
+    code = _CODES.get(parts[0], parts[0])
+    if code in LANGUAGES or len(code) <= 3:
+        return code
+    return next((TO_LANGUAGE_CODE[part] for part in parts if part in TO_LANGUAGE_CODE), code)
+
+
+def language_name(name: str) -> str:
+    """Return a language's English name, ``Spanish`` for ``es`` and ``es-MX``; one that Whisper does not know stays as it is."""
+    known = LANGUAGES.get(base_language(name) or "")
+    return known.title() if known else name
+
+
+def is_chinese(name: str | None) -> bool:
+    """Whether a language is written in Chinese characters alone: Mandarin, Cantonese, Classical Chinese, …"""
+    return base_language(name) in _CHINESE and not _in_latin_script(name)
+
+
+def has_no_spaces(name: str | None) -> bool:
+    """Whether a language is written without spaces between words; in Latin letters (``zh-Latn``) it has them."""
+    return base_language(name) in UNSPACED_LANGUAGES and not _in_latin_script(name)
+
+
+def _in_latin_script(name: str | None) -> bool:
+    return "latn" in re.split(r"[-_]", str(name).lower())
