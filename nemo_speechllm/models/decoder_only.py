@@ -39,6 +39,7 @@ from nemo_speechllm.segments import Segment, check_context
 from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
+ALIBI_LLMS = {"bloom", "mpt"}  # they have no positions but those that they count from the attention mask
 
 
 class Heard(NamedTuple):
@@ -188,12 +189,13 @@ class DecoderOnlySpeechLM(SpeechLM):
     def _lm_loss(self, inputs: LLMInputs) -> Mean:
         """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
         first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
+        positions = {"position_ids": (inputs.attention_mask.cumsum(1) - 1).clamp(min=0)}
         given = named(
             self.llm,
             inputs_embeds=inputs.embeddings,
             attention_mask=inputs.attention_mask,
-            position_ids=(inputs.attention_mask.cumsum(1) - 1).clamp(min=0),
             logits_to_keep=inputs.labels.shape[1] - first + 1,
+            **({} if getattr(self.llm.config, "model_type", None) in ALIBI_LLMS else positions),
         )
         logits = self.llm(**given, use_cache=False).logits
         # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step

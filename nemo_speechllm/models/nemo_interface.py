@@ -14,21 +14,18 @@
 
 """What NeMo's own scripts ask of an ASR model: a speech LM does it, or says what to use instead."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import Any, NoReturn
 
-from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig, TranscriptionMixin
-from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
+from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin
 from nemo.core.classes import ModelPT
 from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models.transcription import check_settings, check_takes_settings
 
 # attributes that scripts read of other models
 ABSENT = {
@@ -177,23 +174,6 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 "att_context_size unset (model_change.conformer); long recordings are cut at pauses, see "
                 "model.generation.max_audio_seconds"
             )
-
-    def transcribe_generator(
-        self, audio: Any, override_config: TranscribeConfig | None = None
-    ) -> Iterator[list[str] | list[Hypothesis]]:
-        """Give the answers batch by batch; see `transcribe`, which is made of it."""
-        config = override_config or self.get_transcribe_config()
-        check_settings(config)
-        if isinstance(audio, DataLoader):
-            check_takes_settings(config)
-        return super().transcribe_generator(audio, config)
-
-    # no encoder is frozen for the time of a transcription, as NeMo's ASR models do: inference mode needs no such thing
-    def _transcribe_on_begin(self, audio: Any, trcfg: TranscribeConfig) -> None:
-        TranscriptionMixin._transcribe_on_begin(self, audio, trcfg)
-
-    def _transcribe_on_end(self, trcfg: TranscribeConfig) -> None:
-        TranscriptionMixin._transcribe_on_end(self, trcfg)
 
     # batch sizes ------------------------------------------------------------------------------------------------------
 

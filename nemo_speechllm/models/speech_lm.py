@@ -60,7 +60,13 @@ from nemo_speechllm.models.checkpoint import CheckpointError, ReferencedCheckpoi
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.non_finite import STOP, check_policy, judge_validation
 from nemo_speechllm.models.resume import ResumableTrainingMixin
-from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys, transcription_config
+from nemo_speechllm.models.transcription import (
+    SpeechLMTranscribeConfig,
+    check_settings,
+    check_takes_settings,
+    manifest_keys,
+    transcription_config,
+)
 from nemo_speechllm.modules.collectives import gathered, world_size
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
@@ -407,6 +413,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads beside it.
         """
         trcfg = override_config or self.get_transcribe_config()
+        check_settings(trcfg)
+        if isinstance(audio, DataLoader):
+            check_takes_settings(trcfg)
         loader = audio if isinstance(audio, DataLoader) else self._transcribe_input_processing(audio, trcfg)
         for batch in tqdm(loader, desc="Transcribing", disable=not trcfg.verbose):
             yield self._transcribe_output_processing(self._transcribe_forward(batch, trcfg), trcfg)

@@ -24,7 +24,7 @@ from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
@@ -177,6 +177,27 @@ class TestLoss:
             labels=inputs.labels,
         ).loss
         torch.testing.assert_close(salm.loss(batch)["lm_loss"], expected)
+
+    def test_an_llm_with_alibi_takes_its_positions_from_the_mask(self, make_salm, tokenizer, make_audio, tmp_path):
+        """BLOOM (2307.11795, section 4.3) has no position_ids."""
+        torch.manual_seed(0)
+        config = BloomConfig(vocab_size=len(tokenizer), hidden_size=64, n_layer=2, n_head=4)
+        BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+        tokenizer.save_pretrained(tmp_path / "bloom")
+        lora = {"target_modules": ["query_key_value"]}
+        model = make_salm(
+            llm={"pretrained": str(tmp_path / "bloom")},
+            lora=lora,
+            loss={"ctc_weight": 0.0},
+            ctc_compression=False,
+            generation={"ctc_weight": 0.0},
+        )
+        items = [asked(make_audio(seconds, seed=i), "one two") for i, seconds in enumerate((0.5, 1.7))]
+        together = float(model.loss(collate(model, items))["lm_loss"])
+        alone = [float(model.loss(collate(model, [item]))["lm_loss"]) for item in items]
+        assert together == pytest.approx(sum(alone) / 2, rel=1e-4)
+        answers = [model.generate([item], max_new_tokens=6)[0].ids for item in items]
+        assert [answer.ids for answer in model.generate(items, max_new_tokens=6)] == answers
 
     def test_without_lm_weight_the_llm_is_not_run(self, make_salm, make_audio, monkeypatch):
         model = make_salm(loss={"lm_weight": 0.0, "ctc_weight": 1.0})
