@@ -30,6 +30,7 @@ _spec.loader.exec_module(package_info)
 INSTALL_REQUIRES = [
     "av>=18.1.0,<19",
     "filelock>=4.2.11,<5",
+    "fsspec>=2025.12.0,<2027",
     "gguf>=0.19.0,<0.20",
     "httpx>=0.28.1,<0.29",
     "huggingface_hub>=2.4.0,<3",

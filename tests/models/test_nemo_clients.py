@@ -15,6 +15,7 @@
 """NeMo's own scripts as clients: what they call on a model, in their order, with NeMo's own helpers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,7 @@ from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.models import DeSTA2
+from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.loading import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 
@@ -475,3 +477,12 @@ class TestFinetune:
         model = make_salm(perception={"state_cache": str(tmp_path)})
         with pytest.raises(ValueError, match="spec_augment.*state_cache"):
             model.spec_augment = torch.nn.Identity()
+
+
+def test_a_missing_llm_is_named_whatever_class_restores(make_salm, tiny_llm_folder, tmp_path):
+    llm = tmp_path / "the_llm"
+    shutil.copytree(tiny_llm_folder, llm)
+    make_salm(llm={"pretrained": str(llm)}).save_to(tmp_path / "model.nemo")
+    shutil.rmtree(llm)
+    with pytest.raises(CheckpointError, match=r"model\.nemo.*the_llm.*override"):
+        ASRModel.restore_from(str(tmp_path / "model.nemo"), map_location="cpu")
