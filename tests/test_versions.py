@@ -46,7 +46,9 @@ class SwallowsSettings:
         return cache
 
 
-@pytest.mark.parametrize("callee", [Swallows(), Swallows().forward, SwallowsSettings().__call__], ids=str)
+@pytest.mark.parametrize(
+    "callee", [Swallows(), Swallows().forward, SwallowsSettings().__call__], ids=["module", "its forward", "method"]
+)
 def test_an_argument_that_is_not_named_is_an_error(callee):
     assert named(callee, cache=3) == {"cache": 3}
     with pytest.raises(TypeError, match="takes no argument past_key_values and would ignore it"):
