@@ -61,6 +61,6 @@ def check_context(segments: list[Segment], audio_lengths: list[int], limit: int 
     audio = sum(audio_lengths[segment.index] for segment in segments if isinstance(segment, AudioSegment))
     if limit is not None and text + audio > limit:
         raise ContextError(
-            f"{name}: {text} tokens of text and {audio} positions of audio are more than the {limit} that the model can read; "
-            "shorten its text or keywords, or cut the recording"
+            f"{name}: {text} tokens of text and {audio} positions of audio are more than the {limit} that the model "
+            "can read; shorten its text or keywords, or cut the recording"
         )

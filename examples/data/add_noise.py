@@ -17,9 +17,10 @@
     python examples/data/add_noise.py clean.jsonl --out noisy --snrs 0 5 10
     python examples/data/add_noise.py clean.jsonl --out both --keep-clean
 
-Each line's recording is mixed with white or pink noise at one of the ratios, both drawn by (seed, line). ``manifest.jsonl`` in the
-folder has the same lines with ``snr`` in dB and ``noise``, the kind; with ``--keep-clean`` it has the recordings as they were as well, whose
-``noise`` is ``none``. A killed run goes on with the recordings that are missing.
+Each line's recording is mixed with white or pink noise at one of the ratios, both drawn by (seed, line).
+``manifest.jsonl`` in the folder has the same lines with ``snr`` in dB and ``noise``, the kind; with ``--keep-clean``
+it has the recordings as they were as well, whose ``noise`` is ``none``. A killed run goes on with the recordings that
+are missing.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from nemo_speechllm.randomness import named_random
 
 
 def noisy_row(row: dict, number: int, arguments: argparse.Namespace) -> dict:
-    """The row of a noisy copy, whose audio is written unless it is there.
+    """Return the row of a noisy copy, whose audio is written unless it is there.
 
     Raises:
         ValueError: the recording is silent, so there is no ratio.
@@ -60,6 +61,7 @@ def noisy_row(row: dict, number: int, arguments: argparse.Namespace) -> dict:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, help="NeMo manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl and audio/")
@@ -73,6 +75,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Mix noise into the recordings of a manifest, and write the manifest of the copies."""
     arguments = parse_arguments()
     rows = read_manifest(arguments.manifest, locate_audio=True)
     arguments.out.mkdir(parents=True, exist_ok=True)

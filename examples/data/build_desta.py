@@ -37,7 +37,7 @@ from nemo_speechllm.modules.engines import check_engine, load_engine
 
 
 def load_models(cfg: DictConfig) -> dict[str, Model]:
-    """The classifiers by attribute."""
+    """Return the classifiers by attribute."""
     from nemo_speechllm.data.desta.classifiers import AudioClassifier, WhisperLanguage
 
     models = {attribute: AudioClassifier(reference) for attribute, reference in cfg.classifiers.items()}
@@ -45,7 +45,7 @@ def load_models(cfg: DictConfig) -> dict[str, Model]:
 
 
 def claim(builder: DescriptionBuilder, cfg: DictConfig) -> None:
-    """Notes what each stage depends on, or refuses to mix; batch size and concurrency change no description."""
+    """Note what each stage depends on, or refuse to mix; batch size and concurrency change no description."""
     cfg = OmegaConf.to_container(cfg, resolve=True)
     source = {"manifest": file_digest(builder.manifest)}
     source |= {key: cfg[key] for key in ("num_shards", "channel_selector", "metadata")}
@@ -62,6 +62,7 @@ def claim(builder: DescriptionBuilder, cfg: DictConfig) -> None:
 
 @hydra_runner(config_path="../../conf", config_name="desta2/build")
 def main(cfg: DictConfig) -> None:
+    """Build the descriptions of this shard, and the manifest of all once no shard is missing."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_engine(cfg)  # not after hours of measuring
     builder = DescriptionBuilder(cfg.manifest, cfg.output_dir, cfg.shard_index, cfg.num_shards)

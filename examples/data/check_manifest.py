@@ -29,11 +29,12 @@ from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifes
 
 
 def channel(value: str) -> int | str:
-    """What ``channel_selector`` is called on the command line."""
+    """Return the ``channel_selector`` that a word of the command line means."""
     return value if value == "average" else int(value)
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", nargs="+", type=Path, help="NeMo manifests")
     parser.add_argument("--write-clean", type=Path, metavar="OUT", help="new manifest for the lines without issues")
@@ -53,6 +54,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Check the manifests, name and count what is wrong with them, and return the exit status."""
     arguments = parse_arguments()
     names = ("sample_rate", "min_duration", "max_duration", "channel_selector", "workers")
     limits = {name: getattr(arguments, name) for name in names}

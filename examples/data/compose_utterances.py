@@ -12,8 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Compose longer utterances of short recordings, such as single spoken digits: real speech whose words are known
-exactly.
+"""Compose longer utterances of short recordings, such as spoken digits: real speech whose words are known exactly.
 
     python examples/data/compose_utterances.py fsdd.jsonl --out data/digits --train 6000 --dev 200 --test 400
 
@@ -32,6 +31,7 @@ from nemo_speechllm.data.manifest import read_manifest, write_manifest
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, help="NeMo manifest of short recordings, with `text` and `speaker`")
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests and the audio")
@@ -60,6 +60,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Compose the utterances of each split, and write its manifest."""
     arguments = parse_arguments()
     rows = read_manifest(arguments.manifest, locate_audio=True)
     unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]

@@ -17,9 +17,10 @@
     python examples/data/make_tasks.py test.jsonl noisy/manifest.jsonl --out tasks.jsonl
     python examples/data/make_tasks.py test.jsonl --tasks my_tasks.yaml --out tasks.jsonl --limit 100
 
-A task in the YAML (default: nemo_speechllm/data/label_questions.yaml) names its ``category``, the ``key`` of the manifest that holds the label, how a
-value is called in an answer (``labels``), and ``instructions``, of which each line gets one, drawn by (seed, task, line). Lines without the key, or
-with a value that has no name, are not asked about; how many are, is printed by task.
+A task in the YAML (default: nemo_speechllm/data/label_questions.yaml) names its ``category``, the ``key`` of the
+manifest that holds the label, how a value is called in an answer (``labels``), and ``instructions``, of which each
+line gets one, drawn by (seed, task, line). Lines without the key, or with a value that has no name, are not asked
+about; how many are, is printed by task.
 """
 
 import argparse
@@ -38,7 +39,9 @@ TASKS = Path(nemo_speechllm.data.__file__).with_name("label_questions.yaml")
 
 
 def questions_of(task: str, spec: DictConfig, rows: list[dict], limit: int | None, seed: int) -> list[dict]:
-    """The rows that a task can be asked about, each with its question; of more than ``limit``, as many of each label as can be.
+    """Return the rows that a task can be asked about, each with its question.
+
+    Of more than ``limit``, as many of each label as can be.
 
     Raises:
         ValueError: the task's section lacks a key.
@@ -63,12 +66,13 @@ def questions_of(task: str, spec: DictConfig, rows: list[dict], limit: int | Non
 
 
 def values_of(rows: list[dict], specs: list[DictConfig]) -> dict[str, list[str]]:
-    """What the manifests hold under the keys that the tasks ask for, up to five values of each."""
+    """Return what the manifests hold under the keys that the tasks ask for, up to five values of each."""
     found = {spec["key"]: {str(row[spec["key"]]): None for row in rows if spec["key"] in row} for spec in specs}
     return {key: list(values)[:5] for key, values in found.items() if values}
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", type=Path, nargs="+", help="NeMo manifests with labels")
     parser.add_argument("--out", type=Path, required=True, help="manifest to write")
@@ -85,6 +89,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Write the questions of the tasks about the recordings of the manifests."""
     arguments = parse_arguments()
     rows = [
         relocate(row, manifest, arguments.out) for manifest in arguments.manifests for row in read_manifest(manifest)
@@ -101,7 +106,8 @@ def main() -> None:
     if not asked:
         found = values_of(rows, [specs[task] for task in arguments.only or specs])
         raise ValueError(
-            f"no line has a label that {arguments.tasks} names; there are {found}: give the values names in a copy for --tasks"
+            f"no line has a label that {arguments.tasks} names; there are {found}: give the values names in a copy "
+            "for --tasks"
         )
     write_manifest(arguments.out, asked)
     counts: dict[str, Counter] = {}

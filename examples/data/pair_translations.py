@@ -14,10 +14,11 @@
 
 """Speech in one language with its translation, of manifests that say the same in two languages.
 
-    python examples/data/pair_translations.py prompts/test_en.jsonl prompts/test_es.jsonl --out prompts/test_en-es.jsonl
+    python examples/data/pair_translations.py test_en.jsonl test_es.jsonl --out test_en-es.jsonl
 
-A line of the first manifest is paired with that of the second whose ``key`` is the same, and keeps audio and ``text``; the
-other's ``text`` is its ``answer``, the other's ``lang`` its ``target_lang``. Lines without a counterpart are left out and counted.
+A line of the first manifest is paired with that of the second whose ``key`` is the same, and keeps audio and ``text``;
+the other's ``text`` is its ``answer``, the other's ``lang`` its ``target_lang``. Lines without a counterpart are left
+out and counted.
 """
 
 import argparse
@@ -44,12 +45,13 @@ def translations_of(rows: list[dict], manifest: Path, key: str) -> dict[str, dic
 
 
 def pair_rows(sources: list[dict], translations: dict[str, dict], key: str) -> list[dict]:
-    """The sources that have a translation, each with it."""
+    """Return the sources that have a translation, each with it."""
     pairs = ((row, translations.get(row.get(key))) for row in sources)
     return [row | {"answer": other["text"], "target_lang": other["lang"]} for row, other in pairs if other]
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="NeMo manifest: the speech")
     parser.add_argument("target", type=Path, help="NeMo manifest: the texts that it is to be translated into")
@@ -59,6 +61,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Pair the lines of the manifests and write them; count those without a counterpart."""
     arguments = parse_arguments()
     sources = read_manifest(arguments.source)
     translations = translations_of(read_manifest(arguments.target), arguments.target, arguments.key)

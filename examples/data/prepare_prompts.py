@@ -16,7 +16,8 @@
 
     python examples/data/prepare_prompts.py --out data/prompts --langs en es fr it ru
 
-It fetches Debian packages by name with apt-get (no root needed); elsewhere, give a folder of .deb files with --packages-dir.
+It fetches Debian packages by name with apt-get (no root needed); elsewhere, give a folder of .deb files with
+--packages-dir.
 """
 
 import argparse
@@ -43,6 +44,7 @@ def print_report(rows: list[dict], skipped: list[dict], languages: list[str]) ->
 
 
 def main() -> None:
+    """Prepare the prompts, and report what there is and what was left out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for manifests and audio")
     parser.add_argument("--langs", nargs="+", choices=LANGUAGES, default=list(LANGUAGES), help="default: all")

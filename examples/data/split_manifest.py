@@ -17,8 +17,9 @@
     python examples/data/split_manifest.py all.jsonl --out data --dev 0.05 --test 0.1
     python examples/data/split_manifest.py all.jsonl --out data --dev 0.1 --test 0.2 --by speaker
 
-Lines that say the same words (case and punctuation aside) stay together, whoever speaks them; with ``--by speaker``, all lines of
-a speaker do. The split depends on the texts, or the speakers, only: the same manifest in another order is split alike.
+Lines that say the same words (case and punctuation aside) stay together, whoever speaks them; with ``--by speaker``,
+all lines of a speaker do. The split depends on the texts, or the speakers, only: the same manifest in another order is
+split alike.
 """
 
 import argparse
@@ -49,14 +50,15 @@ def split_rows(rows: list[dict], dev: float, test: float, by: str = "text") -> d
             f"{len(ordered)} distinct {by}s are too few for {n_dev} in dev, {n_test} in test and any in train"
         )
     names = ["test"] * n_test + ["dev"] * n_dev + ["train"] * (len(ordered) - n_test - n_dev)
-    split_of = dict(zip(ordered, names))
+    split_of = dict(zip(ordered, names, strict=True))
     splits = {"train": [], "dev": [], "test": []}
-    for row, group in zip(rows, groups):
+    for row, group in zip(rows, groups, strict=True):
         splits[split_of[group]].append(row)
     return splits
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, help="NeMo manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for train.jsonl, dev.jsonl and test.jsonl")
@@ -79,6 +81,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Split the manifest, and tell lines and hours of each part."""
     arguments = parse_arguments()
     read_manifest(arguments.manifest, locate_audio=True)
     splits = split_rows(read_manifest(arguments.manifest), arguments.dev, arguments.test, arguments.by)

@@ -84,7 +84,7 @@ Job = tuple[int, str, str]
 
 
 def debian_package(package: str, folder: Path) -> Path:
-    """Fetches a Debian package (`apt-get download`) unless it is in the folder, and returns its tree."""
+    """Fetch a Debian package (`apt-get download`) unless it is in the folder, and return its tree."""
     tree = folder / package
     if not tree.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def debian_package(package: str, folder: Path) -> Path:
 
 
 def debian_files(package: str, folder: Path, language: Language) -> list[Path]:
-    """The text, fortune, HTML and WordNet files of a Debian package, no translations into others."""
+    """Return the text, fortune, HTML and WordNet files of a Debian package, no translations into others."""
     tree = debian_package(package, folder)
     fortunes = (path for path in tree.glob("usr/share/games/fortunes/*") if not path.suffix and path.name not in UNFIT)
     translated = tree.glob(f"usr/share/games/fortunes/{language.code}/*.u8")
@@ -105,12 +105,12 @@ def debian_files(package: str, folder: Path, language: Language) -> list[Path]:
 
 
 def sentences_of(path: Path, language: Language) -> list[str]:
-    """The speakable sentences of one file."""
+    """Return the speakable sentences of one file."""
     return read_examples(path, language) if path.parent.name == "wordnet" else read_sentences(path, language)
 
 
 def mixed(sources: list[list[Path]], seed: int, language: Language) -> Iterator[str]:
-    """The sentences of all sources, shuffled; the sources take turns so that a long one does not drown the rest."""
+    """Yield the sentences of all sources, shuffled; they take turns so that a long one does not drown the rest."""
     shuffled = [[sentence for path in files for sentence in sentences_of(path, language)] for files in sources]
     for sentences in shuffled:
         np.random.default_rng(seed).shuffle(sentences)
@@ -118,13 +118,13 @@ def mixed(sources: list[list[Path]], seed: int, language: Language) -> Iterator[
 
 
 def request_grammar(words: list[str]) -> TemplateGrammar:
-    """The grammar of requests, with a word list's words in `word` and its names in `proper`."""
+    """Return the grammar of requests, with a word list's words in `word` and its names in `proper`."""
     slots = {"word": [word for word in words if word.islower()], "proper": [word for word in words if word.istitle()]}
     return TemplateGrammar(REQUESTS, slots)
 
 
 def without(texts: Iterable[str], phrases: set[str]) -> Iterator[str]:
-    """The texts in which none of the phrases, in the form of `text_key`, is spoken."""
+    """Yield the texts in which none of the phrases, in the form of `text_key`, is spoken."""
     pattern = re.compile("|".join(rf"\b{re.escape(phrase)}\b" for phrase in sorted(phrases)) or "(?!)")
     return (text for text in texts if not pattern.search(text_key(text)))
 
@@ -157,7 +157,7 @@ def plan(kinds: list[list[str]], sizes: dict[str, int], seed: int = 0, silence: 
 
 
 def is_silent(seed: int, index: int, share: float) -> bool:
-    """True for a share of the indices, whatever else is in the corpus."""
+    """Return True for a share of the indices, whatever else is in the corpus."""
     return np.random.default_rng([seed, index, 1]).random() < share
 
 
@@ -167,17 +167,19 @@ def file_name(index: int, text: str) -> str:
 
 
 def start_worker(folder: Path, recorders: dict[str, Recorder], lang: str) -> None:
+    """Give a worker process its synthesizers, one for each split."""
     global synthesizers
     synthesizers = {split: Synthesizer(folder, recorder, lang) for split, recorder in recorders.items()}
 
 
 def run(job: tuple[str, Job]) -> dict:
+    """Synthesize a clip in a worker process, and return its manifest row."""
     split, clip = job
     return synthesizers[split](*clip)
 
 
 def make(folder: Path, split: str, jobs: list[Job], pool: Pool) -> None:
-    """Makes the clips of a split; the manifest lists those made so far, at most a minute behind."""
+    """Make the clips of a split; the manifest lists those made so far, at most a minute behind."""
     rows: list[dict] = []
     written = time.monotonic()
     tasks = ((split, job) for job in jobs)
@@ -191,7 +193,7 @@ def make(folder: Path, split: str, jobs: list[Job], pool: Pool) -> None:
 
 
 def read_excluded(paths: list[Path]) -> tuple[set[str], set[str]]:
-    """The texts of the manifests and the phrases, of two words or more, of the text files; both as `text_key`s."""
+    """Read the texts of manifests and the phrases, of two words or more, of text files; both as `text_key`s."""
     manifests = [path for path in paths if path.suffix != ".txt"]
     lines = [line for path in paths if path.suffix == ".txt" for line in path.read_text(encoding="utf-8").splitlines()]
     texts = {text_key(row["text"]) for path in manifests for row in read_manifest(path) if "text" in row}
@@ -199,7 +201,7 @@ def read_excluded(paths: list[Path]) -> tuple[set[str], set[str]]:
 
 
 def gather_texts(args: argparse.Namespace) -> list[list[str]]:
-    """The texts of each kind: telephone prompts, open sentences, and if wanted requests.
+    """Return the texts of each kind: telephone prompts, open sentences, and if wanted requests.
 
     Raises:
         ValueError: there are not enough open sentences.
@@ -227,6 +229,7 @@ def gather_texts(args: argparse.Namespace) -> list[list[str]]:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the manifests and the audio")
     parser.add_argument("--lang", choices=list(LANGUAGES), default="en", help="what is spoken (default en)")
@@ -260,7 +263,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def missing_voices(args: argparse.Namespace) -> list[str]:
-    """The commands that install what the voices need and is not there."""
+    """Return the commands that install what the voices need and is not there."""
     if args.speakers:
         return [] if kokoro.is_installed() else [kokoro.INSTALL]
     return missing_installs(LANGUAGES[args.lang].voices)
@@ -275,10 +278,10 @@ def start_recorders(args: argparse.Namespace) -> dict[str, Recorder]:
 
 
 def build(args: argparse.Namespace) -> None:
-    """Makes the corpus, or what is missing of it."""
+    """Make the corpus, or what is missing of it."""
     made_of = {key: getattr(args, key) for key in ("lang", "seed", "speakers", "dev", "test")}
     claim_record(args.out / "made_of.json", made_of, "speech made of something else")
-    sizes = dict(zip(SPLITS, (args.dev, args.test, -1)))
+    sizes = dict(zip(SPLITS, (args.dev, args.test, -1), strict=True))
     jobs = plan(gather_texts(args), sizes, args.seed, args.silence if args.speakers else 0.0)
     recorders = start_recorders(args)
     for partial in args.out.glob("audio/.*.part"):
@@ -291,6 +294,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    """Make the corpus, unless another process is making it."""
     args = parse_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
     try:

@@ -12,17 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains a SentencePiece tokenizer on the transcripts of manifests, for NeMo's CTC models (``model.tokenizer.dir``).
+"""Train a SentencePiece tokenizer on the transcripts of manifests, for NeMo's CTC models (``model.tokenizer.dir``).
 
     python examples/data/train_tokenizer.py train_en.jsonl train_fr.jsonl --out data/tokenizer_512 --vocab-size 512
     python examples/data/train_tokenizer.py train.jsonl --instructions --out data/tokenizer_las
 
-Case is folded by default, and inside the tokenizer itself: training and transcripts are lower case without any change to the
-manifests. Punctuation stays.
+Case is folded by default, and inside the tokenizer itself: training and transcripts are lower case without any change
+to the manifests. Punctuation stays.
 
-``--instructions`` is for InstructLAS: text stays as it is, each letter is known in upper and in lower case, ``[EOT]`` and
-the end token are symbols, and the package's instructions (those seen in training) are learned from as well. ``--texts`` are more
-texts, one a line, such as instructions of your own.
+``--instructions`` is for InstructLAS: text stays as it is, each letter is known in upper and in lower case, ``[EOT]``
+and the end token are symbols, and the package's instructions (those seen in training) are learned from as well.
+``--texts`` are more texts, one a line, such as instructions of your own.
 """
 
 import argparse
@@ -41,7 +41,7 @@ from nemo_speechllm.segments import END_OF_INSTRUCTION
 
 
 def manifest_texts(manifests: list[Path], keys: list[str]) -> list[tuple[str, float]]:
-    """The texts under a line's keys, joined by line breaks, and its seconds, of every line.
+    """Return the texts under a line's keys, joined by line breaks, and its seconds, of every line.
 
     Raises:
         ValueError: a line has no text.
@@ -65,7 +65,11 @@ def normalization(keep_case: bool, instructions: bool) -> str:
 
 
 def instruction_texts() -> list[str]:
-    """The package's instructions of the split ``seen``, what their slots are filled with, and what a rule writes besides words."""
+    """Return the texts that the package's instructions are made of.
+
+    They are its instructions of the split ``seen``, what their slots are filled with, and what a rule writes besides
+    words.
+    """
     templates = [template for pool in load_pools().values() for template in pool.seen]
     fillings = [text for texts in argument_lists().values() for text in texts]
     instructions = [fill(template, dict.fromkeys(slots_of(template), "")) for template in templates]
@@ -88,7 +92,7 @@ def symbols_and_letters(texts: list[str], instructions: bool) -> dict:
 def train(
     texts: list[str], out: Path, vocab_size: int, keep_case: bool = False, instructions: bool = False
 ) -> SentencePieceProcessor:
-    """Writes ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none."""
+    """Write ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".partial-") as folder:
         partial = Path(folder) / "tokenizer"
@@ -111,6 +115,7 @@ def train(
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifests", type=Path, nargs="+", help="NeMo manifests, of any languages")
     parser.add_argument(
@@ -131,6 +136,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Train the tokenizer, and tell how it splits the texts."""
     arguments = parse_arguments()
     pairs = manifest_texts(arguments.manifests, arguments.keys)
     texts = [text for text, _ in pairs]

@@ -14,8 +14,8 @@
 
 """Reads audio files: the one place that decides what can be read, and that it was read whole.
 
-libsndfile comes first, for what it knows (WAV, FLAC, OGG, MP3, AIFF, CAF, …); FFmpeg's libraries read what phones and browsers
-record (AAC, M4A, MP4, WebM, AMR, WMA, …).
+libsndfile comes first, for what it knows (WAV, FLAC, OGG, MP3, AIFF, CAF, …); FFmpeg's libraries read what phones and
+browsers record (AAC, M4A, MP4, WebM, AMR, WMA, …).
 """
 
 import io
@@ -33,12 +33,16 @@ import soundfile
 
 # what a folder's files are called that are worth a try
 AUDIO_SUFFIXES = frozenset(
-    ".3gp .3gpp .aac .ac3 .aif .aifc .aiff .alac .amr .ape .asf .au .avi .awb .caf .flac .flv .m4a .m4b .m4r .m4v .mka .mkv .mov .mp2 "
-    ".mp3 .mp4 .mpeg .mpg .mpga .oga .ogg .ogv .ogx .opus .ra .rf64 .rm .snd .spx .sph .tta .voc .w64 .wav .wave .weba .webm .wma "
+    ".3gp .3gpp .aac .ac3 .aif .aifc .aiff .alac .amr .ape .asf .au .avi .awb .caf .flac .flv .m4a .m4b .m4r .m4v "
+    ".mka .mkv .mov .mp2 .mp3 .mp4 .mpeg .mpg .mpga .oga .ogg .ogv .ogx .opus .ra .rf64 .rm .snd .spx .sph .tta "
+    ".voc .w64 .wav .wave .weba .webm .wma "
     ".wmv .wv".split()
 )
 # FFmpeg's formats that only read the file they are given: playlists and the like name others
-_FFMPEG_FORMATS = "aac,ac3,amr,amrnb,amrwb,ape,asf,avi,caf,eac3,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,mpeg,mpegts,ogg,rm,tta,wav,wv"
+_FFMPEG_FORMATS = (
+    "aac,ac3,amr,amrnb,amrwb,ape,asf,avi,caf,eac3,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,mpeg,mpegts,ogg,rm,"
+    "tta,wav,wv"
+)
 _BLOCK = 1 << 20  # frames
 _UNKNOWN_LENGTH = (
     0x7FFF0000  # bytes from here on in a header stand for "not known yet", of recordings that were streamed
@@ -90,13 +94,15 @@ class AudioInfo:
         return self.frames / self.sample_rate
 
     def span(self, offset: float | None, duration: float | None) -> tuple[int, int | None]:
-        """Return the first frame of a part and its number of frames, at most those that there are; None: to the end."""
+        """Return the first frame of a part and its number of frames, at most those there are; None: to the end."""
         start = round((offset or 0.0) * self.sample_rate)
         return start, None if duration is None else min(round(duration * self.sample_rate), self.frames - start)
 
 
 def audio_info(source: str | Path | bytes, name: str | None = None) -> AudioInfo:
-    """Return what the header of a file says; where it does not tell the length, or is known to lie, the file is decoded.
+    """Return what the header of a file says.
+
+    Where it does not tell the length, or is known to lie, the file is decoded.
 
     Args:
         source: path of a file, or its content.
@@ -143,7 +149,8 @@ def read_audio(
 
     Raises:
         FileNotFoundError: there is no such file, or it is a folder.
-        AudioError: it cannot be decoded, is cut short or is empty, or its samples are no sound: NaN, infinite, or far beyond full scale.
+        AudioError: it cannot be decoded, is cut short or is empty, or its samples are no sound: NaN, infinite, or far
+            beyond full scale.
     """
     source = source if isinstance(source, bytes) else _existing(source)
     name = name or ("audio given as bytes" if isinstance(source, bytes) else str(source))
@@ -155,7 +162,8 @@ def read_audio(
 
 
 def check_samples(samples: np.ndarray, name: str) -> None:
-    """
+    """Refuse samples that are no sound.
+
     Args:
         samples: float, of any shape.
 
@@ -169,13 +177,17 @@ def check_samples(samples: np.ndarray, name: str) -> None:
         raise AudioError(f"{name}: the audio holds NaN or infinite samples; convert it again from its source")
     if peak > MAX_PEAK:
         raise AudioError(
-            f"{name}: the audio holds samples up to {peak:.6g}, and full scale is 1; divide 16-bit values by 32768, or convert it again",
+            f"{name}: the audio holds samples up to {peak:.6g}, and full scale is 1; divide 16-bit values by 32768, "
+            "or convert it again",
             "wrong scale",
         )
 
 
 def span_problem(info: AudioInfo, offset: float, duration: float | None, tolerance: float = TOLERANCE) -> str | None:
-    """Return what is wrong with a part of a file that begins at ``offset`` and lasts ``duration`` (None: to the end) seconds, if anything is."""
+    """Return what is wrong with a part of a file, if anything is.
+
+    The part begins at ``offset`` and lasts ``duration`` (None: to the end) seconds.
+    """
     if offset >= info.duration:
         return f"begins at {offset:.3f} s (offset), and the audio ends at {info.duration:.3f} s"
     if duration is not None and offset + duration > info.duration + info.padding + tolerance:
@@ -192,12 +204,12 @@ def _existing(path: str | Path) -> Path:
     return path
 
 
-# libraries ------------------------------------------------------------------------------------------------------------
+# libraries -----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _open(source: Path | bytes, name: str) -> Iterator["_Sndfile | _FFmpeg"]:
-    """The file opened by the library that knows its format; what a library raises becomes an `AudioError`."""
+    """Open the file by the library that knows its format; what a library raises becomes an `AudioError`."""
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else _open_nameless(source) as file:
             _check_ogg_end(file, name)
@@ -219,12 +231,15 @@ def _open(source: Path | bytes, name: str) -> Iterator["_Sndfile | _FFmpeg"]:
 
 
 def _open_nameless(path: Path) -> io.BufferedIOBase:
-    """The file for reading; libsndfile would take one whose name ends with ``.raw`` for samples without a header."""
+    """Open the file for reading; libsndfile would take one whose name ends with ``.raw`` for headerless samples."""
     return open(os.open(path, os.O_RDONLY), "rb")
 
 
 def _open_sndfile(file: io.BufferedIOBase, name: str) -> soundfile.SoundFile | None:
-    """The file opened by libsndfile; None where that does not know the format, or would read the first of several MP3s alone."""
+    """Open the file by libsndfile, where it can be.
+
+    None where that does not know the format, or would read the first of several MP3s alone.
+    """
     size = file.seek(0, io.SEEK_END)
     end = _mp3_end(file)
     file.seek(0)
@@ -241,11 +256,13 @@ def _open_sndfile(file: io.BufferedIOBase, name: str) -> soundfile.SoundFile | N
 
 
 def _mp3_end(file: io.BufferedIOBase) -> int | None:
-    """Where the first frame of an MP3 says that it ends, in bytes; of a file that is none, or does not say it, None."""
+    """Return where the first frame of an MP3 says that it ends, in bytes; None: it is none, or does not say it."""
     file.seek(0)
     head = file.read(10)
     start = (
-        10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0))) if head[:3] == b"ID3" else 0
+        10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+        if head[:3] == b"ID3"
+        else 0
     )
     file.seek(start)
     frame = file.read(256)
@@ -306,7 +323,8 @@ class _FFmpeg:
         """Blocks of (T, channels) from a frame on; the file is decoded from its beginning, for seeking is not exact.
 
         Raises:
-            AudioError: a packet is damaged, or the container says that there are more, or there are fewer than ``frames``.
+            AudioError: a packet is damaged, or the container says that there are more, or there are fewer than
+                ``frames``.
         """
         position, end = 0, None if frames is None else start + frames
         for block in self._decoded():
@@ -338,13 +356,14 @@ def _samples_of(frames: Iterable[av.AudioFrame]) -> Iterator[np.ndarray]:
 
 
 def _declared_seconds(container: av.container.InputContainer) -> float:
-    """The length that a container tells; of others FFmpeg estimates it by the bit rate."""
+    """Return the length that a container tells; of others FFmpeg estimates it by the bit rate."""
     tells = {"mov", "matroska", "webm", "asf", "avi"} & set(container.format.name.split(","))
     return container.duration / av.time_base if tells and container.duration else 0.0
 
 
 def _check_header(file: soundfile.SoundFile, name: str) -> None:
-    """
+    """Refuse a file whose header tells another number of samples than there are.
+
     Raises:
         AudioError: the header tells more samples than there are, or none though there are some.
     """
@@ -357,8 +376,8 @@ def _check_header(file: soundfile.SoundFile, name: str) -> None:
             _raise_cut_short(name, seconds, seconds / share)
     if file.frames == 0 and file.seek(0, io.SEEK_END) == 0 and _bytes_of(file) > 1 << 10:
         raise AudioError(
-            f"{name}: the audio has no samples by its header, though the file is longer: it was not closed; convert it again, e.g. "
-            "`ffmpeg -ignore_length 1 -i IN OUT.wav`",
+            f"{name}: the audio has no samples by its header, though the file is longer: it was not closed; convert "
+            "it again, e.g. `ffmpeg -ignore_length 1 -i IN OUT.wav`",
             "zero length",
         )
 
@@ -368,9 +387,11 @@ def _bytes_of(file: soundfile.SoundFile) -> int:
 
 
 def _check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
-    """
+    """Refuse an Ogg file that is cut short.
+
     Raises:
-        AudioError: it is an Ogg file whose last page is not whole, or not the last one of its stream: both libraries end there in silence.
+        AudioError: it is an Ogg file whose last page is not whole, or not the last one of its stream: both libraries
+            end there in silence.
     """
     is_ogg = file.read(4) == b"OggS"
     if is_ogg:
@@ -381,13 +402,14 @@ def _check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
         whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         if not whole or not page[5] & 4:
             raise AudioError(
-                f"{name}: the audio is cut short: the end of its Ogg stream is missing; copy it again, or convert what there is, e.g. "
-                "`ffmpeg -i IN OUT.flac`"
+                f"{name}: the audio is cut short: the end of its Ogg stream is missing; copy it again, or convert "
+                "what there is, e.g. `ffmpeg -i IN OUT.flac`"
             )
     file.seek(0)
 
 
 def _raise_cut_short(name: str, seconds: float, expected: float) -> None:
     raise AudioError(
-        f"{name}: the audio is cut short: {seconds:.2f} s of the {expected:.2f} s that it should have; copy or convert it again"
+        f"{name}: the audio is cut short: {seconds:.2f} s of the {expected:.2f} s that it should have; copy or "
+        "convert it again"
     )

@@ -14,8 +14,9 @@
 
 """Renders chat templates, which come with models of unknown origin, with a limit: one that does not end is stopped.
 
-transformers renders them in Jinja's sandbox as well, where a template can reach nothing, but it may run for ever or fill the memory.
-Here every pass of a loop, every call and every text that is made counts, and what would be too long is refused before it is made.
+transformers renders them in Jinja's sandbox as well, where a template can reach nothing, but it may run for ever or
+fill the memory. Here every pass of a loop, every call and every text that is made counts, and what would be too long
+is refused before it is made.
 """
 
 import json
@@ -43,7 +44,8 @@ MAX_WIDTH = 1000  # of a padded field
 
 # Filters and methods whose result is not as long as what they are given, but as long as a product of it.
 MULTIPLYING = frozenset(
-    "replace join center ljust rjust zfill expandtabs format format_map indent wordwrap batch slice xmlattr urlize".split()
+    "replace join center ljust rjust zfill expandtabs format format_map "
+    "indent wordwrap batch slice xmlattr urlize".split()
 )
 WIDE_FIELD = re.compile(r"\*|\d{4,}")
 
@@ -55,7 +57,7 @@ class EndlessTemplateError(TemplateError):
 
 
 def render_chat(template: str, messages: list[dict[str, str]], **variables: Any) -> str:
-    """The prompt that a chat template makes of messages, as transformers' ``apply_chat_template`` renders it.
+    """Return the prompt that a chat template makes of messages, as transformers' ``apply_chat_template`` renders it.
 
     Args:
         template: Jinja source.
@@ -99,7 +101,10 @@ def _spend(amount: float) -> None:
 
 
 def _spent(value: Any) -> Any:
-    """The value, all that it holds spent: lists of the same list twice, and so on, soon stand for more than any memory."""
+    """Return the value, all that it holds spent.
+
+    Lists of the same list twice, and so on, soon stand for more than any memory.
+    """
     pending = [value]
     while pending:
         _spend(STEP)
@@ -193,7 +198,7 @@ def _finalize(value: Any) -> Any:
 
 
 def _measured(name: str, function: Callable) -> Callable:
-    """A filter that spends what it makes, and is refused what would make far too much."""
+    """Return a filter that spends what it makes, and is refused what would make far too much."""
     passes = {key: value for key, value in getattr(function, "__dict__", {}).items() if key.startswith("jinja_")}
 
     def measured(*args: Any, **kwargs: Any) -> Any:

@@ -49,7 +49,7 @@ class Composition:
     @property
     def name(self) -> str:
         """Digest of what the utterance is made of."""
-        parts = [(*_recording(row), pause) for row, pause in zip(self.rows, self.pauses)]
+        parts = [(*_recording(row), pause) for row, pause in zip(self.rows, self.pauses, strict=False)]
         return hashlib.sha256(repr((parts, self.pauses[-1])).encode()).hexdigest()[:12]
 
 
@@ -60,7 +60,7 @@ def spoken_text(text: str) -> str:
 
 
 def split_recordings(rows: Sequence[dict], dev: float, test: float, seed: int = 0) -> dict[str, list[dict]]:
-    """Recordings by split, at random and speaker by speaker, so that each split hears every speaker.
+    """Return recordings by split, at random and speaker by speaker, so that each split hears every speaker.
 
     Args:
         rows: of a manifest, with ``speaker`` where there are several.
@@ -74,7 +74,7 @@ def split_recordings(rows: Sequence[dict], dev: float, test: float, seed: int = 
         own = sorted((row for row in rows if str(row.get("speaker")) == speaker), key=_recording)
         order = named_random((seed, "split", speaker)).permutation(len(own))
         ends = np.cumsum([round(dev * len(own)), round(test * len(own))])
-        for name, indices in zip(("dev", "test", "train"), np.split(order, ends)):
+        for name, indices in zip(("dev", "test", "train"), np.split(order, ends), strict=True):
             splits[name] += [own[index] for index in indices]
     empty = [name for name, members in splits.items() if not members]
     if empty:
@@ -109,7 +109,7 @@ def compose(
 
 
 def write_composition(composition: Composition, folder: Path, audio: Path) -> dict:
-    """Writes an utterance as 16 kHz FLAC, whole or not at all; one that is there is kept.
+    """Write an utterance as 16 kHz FLAC, whole or not at all; one that is there is kept.
 
     Args:
         composition: whose rows name audio by paths that hold here.
@@ -136,13 +136,13 @@ def write_composition(composition: Composition, folder: Path, audio: Path) -> di
 
 
 def _recording(row: dict) -> tuple[str, float]:
-    """What tells one recording from another, wherever the corpus lies."""
+    """Return what tells one recording from another, wherever the corpus lies."""
     return Path(row["audio_filepath"]).name, row.get("offset", 0.0)
 
 
 def _samples(composition: Composition) -> np.ndarray:
     pieces = [np.zeros(round(composition.pauses[0] * SAMPLE_RATE), dtype=np.float32)]
-    for row, pause in zip(composition.rows, composition.pauses[1:]):
+    for row, pause in zip(composition.rows, composition.pauses[1:], strict=True):
         pieces.append(_load(row["audio_filepath"], row.get("offset"), row.get("duration")))
         pieces.append(np.zeros(round(pause * SAMPLE_RATE), dtype=np.float32))
     return np.concatenate(pieces).clip(-1.0, 1.0)  # resampling may overshoot

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The same recordings under harder conditions: noise at a given signal-to-noise ratio, and minutes of speech at a stretch."""
+"""The same recordings in harder conditions: noise at a given ratio to the signal, minutes of speech at a stretch."""
 
 from collections.abc import Callable, Sequence
 
@@ -27,7 +27,10 @@ def white_noise(samples: int, random: np.random.Generator) -> np.ndarray:
 
 
 def pink_noise(samples: int, random: np.random.Generator) -> np.ndarray:
-    """Noise whose power falls by 3 dB an octave, as that of many rooms and lines does, (samples,); no direct current."""
+    """Return noise whose power falls by 3 dB an octave, as that of many rooms and lines does, (samples,).
+
+    It has no direct current.
+    """
     spectrum = np.fft.rfft(random.standard_normal(samples))
     frequencies = np.arange(len(spectrum))
     spectrum[1:] /= np.sqrt(frequencies[1:])
@@ -39,7 +42,7 @@ NOISES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {"white": 
 
 
 def noise_from_recordings(recordings: Sequence[np.ndarray], samples: int, random: np.random.Generator) -> np.ndarray:
-    """A part of a recording drawn at random, begun at random and repeated as often as needed, (samples,)."""
+    """Return a part of a recording drawn at random, begun at random and repeated as often as needed, (samples,)."""
     recording = recordings[random.integers(len(recordings))]
     return np.resize(np.roll(recording, -random.integers(len(recording))), samples)
 
@@ -93,14 +96,14 @@ def group_by_length(durations: Sequence[float], seconds: float, pause: float) ->
 
 
 def join_recordings(recordings: Sequence[np.ndarray], pause: float) -> np.ndarray:
-    """Recordings (T,) at 16 kHz one after the other with ``pause`` seconds of silence between them."""
+    """Return recordings (T,) at 16 kHz one after the other with ``pause`` seconds of silence between them."""
     silence = np.zeros(round(pause * SAMPLE_RATE), dtype=np.float32)
     pieces = [piece for recording in recordings for piece in (silence, recording)]
     return np.concatenate(pieces[1:])
 
 
 def join_rows(rows: Sequence[dict]) -> dict:
-    """The manifest row of joined recordings: the texts one after the other, and what all rows say alike.
+    """Return the manifest row of joined recordings: the texts one after the other, and what all rows say alike.
 
     ``audio_filepath``, ``duration`` and ``offset`` are left to who writes the audio.
     """

@@ -55,7 +55,7 @@ class Audio:
         duration: float | None = None,
         channel_selector: int | str | None = None,
     ) -> "Audio":
-        """An audio file, or a part of it.
+        """Return the audio of a file, or of a part of it.
 
         Args:
             path: of any format that `read_audio` knows; any sample rate.
@@ -77,12 +77,15 @@ class Audio:
 
     @classmethod
     def from_row(cls, row: dict[str, Any], channel_selector: int | str | None = None) -> "Audio":
-        """The audio of a manifest's row whose path holds here (`read_manifest` with ``locate_audio``); see `from_file`."""
+        """Return the audio of a manifest's row; see `from_file`.
+
+        The path of the row holds here, as it does of `read_manifest` with ``locate_audio``.
+        """
         return cls.from_file(row["audio_filepath"], row.get("offset"), row.get("duration"), channel_selector)
 
     @classmethod
     def from_bytes(cls, content: bytes, name: str, channel_selector: int | str | None = None) -> "Audio":
-        """An audio file that is in memory.
+        """Return the audio of a file that is in memory.
 
         Args:
             content: of the file, any format that Lhotse reads.
@@ -99,7 +102,7 @@ class Audio:
     def from_samples(
         cls, samples: np.ndarray | Tensor, channel_selector: int | str | None = None, name: str | None = None
     ) -> "Audio":
-        """Samples at 16 kHz; see `as_samples` for their kinds.
+        """Return the audio of samples at 16 kHz; see `as_samples` for their kinds.
 
         Raises:
             AudioError: they are no sound, or have several channels and none was selected.
@@ -156,7 +159,10 @@ class Audio:
 
 @dataclass
 class Turn:
-    """What one ``role`` (``system``, ``user``, ``assistant``; in a prompt also ``audio``) says: text and audio in order."""
+    """What one ``role`` says: text and audio in order.
+
+    The role is ``system``, ``user`` or ``assistant``; in a prompt also ``audio``.
+    """
 
     role: str
     parts: list[str | Audio]
@@ -192,7 +198,7 @@ class Conversation:
         return self.turns[-1].text if self.turns and self.turns[-1].role == "assistant" else None
 
     def without_answer(self) -> "Conversation":
-        """The same conversation up to the point where the model is to speak."""
+        """Return the same conversation up to the point where the model is to speak."""
         turns = self.turns[:-1] if self.answer is not None else self.turns
         return Conversation(self.id, turns, self.metadata)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Many speakers in many places: the blended voices of `kokoro` in the scenes of `acoustics`, some with nobody there."""
+"""Many speakers in many places: blended voices of `kokoro` in the scenes of `acoustics`, some with nobody there."""
 
 from pathlib import Path
 

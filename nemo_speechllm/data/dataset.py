@@ -41,7 +41,8 @@ PLACE_KEY = "manifest_line"  # of the metadata: file and line, for messages
 
 @dataclass
 class ConversationBatch:
-    """
+    """A batch of B conversations and the samples of their N audios.
+
     Attributes:
         conversations: B items.
         audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
@@ -55,7 +56,7 @@ class ConversationBatch:
     is_repeated: bool = False
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "ConversationBatch":
-        """The batch with its tensors on ``device``."""
+        """Return the batch with its tensors on ``device``."""
         return ConversationBatch(
             self.conversations,
             self.audio.to(device, non_blocking=non_blocking),
@@ -76,16 +77,24 @@ class ConversationBatch:
 
     def loaded(self) -> list[Conversation]:
         """Return the conversations, each audio as its samples."""
-        audios = iter([Audio(row[:length]) for row, length in zip(self.audio, self.audio_lengths.tolist())])
+        audios = iter(
+            [Audio(row[:length]) for row, length in zip(self.audio, self.audio_lengths.tolist(), strict=True)]
+        )
         return [item.with_audios([next(audios) for _ in item.audios]) for item in self.conversations]
 
     def by_conversation(self, items: Tensor, lengths: Tensor) -> list[list[Tensor]]:
-        """What is known of the N audios, (N, T, …) and lengths (N,), without padding and by the conversations they stand in."""
-        audios = iter([item[:length] for item, length in zip(items, lengths.tolist())])
+        """Return what is known of the N audios, (N, T, …) and lengths (N,), by the conversations they stand in.
+
+        Padding is left out.
+        """
+        audios = iter([item[:length] for item, length in zip(items, lengths.tolist(), strict=True)])
         return [[next(audios) for _ in conversation.audios] for conversation in self.conversations]
 
     def texts_by_audio(self, text_of: Callable[[Conversation], str | None]) -> dict[int, str]:
-        """The texts of conversations of one audio, where ``text_of`` gives one, by the audio's place in ``audio``."""
+        """Return the texts of conversations of one audio, by the audio's place in ``audio``.
+
+        Of those alone for which ``text_of`` gives one.
+        """
         place, texts = 0, {}
         for conversation in self.conversations:
             if len(conversation.audios) == 1 and (text := text_of(conversation)):
@@ -95,18 +104,24 @@ class ConversationBatch:
 
 
 def place_of(conversation: Conversation) -> str:
-    """What to call a conversation in a message: file and line of its manifest where they are known, or its id."""
+    """Return what messages call a conversation: file and line of its manifest where they are known, or its id."""
     return conversation.metadata.get(PLACE_KEY) or conversation.id
 
 
 def task_of(metadata: dict[str, Any]) -> str:
-    """What a manifest line asks for: its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``."""
+    """Return what a manifest line asks for.
+
+    That is its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``.
+    """
     lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
     return metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
 
 
 def written_language(metadata: dict[str, Any]) -> str | None:
-    """Return the language of what a manifest line's answer is compared with: a translation's ``target_lang``, or ``lang``."""
+    """Return the language of what a manifest line's answer is compared with.
+
+    That is a translation's ``target_lang``, or ``lang``.
+    """
     return metadata.get("target_lang" if task_of(metadata) == "ast" else "lang")
 
 
@@ -114,8 +129,9 @@ class ConversationBuilder:
     """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).
 
     Args:
-        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots ``{lang}``,
-            ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords`` (text with the slot ``{keywords}``).
+        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots
+            ``{lang}``, ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords`` (text with the
+            slot ``{keywords}``).
     """
 
     def __init__(self, cfg: DictConfig):
@@ -123,7 +139,7 @@ class ConversationBuilder:
         self.keyword_template = cfg.get("keywords", "")
 
     def from_example(self, example: Any) -> Conversation:
-        """A Lhotse cut or a NeMo multimodal conversation → a conversation with its answer.
+        """Return the conversation, with its answer, of a Lhotse cut or a NeMo multimodal conversation.
 
         Raises:
             ValueError: the line has neither ``answer`` nor ``text``, or an unknown ``task``.
@@ -154,7 +170,7 @@ class ConversationBuilder:
         return Conversation(cut.id, [question, Turn("assistant", [answer])], metadata)
 
     def question(self, audio: Audio, metadata: dict[str, Any], name: str) -> Turn:
-        """The user's turn for one audio: the audio, then keywords if there are any, then the instruction.
+        """Return the user's turn for one audio: the audio, then keywords if there are any, then the instruction.
 
         Where the instruction is the recipe's, its task is noted in ``metadata``.
         """
@@ -178,8 +194,8 @@ class ConversationBuilder:
         task = task_of(metadata)
         if task not in self.instructions:
             raise ValueError(
-                f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} (model.prompt.instructions)"
-                ", or give the line an `instruction`"
+                f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} "
+                "(model.prompt.instructions), or give the line an `instruction`"
             )
         metadata["task"] = task
         text = self.instructions[task]
@@ -212,7 +228,7 @@ class ConversationDataset(Dataset):
         return batch
 
     def collate(self, conversations: list[Conversation]) -> ConversationBatch:
-        """Loads the audio of each conversation and pads it.
+        """Load the audio of each conversation and pad it.
 
         Raises:
             AudioError: an audio cannot be read and ``skip_bad_audio`` is false, or none of the batch can be read.
@@ -300,7 +316,7 @@ def build_dataloader(
 
 
 def _speech_of(cut: Cut) -> Cut:
-    """The cut that says something: what noise and padding are mixed into comes first."""
+    """Return the cut that says something: what noise and padding are mixed into comes first."""
     if isinstance(cut, MixedCut):
         return next(track.cut for track in cut.tracks if not isinstance(track.cut, PaddingCut))
     return cut

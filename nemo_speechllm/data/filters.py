@@ -41,7 +41,8 @@ ONCE = {
 
 
 def check_not_empty(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> None:
-    """
+    """Refuse data that give not one batch.
+
     Args:
         cfg: a ``train_ds``/``validation_ds`` section for NeMo's Lhotse dataloader.
         dataset, tokenizer: as that dataloader takes them.
@@ -72,7 +73,7 @@ def check_not_empty(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> None:
 
 
 def _sections(cfg: DictConfig) -> Iterator[DictConfig]:
-    """The section itself, or those of ``multi_config``, each with what they have in common."""
+    """Yield the section itself, or those of ``multi_config``, each with what they have in common."""
     if not cfg.get("multi_config"):
         yield cfg
         return

@@ -22,7 +22,7 @@ import soundfile
 
 
 def write_flac(target: Path, samples: np.ndarray, sample_rate: int) -> None:
-    """Writes (T,) samples as 16-bit FLAC under a temporary name, then renames it; the folder is made if missing.
+    """Write (T,) samples as 16-bit FLAC under a temporary name, then rename it; the folder is made if missing.
 
     Args:
         samples: int16, or floats of full scale ±1.

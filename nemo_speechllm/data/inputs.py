@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whatever a user gives to ``transcribe``, files, samples, rows or a manifest, to conversations that await an answer."""
+"""Whatever a user gives to ``transcribe``, files, samples, rows or a manifest, as conversations without an answer."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -54,8 +54,9 @@ def conversations_of(
     """Return a conversation for each audio, in order.
 
     Args:
-        audio: path of an audio file or of a manifest; samples at 16 kHz (array or tensor, see `as_samples`); the content of an audio
-            file (bytes, or a file opened for reading bytes); a manifest's row as a dictionary; or any iterable of these.
+        audio: path of an audio file or of a manifest; samples at 16 kHz (array or tensor, see `as_samples`); the
+            content of an audio file (bytes, or a file opened for reading bytes); a manifest's row as a dictionary; or
+            any iterable of these.
         builder: makes the questions.
         channel_selector: of audio with several channels: a number from 0, or ``average``.
         metadata_of: what is known, and asked, of the audio of a row; of an audio that has no row, the row is empty.
@@ -141,12 +142,14 @@ def _kind(item: Any) -> str:
 def _refuse_numbers(items: list) -> None:
     if all(isinstance(item, (int, float, np.number)) for item in items):
         raise ValueError(
-            f"transcribe was given a list of {len(items)} numbers; give samples as an array, `numpy.asarray(samples, dtype='float32')`"
+            f"transcribe was given a list of {len(items)} numbers; give samples as an array, `numpy.asarray(samples, "
+            "dtype='float32')`"
         )
 
 
 def _raise_for(place: str, defects: Iterable[Defect]) -> None:
-    """
+    """Raise for the first of the defects, if there is one.
+
     Args:
         place: file and line, or which of the given items it is.
     """

@@ -43,7 +43,7 @@ class Speech:
     mix: str | None = None
 
     def transcripts(self, rows: Sequence[dict]) -> list[str]:
-        """What may be written down: of overlapping speakers either one alone, or both in any order."""
+        """Return what may be written down: of overlapping speakers either one alone, or both in any order."""
         texts = [rows[index]["text"] for index in self.rows]
         if self.mix == OVERLAPPED:
             return [*texts, *(" ".join(order) for order in permutations(texts))]
@@ -81,7 +81,7 @@ class Case:
     complexity: str | None = None
 
     def targets(self, transcripts: Sequence[str], target_of: Targets) -> list[tuple[str, str]]:
-        """What is right where this was said: pairs of skill and text."""
+        """Return what is right where this was said: pairs of skill and text."""
         return [
             (skill, self._target(skill, transcript, arguments, target_of))
             for skill, arguments in self.expected
@@ -89,7 +89,7 @@ class Case:
         ]
 
     def candidates(self, transcript: str, target_of: Targets) -> dict[str, str]:
-        """What each skill would make of a transcript, with this case's arguments."""
+        """Return what each skill would make of a transcript, with this case's arguments."""
         own = dict(self.expected)
         return {skill: self._target(skill, transcript, own.get(skill, {}), target_of) for skill in SKILLS}
 
@@ -101,8 +101,11 @@ class Case:
 
 @dataclass
 class CaseSizes:
-    """How many cases: ``cell`` for each skill and split, ``trap`` for each adversarial instruction, ``pairs`` of
-    recordings to concatenate, and as many to overlap."""
+    """How many cases there are of each kind.
+
+    ``cell`` for each skill and split, ``trap`` for each adversarial instruction, ``pairs`` of recordings to
+    concatenate, and as many to overlap.
+    """
 
     cell: int = 20
     trap: int = 2

@@ -48,7 +48,7 @@ class InstructionPool:
 
     @classmethod
     def read(cls, path: Path) -> "InstructionPool":
-        """The pool of ``SKILL.yaml``."""
+        """Read the pool of ``SKILL.yaml``."""
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         splits = {split: tuple(content[split].splitlines()) for split in SPLITS}
         return cls(path.stem, content["complexity"], **splits, unseen_verbs=tuple(content["unseen_verbs"]))
@@ -58,7 +58,7 @@ class InstructionPool:
         return {"seen": self.seen, "unseen": self.unseen}[split]
 
     def draw(self, split: str, transcript: str, random: np.random.Generator) -> tuple[str, dict[str, str]]:
-        """An instruction of a split, filled for a transcript, and the arguments of its skill."""
+        """Draw an instruction of a split, filled for a transcript, and the arguments of its skill."""
         arguments = draw_arguments(transcript, random)
         template = pick(self.templates(split), random)
         if "refusal" not in slots_of(template):
@@ -68,7 +68,7 @@ class InstructionPool:
 
 @cache
 def load_pools() -> dict[str, InstructionPool]:
-    """The pools of all skills."""
+    """Return the pools of all skills."""
     return {skill: InstructionPool.read(INSTRUCTIONS / f"{skill}.yaml") for skill in SKILLS}
 
 

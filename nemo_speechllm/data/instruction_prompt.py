@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Renders a conversation as what a listen-attend-spell decoder writes: ``instruction [EOT] answer`` (2309.09843, section 3)."""
+"""A conversation as a listen-attend-spell decoder writes it: ``instruction [EOT] answer`` (2309.09843, section 3)."""
 
 from pathlib import Path
 
@@ -42,21 +42,23 @@ class InstructionTokenizer(SentencePieceTokenizer):
         self.end_of_instruction_id = self.token_to_id(END_OF_INSTRUCTION)
         if not self.tokenizer.is_control(self.end_of_instruction_id) or self.eos_id < 0:
             raise ValueError(
-                f"the tokenizer {model_file} has no control symbol {END_OF_INSTRUCTION} or no end token; train one with "
-                "`python examples/data/train_tokenizer.py --instructions …`"
+                f"the tokenizer {model_file} has no control symbol {END_OF_INSTRUCTION} or no end token; train one "
+                "with `python examples/data/train_tokenizer.py --instructions …`"
             )
 
     def __call__(self, text: str, add_special_tokens: bool = False) -> BatchEncoding:
         """Return ``input_ids`` of a text, white space folded, with the end token where special tokens are asked for.
 
         Raises:
-            ValueError: the SentencePiece model reads part of the text as a symbol of its own (``user_defined_symbols``).
+            ValueError: the SentencePiece model reads part of the text as a symbol of its own
+                (``user_defined_symbols``).
         """
         ids = self.text_to_ids(" ".join(text.split()))
         found = [piece for piece, index in self._symbols.items() if index in ids]
         if found:
             raise ValueError(
-                f"the text {text[:80]!r} holds {found}, which this model's tokenizer cannot read but as a symbol; remove it"
+                f"the text {text[:80]!r} holds {found}, which this model's tokenizer cannot read but as a symbol; "
+                "remove it"
             )
         return BatchEncoding({"input_ids": ids + [self.eos_id] * add_special_tokens})
 
@@ -74,8 +76,8 @@ class InstructionPrompt:
     def segments(self, conversation: Conversation) -> list[TextSegment]:
         """``instruction [EOT]``, and where the conversation has an answer, it and its end token, with loss.
 
-        The instruction is the text of the last user turn; it may be empty. What was asked and answered before it is not
-        read: a model of this kind is taught one instruction at a time.
+        The instruction is the text of the last user turn; it may be empty. What was asked and answered before it is
+        not read: a model of this kind is taught one instruction at a time.
 
         Raises:
             ValueError: the conversation has not one audio, it does not end with what a user asks, or it is a training

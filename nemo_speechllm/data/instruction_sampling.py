@@ -65,13 +65,13 @@ class InstructionSampler:
         self._seen: set[str] = set()
 
     def __call__(self, batch: ConversationBatch, epoch: int) -> ConversationBatch:
-        """The batch with other instructions and answers; its audio is the same."""
+        """Return the batch with other instructions and answers; its audio is the same."""
         if epoch != self._epoch:
             self._epoch, self._seen = epoch, set()
         return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
 
     def sample(self, conversation: Conversation, epoch: int) -> Conversation:
-        """The conversation as asked and answered in an epoch; ``metadata`` tells ``skill`` and ``arguments``."""
+        """Return the conversation as an epoch asks and answers it; ``metadata`` tells ``skill`` and ``arguments``."""
         if conversation.metadata.get("task") != "asr" or conversation.answer is None:
             return conversation
         self._check_repetition(conversation.id, epoch)
@@ -88,8 +88,8 @@ class InstructionSampler:
     def _check_repetition(self, name: str, epoch: int) -> None:
         if name in self._seen:
             logging.warning(
-                f"{name} comes again in epoch {epoch}, with the same instruction: give each line an audio or offset of "
-                "its own; where the data never end, set trainer.limit_train_batches, so that they have epochs",
+                f"{name} comes again in epoch {epoch}, with the same instruction: give each line an audio or offset "
+                "of its own; where the data never end, set trainer.limit_train_batches, so that they have epochs",
                 mode=LogMode.ONCE,
             )
         self._seen.add(name)

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Speech in-context training: now and then a list of words stands before the instruction, few of which are said (2310.09424)."""
+"""Speech in-context training: now and then words stand before the instruction, few of which are said (2310.09424)."""
 
 from dataclasses import dataclass, replace
 
@@ -50,7 +50,7 @@ class Pool:
 
     @classmethod
     def of(cls, vocabulary: Vocabulary, corpus: Vocabulary, max_count: int | None) -> "Pool":
-        """The words of the vocabulary that at most ``max_count`` texts of the corpus hold."""
+        """Return the words of the vocabulary that at most ``max_count`` texts of the corpus hold."""
         counts = {word: n for word, n in vocabulary.counts.items() if corpus.is_rare(word, max_count)}
         words, weights = np.array(list(counts), dtype=object), np.array(list(counts.values()), dtype=float)
         return cls(vocabulary, corpus, words, weights, {word: place for place, word in enumerate(counts)})
@@ -66,16 +66,17 @@ class Pool:
 class KeywordContext:
     """Puts keywords into the questions of a batch: some of the answer's words among many that are not in it.
 
-    The negatives are words of other answers in their frequency, as in the paper's code, where they are those of the previous
-    utterance; here they come from a vocabulary, so that a draw depends on (seed, epoch, id of the sample) and nothing else:
-    the number of workers and of ranks, the batch and a resumption do not change it. Positives and negatives are written as
-    the vocabulary writes them. A conversation with keywords or an instruction of its own, or in a language that
-    has no vocabulary or no spaces between words, stays as it is.
+    The negatives are words of other answers in their frequency, as in the paper's code, where they are those of the
+    previous utterance; here they come from a vocabulary, so that a draw depends on (seed, epoch, id of the sample) and
+    nothing else: the number of workers and of ranks, the batch and a resumption do not change it. Positives and
+    negatives are written as the vocabulary writes them. A conversation with keywords or an instruction of its own, or
+    in a language that has no vocabulary or no spaces between words, stays as it is.
 
     Args:
-        cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it, ``positive_ratio``
-            of them from the answer (as many as it has), ``distractors_only`` (share of the lists that have none of them),
-            ``max_count`` (only words that at most so many training texts hold; null: any) and ``seed``.
+        cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it,
+            ``positive_ratio`` of them from the answer (as many as it has), ``distractors_only`` (share of the lists
+            that have none of them), ``max_count`` (only words that at most so many training texts hold; null: any) and
+            ``seed``.
         builder: makes the user's turn.
         vocabularies: by language of the answer; None is that of answers in any other.
         corpora: the training texts by language, which tell what is rare.
@@ -103,11 +104,11 @@ class KeywordContext:
                 )
 
     def __call__(self, batch: ConversationBatch, epoch: int) -> ConversationBatch:
-        """The batch with keywords in its questions; audio and answers are the same."""
+        """Return the batch with keywords in its questions; audio and answers are the same."""
         return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
 
     def sample(self, conversation: Conversation, epoch: int) -> Conversation:
-        """The conversation as asked in an epoch; ``metadata`` tells ``keywords``."""
+        """Return the conversation as asked in an epoch; ``metadata`` tells ``keywords``."""
         metadata, answer = conversation.metadata, conversation.answer
         if metadata.get("keywords") or metadata.get("task") is None or answer is None:
             return conversation
@@ -138,10 +139,11 @@ class KeywordContext:
 
 
 def check_context(cfg: DictConfig) -> None:
-    """
+    """Refuse a recipe whose ``model.keyword_context`` cannot be followed.
+
     Raises:
-        ValueError: the recipe's ``model.keyword_context`` section lacks a setting or has one that nothing reads, a share is not
-            between 0 and 1, or a count is no whole number from 1.
+        ValueError: the recipe's ``model.keyword_context`` section lacks a setting or has one that nothing reads, a
+            share is not between 0 and 1, or a count is no whole number from 1.
     """
     if set(cfg) != set(SETTINGS):
         raise ValueError(
@@ -156,6 +158,6 @@ def check_context(cfg: DictConfig) -> None:
             raise ValueError(f"model.keyword_context.{key} is {cfg[key]!r}; it must be a whole number, at least 1")
     if 0 < cfg.words * cfg.positive_ratio < 1:
         raise ValueError(
-            f"model.keyword_context: {cfg.positive_ratio:g} (positive_ratio) of {cfg.words} words is less than one, so no list would "
-            "hold a word of the answer; give more words, a higher ratio, or the ratio 0"
+            f"model.keyword_context: {cfg.positive_ratio:g} (positive_ratio) of {cfg.words} words is less than one, "
+            "so no list would hold a word of the answer; give more words, a higher ratio, or the ratio 0"
         )

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Keywords: as a manifest writes them, as a file lists them, and the vocabulary of a corpus that they are drawn from."""
+"""Keywords: as manifests write them, as files list them, and the vocabulary of a corpus that they are drawn from."""
 
 import unicodedata
 from collections import Counter
@@ -22,12 +22,13 @@ from pathlib import Path
 
 import regex
 
-# letters, their marks and digits of any script (to re a mark is no letter); apostrophe and hyphen inside a word belong to it
+# letters, their marks and digits of any script (to re a mark is no letter); apostrophe and hyphen inside a word belong
+# to it
 _WORD = regex.compile(r"\w+(?:['’-]\w+)*")
 
 
 def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
-    """A manifest's ``keywords`` as a list, each once; a string holds them with commas between.
+    """Return a manifest's ``keywords`` as a list, each once; a string holds them with commas between.
 
     Raises:
         ValueError: one of them is no string.
@@ -48,7 +49,7 @@ def _each_once(keywords: Iterable[str]) -> list[str]:
 
 
 def read_keywords(path: str | Path) -> list[str]:
-    """The keywords of a UTF-8 text file, one word or phrase a line; empty lines are none.
+    """Read the keywords of a UTF-8 text file, one word or phrase a line; empty lines are none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -68,7 +69,7 @@ def read_keywords(path: str | Path) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, as they are written and without the punctuation around them."""
+    """Return the words of a text, as they are written and without the punctuation around them."""
     return _WORD.findall(unicodedata.normalize("NFC", text))
 
 
@@ -86,7 +87,7 @@ class Vocabulary:
 
     @classmethod
     def of_texts(cls, texts: Iterable[str]) -> "Vocabulary":
-        """Counts the words of texts; in any order of the texts it is the same."""
+        """Count the words of texts; in any order of the texts it is the same."""
         written: dict[str, Counter[str]] = {}
         counts: Counter[str] = Counter()
         for text in texts:
@@ -99,7 +100,7 @@ class Vocabulary:
         return cls(Counter({word: counts[word] for word in folded}), spellings)
 
     def spelling(self, word: str) -> str:
-        """The word as the corpus writes it most often; one that the corpus does not have stays as it is."""
+        """Return the word as the corpus writes it most often; one that the corpus does not have stays as it is."""
         return self.spellings.get(word.casefold(), word)
 
     def is_rare(self, word: str, max_count: int | None) -> bool:

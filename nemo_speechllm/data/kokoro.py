@@ -69,7 +69,7 @@ class Speaker:
 
     @property
     def accent(self) -> str:
-        """eSpeak's name of the accent."""
+        """Name of the accent in eSpeak."""
         return ACCENTS[self.voices[0][0]]
 
 
@@ -88,7 +88,7 @@ def draw_speaker(seed: int, index: int, split: str, language: str) -> Speaker:
 
 
 def is_installed() -> bool:
-    """True if the packages of `INSTALL` are there."""
+    """Return True if the packages of `INSTALL` are there."""
     return has_modules("onnxruntime", "kokoro_onnx")
 
 

@@ -29,7 +29,7 @@ _READ = ("file", "memory", "shar")  # of Lhotse's kinds of sources; the others r
 
 
 class CheckedAudioBackend(LibsndfileBackend):
-    """Reads with `audio_info` and `read_audio`, whose defects an audio has for every consumer; writes as Lhotse does."""
+    """Reads with `audio_info` and `read_audio`, whose defects an audio has for all; writes as Lhotse does."""
 
     def read_audio(
         self,
@@ -38,7 +38,10 @@ class CheckedAudioBackend(LibsndfileBackend):
         duration: float | None = None,
         force_opus_sampling_rate: int | None = None,
     ) -> tuple[np.ndarray, int]:
-        """Return samples (channels, T), or (T,) of one channel, and their rate; ``offset`` and ``duration`` in seconds."""
+        """Return samples (channels, T), or (T,) of one channel, and their rate.
+
+        ``offset`` and ``duration`` are in seconds.
+        """
         source = _source(path_or_fd)
         if not offset and duration is None:
             return read_audio(source)
@@ -70,14 +73,18 @@ def _open_file_alone(source: AudioSource, offset: float, duration: float | None)
     """
     if source.type not in _READ:
         raise AudioError(
-            f"an audio of the kind {source.type!r} ({source.source!r}) is not read, only files are; fetch it, and name the file",
+            f"an audio of the kind {source.type!r} ({source.source!r}) is not read, only files are; fetch it, and "
+            "name the file",
             "not a file",
         )
     return _prepare_for_reading(source, offset, duration)
 
 
 def original_error(error: BaseException) -> BaseException:
-    """What was said first, before Lhotse put its own calls into the message; an `AudioError` where one was raised."""
+    """Return what was said first, before Lhotse put its own calls into the message.
+
+    An `AudioError` where one was raised.
+    """
     first = error
     while error is not None:
         first = error if isinstance(error, AudioError) or not isinstance(first, AudioError) else first

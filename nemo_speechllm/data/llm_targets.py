@@ -48,7 +48,8 @@ Targets = Callable[[str, str], str]  # skill, transcript → target
 
 
 def build_targets(cfg: DictConfig) -> Targets:
-    """
+    """Build what gives the targets of the skills that no rule computes.
+
     Args:
         cfg: ``kind``: ``extractive``; ``endpoint`` (an OpenAI-style service at ``url``) or ``local`` (a Hugging Face
             model), both with ``model`` and ``cache``, a folder.
@@ -101,6 +102,7 @@ class CachedTargets:
         self.cache = cache
 
     def __call__(self, skill: str, transcript: str) -> str:
+        """Return what the LLM makes of a transcript by the prompt of a skill; what it once made is kept."""
         if not words_of(transcript):
             return ""
         prompt = PROMPTS[skill]
@@ -130,7 +132,7 @@ class EndpointLLM:
         self.client = client or httpx.Client(headers=headers, timeout=60.0)
 
     def __call__(self, prompt: str) -> str:
-        """The answer to a prompt.
+        """Return the answer to a prompt.
 
         Raises:
             RuntimeError: the endpoint cannot be reached, refuses, or answers something else.
@@ -178,7 +180,7 @@ class LocalLLM:
         self.model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval()
 
     def __call__(self, prompt: str) -> str:
-        """The answer to a prompt."""
+        """Return the answer to a prompt."""
         (segment,) = self.prompt.segments(Conversation("target", [Turn("user", [prompt])]))
         asked = torch.tensor([segment.ids])
         ids = self.model.generate(

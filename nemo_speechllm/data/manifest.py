@@ -46,7 +46,7 @@ _Span = tuple[Path, float | None, float | None]  # what of a file a row asks for
 
 @dataclass(frozen=True)
 class ManifestIssue:
-    """One defect of a manifest: where (`file`, 1-based `line`, `key`), its `kind`, the `problem` in words and its `remedy`."""
+    """One defect: where (`file`, 1-based `line`, `key`), its `kind`, the `problem` in words and its `remedy`."""
 
     file: str
     line: int
@@ -93,19 +93,21 @@ class Line:
 
 
 def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
-    """Read a manifest. Nothing is added to the rows and paths stay as written; keys of ``null`` and NaN are not given, so they go.
+    """Read a manifest.
+
+    Nothing is added to the rows and paths stay as written; keys of ``null`` and NaN are not given, so they go.
 
     Args:
         path: the manifest.
-        locate_audio: replace each `audio_filepath` by the path that holds in the current folder, and insist on audio that can be
-            opened and is as long as the row says.
+        locate_audio: replace each `audio_filepath` by the path that holds in the current folder, and insist on audio
+            that can be opened and is as long as the row says.
 
     Raises:
         FileNotFoundError: there is no such file, or no such audio file.
         EmptyManifestError: it has no line.
         BadAudioError: an audio cannot be opened, or is shorter than its line says.
-        ManifestError: a line is no row (see `parse_row`) or has a value that cannot be used (see `row_defects`); the message names file,
-            line, key and remedy.
+        ManifestError: a line is no row (see `parse_row`) or has a value that cannot be used (see `row_defects`); the
+            message names file, line, key and remedy.
     """
     lines = read_lines(path, needed=("audio_filepath",) if locate_audio else (), answered=False)
     raise_for(path, lines)
@@ -154,7 +156,7 @@ def with_audio_issues(
     tolerance: float = TOLERANCE,
     workers: int = 1,
 ) -> list[Line]:
-    """The lines with what is wrong with their audio, or with what they say of it.
+    """Return the lines with what is wrong with their audio, or with what they say of it.
 
     Args:
         path: of the manifest.
@@ -166,13 +168,14 @@ def with_audio_issues(
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(partial(_examine, decode=decode), spans)
         progress = tqdm(results, total=len(spans), desc=Path(path).name, unit="file", delay=2, leave=decode)
-        audios = dict(zip(spans, progress))
+        audios = dict(zip(spans, progress, strict=True))
     examine = partial(audio_defects, channel_selector=channel_selector, sample_rate=sample_rate, tolerance=tolerance)
     return [_examined(line, path, audios, examine) for line in lines]
 
 
 def raise_for(path: str | Path, lines: Iterable[Line]) -> None:
-    """
+    """Raise for the issues of the lines, if they have any.
+
     Raises:
         FileNotFoundError: the first issue of the lines is a file that is not there.
         ManifestError: the lines have issues.
@@ -189,7 +192,7 @@ def raise_for(path: str | Path, lines: Iterable[Line]) -> None:
 
 
 def located(row: dict, path: str | Path) -> dict:
-    """The row of manifest ``path`` with an `audio_filepath` that holds in the current folder."""
+    """Return the row of manifest ``path`` with an `audio_filepath` that holds in the current folder."""
     return {**row, "audio_filepath": str(audio_path(row, path))}
 
 
@@ -259,7 +262,8 @@ def check_manifest(
 
 
 def require_texts(row: dict, keys: Iterable[str], place: str) -> None:
-    """
+    """Refuse a row that lacks a text under one of the keys.
+
     Args:
         place: file and line of the row, for the message.
 
@@ -277,7 +281,7 @@ def audio_path(row: dict, manifest: str | Path) -> Path:
 
 
 def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
-    """A copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
+    """Return a copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
     if Path(row["audio_filepath"]).expanduser().is_absolute():
         return row
     return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), Path(target).parent)}
@@ -291,7 +295,7 @@ def _numbered_lines(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _read_line(file: BinaryIO) -> bytes:
-    """The next line; of one that is too long the beginning, so that memory holds it."""
+    """Read the next line; of one that is too long the beginning, so that memory holds it."""
     line = part = file.readline(MAX_LINE + 2)
     while len(part) > MAX_LINE and not part.endswith(b"\n"):
         part = file.readline(MAX_LINE + 2)
@@ -310,7 +314,10 @@ def _span_of(row: dict, path: str | Path) -> _Span:
 
 
 def _examine(span: _Span, decode: bool) -> AudioInfo | Defect:
-    """What the file holds, or why the part cannot be read: a header says nothing about a truncated or damaged body."""
+    """Return what the file holds, or why the part cannot be read.
+
+    A header says nothing about a truncated or damaged body.
+    """
     path, offset, duration = span
     if not os.path.isfile(path):
         remedy = "correct the path (relative paths start at the manifest)"
@@ -339,7 +346,7 @@ def _examined(
 
 
 def _or_in_tar(defect: Defect, row: dict) -> Defect:
-    """The defect; of a tarred manifest's row, whose audio is no file, with what reads it."""
+    """Return the defect; of a tarred manifest's row, whose audio is no file, with what reads it."""
     if defect.kind != "missing file" or "shard_id" not in row:
         return defect
     problem = f"{defect.problem}; the line has a `shard_id`, so its audio is in a tar file"

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Text as token ids none of which is a control token: what somebody said or wrote must not end a turn or open another."""
+"""Text as token ids of which none is a control token: what somebody wrote must not end a turn or open another."""
 
 import re
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ from transformers import PreTrainedTokenizerBase
 class TextEncoder:
     """Encodes text with an LLM's tokenizer; only a template writes control tokens.
 
-    Ordinary text has the very ids that the tokenizer gives it. Where the tokenizer would read a control token in what somebody
-    said, that is read once more as the tokenizer would if it had no such token.
+    Ordinary text has the very ids that the tokenizer gives it. Where the tokenizer would read a control token in what
+    somebody said, that is read once more as the tokenizer would if it had no such token.
 
     Args:
         tokenizer: of the LLM. What was added to its vocabulary are control tokens, but for white space.
@@ -50,7 +50,8 @@ class TextEncoder:
         """
         rows = self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
         return [
-            row if self._control_ids.isdisjoint(row) else self._plain(text, name) for text, row in zip(texts, rows)
+            row if self._control_ids.isdisjoint(row) else self._plain(text, name)
+            for text, row in zip(texts, rows, strict=True)
         ]
 
     def template(self, text: str, said: Sequence[tuple[int, int]], name: str = "a text") -> list[int]:
@@ -65,7 +66,7 @@ class TextEncoder:
             ValueError: see `texts`.
         """
         begins, ends = [0, *(end for _, end in said)], [*(begin for begin, _ in said), len(text)]
-        written = [match for gap in zip(begins, ends) for match in self._spelled.finditer(text, *gap)]
+        written = [match for gap in zip(begins, ends, strict=True) for match in self._spelled.finditer(text, *gap)]
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         if [i for i in ids if i in self._control_ids] == [self._controls[match[0]] for match in written]:
             return ids
@@ -76,7 +77,7 @@ class TextEncoder:
         return ids + self._plain(text[position:], name)
 
     def _plain(self, text: str, name: str) -> list[int]:
-        """The ids of a text without any added token."""
+        """Return the ids of a text without any added token."""
         if self.tokenizer.is_fast:
             ids = _backend_ids(self.tokenizer.backend_tokenizer, text)
         else:
@@ -84,14 +85,17 @@ class TextEncoder:
         found = sorted(self._control_ids.intersection(ids))
         if found:
             raise ValueError(
-                f"{name}: its text holds {self.tokenizer.convert_ids_to_tokens(found)}, which this model's tokenizer cannot read "
-                "but as a control token; remove it"
+                f"{name}: its text holds {self.tokenizer.convert_ids_to_tokens(found)}, which this model's tokenizer "
+                "cannot read but as a control token; remove it"
             )
         return ids
 
 
 def _backend_ids(backend, text: str) -> list[int]:
-    """What a fast tokenizer makes of a text but for its added tokens; ``split_special_tokens`` leaves out the special alone."""
+    """Return what a fast tokenizer makes of a text but for its added tokens.
+
+    ``split_special_tokens`` leaves out the special alone.
+    """
     if backend.normalizer is not None:
         text = backend.normalizer.normalize_str(text)
     words = [text]
@@ -102,7 +106,7 @@ def _backend_ids(backend, text: str) -> list[int]:
 
 def _control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Spelling → id of special and added tokens, and of the symbols of a slow tokenizer's SentencePiece model."""
-    tokens = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids))
+    tokens = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
     tokens |= {token.content: index for index, token in tokenizer.added_tokens_decoder.items()}
     if not tokenizer.is_fast and hasattr(tokenizer, "sp_model"):
         tokens |= symbols(tokenizer.sp_model)
@@ -118,7 +122,10 @@ def symbols(model: SentencePieceProcessor) -> dict[str, int]:
 
 
 def _unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """What unknown letters become: text, not control. A tokenizer of bytes knows all letters, whatever it calls unknown."""
+    """Return what unknown letters become: text, not control.
+
+    A tokenizer of bytes knows all letters, whatever it calls unknown.
+    """
     if not tokenizer.is_fast:
         return tokenizer.unk_token_id
     model = tokenizer.backend_tokenizer.model

@@ -32,9 +32,9 @@ TEXT_PLACEHOLDER = re.compile(f"{TEXT_MARK}(\\d+){END_MARK}")
 class ChatPrompt:
     """Turns conversations into segments by a Hugging Face chat template.
 
-    The template is rendered with placeholders for audio and for all that is said, so that text is never expanded, read by
-    the template or taken for its control tokens, and the loss covers exactly each answer and its end token. Of a text the
-    template is given the white space around it, which some trim.
+    The template is rendered with placeholders for audio and for all that is said, so that text is never expanded, read
+    by the template or taken for its control tokens, and the loss covers exactly each answer and its end token. Of a
+    text the template is given the white space around it, which some trim.
 
     Args:
         tokenizer: of the LLM.
@@ -54,21 +54,22 @@ class ChatPrompt:
         self.chat_template = chat_template or tokenizer.chat_template
         if not self.chat_template:
             raise ValueError(
-                f"the tokenizer of {tokenizer.name_or_path} has no chat template; give one in model.prompt.chat_template "
-                "(a Jinja string), or use an instruction-tuned LLM"
+                f"the tokenizer of {tokenizer.name_or_path} has no chat template; give one in "
+                "model.prompt.chat_template (a Jinja string), or use an instruction-tuned LLM"
             )
         self.end_token_id = self._find_end_token()
         self._answer_lead = self._find_answer_lead()
 
     def segments(self, conversation: Conversation) -> list[Segment]:
-        """
+        """Return the segments that the chat template makes of a conversation.
+
         Args:
-            conversation: one that ends with an assistant turn is rendered for training, loss on every assistant turn and
-                its end token; any other is rendered up to where the assistant is to speak.
+            conversation: one that ends with an assistant turn is rendered for training, loss on every assistant turn
+                and its end token; any other is rendered up to where the assistant is to speak.
 
         Raises:
-            ValueError: an assistant turn holds audio, a role is no word, the template leaves out a message, or a text holds one
-                of the reserved characters or a control token that the tokenizer cannot read as text.
+            ValueError: an assistant turn holds audio, a role is no word, the template leaves out a message, or a text
+                holds one of the reserved characters or a control token that the tokenizer cannot read as text.
         """
         name = f"conversation {conversation.id}"
         rendered, texts = self._render(conversation)
@@ -91,7 +92,7 @@ class ChatPrompt:
         return segments
 
     def _render(self, conversation: Conversation) -> tuple[str, list[str]]:
-        """The conversation as template text with placeholders, and the texts they stand for."""
+        """Return the conversation as template text with placeholders, and the texts they stand for."""
         messages, texts, n_audios = [], [], 0
         if self.system_prompt is not None and conversation.turns[0].role != "system":
             messages.append({"role": "system", "content": _hidden(self.system_prompt, texts)})
@@ -112,8 +113,8 @@ class ChatPrompt:
         for message in messages:
             if message["content"].strip() not in rendered:
                 raise ValueError(
-                    f"conversation {conversation.id}: the chat template leaves out what the role {message['role']!r} says; give "
-                    "one that takes it in model.prompt.chat_template"
+                    f"conversation {conversation.id}: the chat template leaves out what the role {message['role']!r} "
+                    "says; give one that takes it in model.prompt.chat_template"
                 )
         return rendered, texts
 
@@ -126,10 +127,13 @@ class ChatPrompt:
         )
 
     def _template_text(self, rendered: str, texts: list[str], after_answer: bool, name: str) -> list[TextSegment]:
-        """What stands between audios and answers; after an answer the template's own end token has already been given."""
+        """Return what stands between audios and answers.
+
+        After an answer the template's own end token has already been given.
+        """
         first, *others = TEXT_PLACEHOLDER.split(rendered)
         text, said = first, []
-        for number, literal in zip(others[::2], others[1::2]):
+        for number, literal in zip(others[::2], others[1::2], strict=True):
             begin, text = len(text), text + texts[int(number)]
             said.append((begin, len(text)))
             text += literal
@@ -139,7 +143,7 @@ class ChatPrompt:
         return [TextSegment(ids)] if ids else []
 
     def _find_end_token(self) -> int:
-        """The special token that the template writes after an answer; the tokenizer's end token where it writes none."""
+        """Find the special token that the template writes after an answer; the tokenizer's where it writes none."""
         following = self.encode.template(self._around_answer()[1], [])
         if following and following[0] in self.tokenizer.all_special_ids:
             return following[0]
@@ -159,15 +163,17 @@ class ChatPrompt:
         return lead if lead.isspace() else ""
 
     def _around_answer(self) -> list[str]:
-        """What the template writes before and after an answer."""
+        """Return what the template writes before and after an answer."""
         answer = f"{ANSWER_MARK}0{END_MARK}"
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": answer}]
         return self._apply_template(messages, add_generation_prompt=False).split(answer)
 
 
 def _hidden(text: str, texts: list[str]) -> str:
-    """What a template is given in a text's place: a placeholder for its words, which are added to ``texts``, and the white space
-    around them."""
+    """Return what a template is given in a text's place.
+
+    That is a placeholder for its words, which are added to ``texts``, and the white space around them.
+    """
     words = text.strip()
     if not words:
         return text
@@ -185,6 +191,6 @@ def _check_turn(turn: Turn, conversation_id: str) -> None:
         raise ValueError(f"conversation {conversation_id}: an assistant turn holds audio; answers are text")
     if any(mark in turn.text for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK)):
         raise ValueError(
-            f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A3, which "
-            "stand for audio and text inside prompts; remove them"
+            f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A3, "
+            "which stand for audio and text inside prompts; remove them"
         )

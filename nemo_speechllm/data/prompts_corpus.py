@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The Asterisk telephone prompts: the same ~550 prompts read by a studio voice in each of five languages, as NeMo manifests.
+"""The Asterisk telephone prompts, the same ~550 in each of five languages, as NeMo manifests.
 
-Debian packages the recordings (`asterisk-core-sounds-XX-g722`, 16 kHz) and their transcripts (`asterisk-core-sounds-XX`).
+A studio voice reads them in each language. Debian packages the recordings (`asterisk-core-sounds-XX-g722`, 16 kHz) and
+their transcripts (`asterisk-core-sounds-XX`).
 """
 
 import gzip
@@ -46,8 +47,9 @@ _ANNOTATION = re.compile(r"[\[\]()<>]")
 # An accented letter that was lost on the way to Debian: "non pu? essere".
 _LOST_LETTER = re.compile(r"\?(\w|\s+[a-z])|\ufffd")
 _TONES = re.compile(r"beep|beeperr|(a|de)scending-2tone|confbridge-(join|leave)|tt-monkeys|silence/\d+")
-# Speech of one voice is close to `pause + rate * letters` seconds. Around the fitted line the robust standard deviation of
-# log(duration) is 0.12-0.17 in every language, so a factor of two is more than four deviations off: another text.
+# Speech of one voice is close to `pause + rate * letters` seconds. Around the fitted line the robust standard
+# deviation of log(duration) is 0.12-0.17 in every language, so a factor of two is more than four deviations off:
+# another text.
 _MAX_DURATION_RATIO = 2.0
 _MIN_EXPECTED_SECONDS = 0.1
 
@@ -69,7 +71,9 @@ def find_packages(names: Iterable[str], folder: str | Path) -> tuple[dict[str, P
 
 
 def download_packages(names: Sequence[str], folder: str | Path) -> None:
-    """Download Debian packages by name into `folder`; apt checks them. Needs no root: apt's lists are kept in a private folder.
+    """Download Debian packages by name into `folder`; apt checks them.
+
+    Needs no root: apt's lists are kept in a private folder.
 
     Raises:
         RuntimeError: there is no apt-get, or it failed; the message names the remedy.
@@ -96,7 +100,10 @@ def download_packages(names: Sequence[str], folder: str | Path) -> None:
 
 
 def read_transcripts(path: str | Path) -> dict[str, list[str]]:
-    """Read a `core-sounds-XX.txt.gz` (`key: text`; `;` starts a comment): lower-case key → its distinct texts, tidied."""
+    """Read a `core-sounds-XX.txt.gz`: lower-case key → its distinct texts, tidied.
+
+    A line is `key: text`; `;` starts a comment.
+    """
     texts: dict[str, list[str]] = {}
     with gzip.open(path, "rt", encoding="utf-8-sig") as lines:
         for line in lines:
@@ -112,7 +119,10 @@ def read_transcripts(path: str | Path) -> dict[str, list[str]]:
 
 
 def normalize_text(text: str) -> str:
-    """Letters and digits of `text`, lower-case, without accents, spaces and punctuation: equal for texts that sound equal."""
+    """Return the letters and digits of `text`, lower-case, without accents, spaces and punctuation.
+
+    They are equal for texts that sound equal.
+    """
     decomposed = unicodedata.normalize("NFKD", text.casefold())
     return "".join(character for character in decomposed if character.isalnum())
 
@@ -121,12 +131,14 @@ def split_keys(texts: Iterable[tuple[str, str]], seed: int = 0) -> dict[str, str
     """Assign prompt keys to "train" (80 %), "dev" (10 %) and "test" (10 %).
 
     Args:
-        texts: (key, text) pairs of all languages; a key may come often. No empty texts: they would tie their keys together.
+        texts: (key, text) pairs of all languages; a key may come often. No empty texts: they would tie their keys
+            together.
         seed: another seed is another split.
 
     Returns:
-        key → split. Keys that share a normalised text in any language form one group, and a group goes to one split by its
-        hash: no text is in two splits, and the split of a group does not depend on the order or on the other groups.
+        key → split. Keys that share a normalised text in any language form one group, and a group goes to one split by
+        its hash: no text is in two splits, and the split of a group does not depend on the order or on the other
+        groups.
     """
     parent: dict[str, str] = {}
 
@@ -156,9 +168,10 @@ def implausible_durations(letters: Sequence[int], seconds: Sequence[float]) -> n
         seconds: duration of each clip.
 
     Returns:
-        float array: duration over the expected duration where it is off by more than a factor of two, else nan. The expected
-        duration is a Theil-Sen line through all clips, which wrong texts hardly move (as long as they are fewer than 29 %).
-        With fewer than three different lengths there is no line to judge by, and every clip is accepted.
+        float array: duration over the expected duration where it is off by more than a factor of two, else nan. The
+        expected duration is a Theil-Sen line through all clips, which wrong texts hardly move (as long as they are
+        fewer than 29 %). With fewer than three different lengths there is no line to judge by, and every clip is
+        accepted.
     """
     letters, seconds = np.asarray(letters, float), np.asarray(seconds, float)
     if len(np.unique(letters)) < 3:
@@ -212,16 +225,16 @@ def prepare_language(
     ratios = implausible_durations(
         [len(normalize_text(row["text"])) for row in rows], [row["duration"] for row in rows]
     )
-    for row, ratio in zip(rows, ratios):
+    for row, ratio in zip(rows, ratios, strict=True):
         if not np.isnan(ratio):
             reason = f"implausible duration: {ratio:.1f} times what the text takes"
             skipped.append({"lang": language, "key": row["key"], "text": row["text"], "reason": reason})
-    return [row for row, ratio in zip(rows, ratios) if np.isnan(ratio)], skipped
+    return [row for row, ratio in zip(rows, ratios, strict=True) if np.isnan(ratio)], skipped
 
 
 @contextmanager
 def _extracted(package: Path, folder: Path) -> Iterator[Path]:
-    """The content of a .deb in a temporary folder inside `folder`."""
+    """Unpack a .deb into a temporary folder inside `folder`."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".extract-") as work:
         done = subprocess.run(["dpkg-deb", "-x", str(package), work], capture_output=True, text=True)
         if done.returncode:
@@ -260,12 +273,14 @@ def _reason_to_skip(key: str, texts: list[str], clip: Path | None) -> str | None
 def prepare_prompts(
     out: str | Path, languages: Sequence[str] = LANGUAGES, packages_dir: str | Path | None = None, seed: int = 0
 ) -> tuple[list[dict], list[dict]]:
-    """Fetch, decode and split the prompts: `out/{train,dev,test}_{lang}.jsonl`, FLACs under `out/audio`, `out/skipped.jsonl`.
+    """Fetch, decode and split the prompts.
+
+    Writes `out/{train,dev,test}_{lang}.jsonl`, FLACs under `out/audio`, and `out/skipped.jsonl`.
 
     Args:
         out: output folder; what is there already is reused, so a run that was stopped goes on.
-        languages: some of `LANGUAGES`. The transcripts of all of them are fetched (they are small), so that the split is the
-            same whichever languages are prepared.
+        languages: some of `LANGUAGES`. The transcripts of all of them are fetched (they are small), so that the split
+            is the same whichever languages are prepared.
         packages_dir: folder with the `.deb` files; None fetches them by name with apt-get into `out/packages`.
         seed: of the split.
 
@@ -274,7 +289,8 @@ def prepare_prompts(
 
     Raises:
         FileNotFoundError: `packages_dir` lacks a package; the message names it.
-        RuntimeError: apt-get is missing or failed, there is no dpkg-deb, or a package is damaged; the message has the remedy.
+        RuntimeError: apt-get is missing or failed, there is no dpkg-deb, or a package is damaged; the message has the
+            remedy.
     """
     if not shutil.which("dpkg-deb"):
         raise RuntimeError("dpkg-deb was not found; install the package `dpkg` to unpack the .deb files")

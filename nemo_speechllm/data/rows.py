@@ -49,7 +49,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 class Defect(NamedTuple):
-    """What is wrong with a row: the ``key``, the ``kind`` in two words, the ``problem`` in words and its ``remedy``."""
+    """What is wrong with a row: the ``key``, the ``kind`` in two words, the ``problem`` in words, its ``remedy``."""
 
     key: str
     kind: str
@@ -102,7 +102,7 @@ def given(row: dict[str, Any]) -> dict[str, Any]:
 def row_defects(
     row: dict[str, Any], needed: Iterable[str] = _TRAINED_ON, answered: bool = True, silence: bool = False
 ) -> Iterator[Defect]:
-    """The defects of a row that are to be seen without its audio.
+    """Yield the defects of a row that are to be seen without its audio.
 
     Args:
         row: as `parse_row` or `given` gives it.
@@ -131,7 +131,7 @@ def audio_defects(
     sample_rate: int | None = None,
     tolerance: float = TOLERANCE,
 ) -> Iterator[Defect]:
-    """What a row says of its audio and is not so, and what is wrong with the audio for the one who reads it.
+    """Yield what a row says of its audio and is not so, and what is wrong with the audio for the one who reads it.
 
     Args:
         info: of the audio file.
@@ -173,11 +173,14 @@ def _span_defects(row: dict[str, Any], info: AudioInfo, tolerance: float) -> Ite
 
 
 def is_address(path: str) -> bool:
-    """Whether a path is a command (``pipe:…``) or an address (``https://…``, ``ais://…``), which no data may have run or opened."""
+    """Return whether a path is a command or an address, which no data may have run or opened.
+
+    A command is ``pipe:…``, an address ``https://…``, ``ais://…`` and the like.
+    """
     return _ADDRESS.match(path) is not None
 
 
-# parts of these -------------------------------------------------------------------------------------------------------
+# parts of these ------------------------------------------------------------------------------------------------------
 
 
 def _broken(kind: str, problem: str, remedy: str) -> RowError:
@@ -185,7 +188,7 @@ def _broken(kind: str, problem: str, remedy: str) -> RowError:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; Python's parser would take the last of two values of a key, and say nothing."""
+    """Return a JSON object; Python's parser would take the last of two values of a key, and say nothing."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -221,7 +224,7 @@ def _missing(key: str) -> Defect:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: short, and such that any terminal can print it."""
+    """Return a value as it stands in a message: short, and such that any terminal can print it."""
     text = ascii(value) if _is_broken_text(str(value)) else str(value)
     return text if len(text) <= 80 else f"{text[:77]}…"
 
@@ -231,7 +234,7 @@ def _is_broken_text(text: str) -> bool:
 
 
 def _value_defects(key: str, value: Any) -> Iterator[Defect]:
-    """What no value may hold, at any depth; the first of them."""
+    """Yield what no value may hold, at any depth; the first of them."""
     stack = [(value, 1)]
     while stack:
         item, depth = stack.pop()

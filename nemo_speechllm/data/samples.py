@@ -35,13 +35,14 @@ def as_samples(given: Any, channel_selector: int | str | None = None, name: str 
     """Return samples as one channel (T,), float32, full scale 1.
 
     Args:
-        given: array or tensor, (T,), or (channels, T) or (T, channels): the shorter side is the channels. Integers of 8, 16 and 32
-            bits are PCM; floats have full scale 1. They are at 16 kHz: an array does not say its rate.
+        given: array or tensor, (T,), or (channels, T) or (T, channels): the shorter side is the channels. Integers of
+            8, 16 and 32 bits are PCM; floats have full scale 1. They are at 16 kHz: an array does not say its rate.
         channel_selector: see `one_channel`.
         name: what messages call it.
 
     Raises:
-        AudioError: it is no array of samples, its values cannot be sound, or it has several channels and none was selected.
+        AudioError: it is no array of samples, its values cannot be sound, or it has several channels and none was
+            selected.
     """
     samples = _as_float(_as_tensor(given, name), name)
     if samples.ndim == 2 and 0 < min(samples.shape) <= _MAX_CHANNELS:
@@ -50,7 +51,8 @@ def as_samples(given: Any, channel_selector: int | str | None = None, name: str 
             samples = one_channel(channels, channel_selector, name)
     if samples.ndim != 1 or samples.numel() == 0:
         raise AudioError(
-            f"{name}: expected one channel of audio, got shape {tuple(samples.shape)}; give (T,), or (channels, T) and channel_selector (0, 1, … or average)"
+            f"{name}: expected one channel of audio, got shape {tuple(samples.shape)}; give (T,), or (channels, T) "
+            "and channel_selector (0, 1, … or average)"
         )
     check_samples(samples.numpy(), name)
     return samples.contiguous()
@@ -70,7 +72,8 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
         return samples.mean(0)
     if channel_selector is None and count != 1:
         raise AudioError(
-            f"{name}: the audio has {count} channels; set channel_selector (0, 1, …), in the data config or where you transcribe",
+            f"{name}: the audio has {count} channels; set channel_selector (0, 1, …), in the data config or where "
+            "you transcribe",
             "several channels",
         )
     if count == 1:
@@ -80,15 +83,16 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
 
 
 def check_selector(channel_selector: Any, count: int, name: str) -> None:
-    """
+    """Refuse a channel that the audio does not have.
+
     Raises:
         AudioError: an audio of ``count`` channels has no such channel.
     """
     is_number = isinstance(channel_selector, int) and not isinstance(channel_selector, bool)
     if not is_number or not 0 <= channel_selector < count:
         raise AudioError(
-            f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from 0 to {count - 1}, "
-            "or average",
+            f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from "
+            f"0 to {count - 1}, or average",
             "several channels",
         )
 
@@ -108,13 +112,13 @@ def _as_float(samples: Tensor, name: str) -> Tensor:
         return samples.float()
     if samples.dtype not in _PCM:
         raise AudioError(
-            f"{name}: it is an array of {samples.dtype}, whose full scale nothing tells; give floats with full scale 1, or 16-bit integers "
-            "(`.astype(numpy.int16)` where they are such)"
+            f"{name}: it is an array of {samples.dtype}, whose full scale nothing tells; give floats with full scale "
+            "1, or 16-bit integers (`.astype(numpy.int16)` where they are such)"
         )
     if samples.dtype == torch.int32 and samples.numel() and 0 < int(samples.abs().max()) < 1 << 16:
         raise AudioError(
-            f"{name}: it is an array of 32-bit integers none of which needs more than 16: as 32-bit sound it would be inaudible; give "
-            "`.astype(numpy.int16)`"
+            f"{name}: it is an array of 32-bit integers none of which needs more than 16: as 32-bit sound it would "
+            "be inaudible; give `.astype(numpy.int16)`"
         )
     silence, full_scale = _PCM[samples.dtype]
     return (samples.float() - silence) / full_scale

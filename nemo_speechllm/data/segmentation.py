@@ -57,8 +57,8 @@ def _quietest(samples: Tensor, centre: int, reach: int) -> int:
 def split_long_audio(conversation: Conversation, max_seconds: float | None) -> list[Conversation]:
     """Cut a recording that is to be transcribed and is longer than ``max_seconds``; None: none is.
 
-    Only a conversation of the task ``asr`` with one audio is cut: the answers to its pieces, joined, answer the whole. A
-    question about a recording is about all of it.
+    Only a conversation of the task ``asr`` with one audio is cut: the answers to its pieces, joined, answer the whole.
+    A question about a recording is about all of it.
 
     Returns:
         the pieces, which share the samples of the recording, or the conversation alone.

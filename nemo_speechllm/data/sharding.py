@@ -24,8 +24,9 @@ from torch.utils.data import DataLoader, IterableDataset, Sampler
 class ShardedBatches(Sampler):
     """Every ``world_size``-th batch of a sampler that makes them as for one process, from the ``rank``-th on.
 
-    So every example counts once, beside the same others. Where the last round is short, the processes that are left over
-    get its first batch, with the attribute ``is_repeated``: DDP and NeMo's encoders count on all of them taking as many steps.
+    So every example counts once, beside the same others. Where the last round is short, the processes that are left
+    over get its first batch, with the attribute ``is_repeated``: DDP and NeMo's encoders count on all of them taking
+    as many steps.
 
     Args:
         sampler: of sets of cuts.

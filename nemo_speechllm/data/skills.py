@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a model can be told to do with what it hears: skills as functions from transcript and arguments to target
-(2309.09843).
+"""What a model can be told to do with what it hears: its skills (2309.09843).
+
+A skill is a function from transcript and arguments to target.
 
 A *word* is a piece of the transcript between white space that holds a letter or a digit of any script. Its *core* is
 what is left of it without the punctuation on either side (``"don't,"`` → ``don't``); a word is found by its core,
@@ -43,7 +44,7 @@ _SLOT = re.compile(r"\{(word|replacement|k|refusal)\}")
 
 
 def words_of(transcript: str) -> list[str]:
-    """The words of a transcript, each with the punctuation that belongs to it."""
+    """Return the words of a transcript, each with the punctuation that belongs to it."""
     words: list[str] = []
     leading = ""
     for piece in unicodedata.normalize("NFC", transcript).split():
@@ -58,7 +59,7 @@ def words_of(transcript: str) -> list[str]:
 
 
 def core_of(word: str) -> str:
-    """A word without the punctuation on either side; empty where there is no letter and no digit."""
+    """Return a word without the punctuation on either side; empty where there is no letter and no digit."""
     start, end = _core_span(word)
     return word[start:end]
 
@@ -83,7 +84,7 @@ def _key(word: str) -> str:
 
 
 def _edit(transcript: str, word: str, change: Callable[[str], str]) -> str:
-    """The transcript with the core of each occurrence of ``word`` changed; punctuation around it stays."""
+    """Return the transcript with the core of each occurrence of ``word`` changed; punctuation around it stays."""
     edited = []
     for said in words_of(transcript):
         start, end = _core_span(said)
@@ -105,7 +106,7 @@ def number_of(k: str) -> int:
 
 
 def transcribe(transcript: str) -> str:
-    """What was said, with single spaces."""
+    """Return what was said, with single spaces."""
     return " ".join(words_of(transcript))
 
 
@@ -120,24 +121,24 @@ def replace(transcript: str, word: str, replacement: str) -> str:
 
 
 def first_half(transcript: str) -> str:
-    """The first half of the words; of an odd number the middle one is in it."""
+    """Return the first half of the words; of an odd number the middle one is in it."""
     words = words_of(transcript)
     return " ".join(words[: math.ceil(len(words) / 2)])
 
 
 def last_half(transcript: str) -> str:
-    """What `first_half` leaves out."""
+    """Return what `first_half` leaves out."""
     words = words_of(transcript)
     return " ".join(words[math.ceil(len(words) / 2) :])
 
 
 def first_k(transcript: str, k: str) -> str:
-    """The first ``k`` words, or all if there are fewer."""
+    """Return the first ``k`` words, or all if there are fewer."""
     return " ".join(words_of(transcript)[: number_of(k)])
 
 
 def last_k(transcript: str, k: str) -> str:
-    """The last ``k`` words, or all if there are fewer."""
+    """Return the last ``k`` words, or all if there are fewer."""
     words = words_of(transcript)
     return " ".join(words[max(0, len(words) - number_of(k)) :])
 
@@ -158,7 +159,7 @@ def repeat_sentence(transcript: str) -> str:
 
 
 def reverse(transcript: str) -> str:
-    """The words in reverse order; each stays as it is."""
+    """Return the words in reverse order; each stays as it is."""
     return " ".join(reversed(words_of(transcript)))
 
 
@@ -214,7 +215,7 @@ SKILLS = (*RULES, *WRITTEN)
 
 
 def apply_rule(skill: str, transcript: str, arguments: dict[str, str]) -> str:
-    """The target of a skill that a rule computes; arguments it does not take are left unread.
+    """Return the target of a skill that a rule computes; arguments it does not take are left unread.
 
     Raises:
         ValueError: no rule has this name.
@@ -232,7 +233,7 @@ def argument_lists() -> dict[str, list[str]]:
 
 
 def draw_arguments(transcript: str, random: np.random.Generator) -> dict[str, str]:
-    """A value for every slot: one draw fits whatever template is filled with it.
+    """Draw a value for every slot: one draw fits whatever template is filled with it.
 
     Returns:
         ``word`` (mostly one that was said), ``replacement`` (another one), ``k`` (mostly fewer than were said; in
@@ -266,5 +267,5 @@ def slots_of(template: str) -> set[str]:
 
 
 def fill(template: str, arguments: dict[str, str]) -> str:
-    """A template with its slots filled, all at once: a value may hold braces."""
+    """Fill the slots of a template, all at once: a value may hold braces."""
     return _SLOT.sub(lambda match: arguments[match[1]], template)

@@ -54,20 +54,22 @@ MANIFESTS = (".json", ".jsonl")
 
 
 def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio: bool = False) -> None:
-    """Checks every source of a data section; logs how many lines its duration limits and NeMo's other filters leave out.
+    """Check every source of a data section.
+
+    Logs how many lines its duration limits and NeMo's other filters leave out.
 
     Args:
-        cfg: a ``train_ds``/``validation_ds`` section. It is changed: a YAML file under ``input_cfg`` is put in its place, and a plain
-            manifest with values that NeMo would misread by a temporary copy without them.
+        cfg: a ``train_ds``/``validation_ds`` section. It is changed: a YAML file under ``input_cfg`` is put in its
+            place, and a plain manifest with values that NeMo would misread by a temporary copy without them.
         builder: makes the question of each line.
-        skip_bad_audio: leave out the lines whose audio is missing, cannot be opened or is shorter than they say, with a warning that
-            names and counts them.
+        skip_bad_audio: leave out the lines whose audio is missing, cannot be opened or is shorter than they say, with
+            a warning that names and counts them.
 
     Raises:
         FileNotFoundError: a file or folder that the section or a plain manifest names does not exist.
-        ValueError: a source is no file or folder but a command or an address; plain manifests are in nested lists (NeMo would take a
-            weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks what the recipe has no
-            instruction for; no line of a manifest is left.
+        ValueError: a source is no file or folder but a command or an address; plain manifests are in nested lists
+            (NeMo would take a weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks
+            what the recipe has no instruction for; no line of a manifest is left.
     """
     _refuse_addresses(OmegaConf.to_container(cfg), "")
     for source in _sources(cfg):
@@ -86,7 +88,7 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
 
 
 def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
-    """The rows of every manifest of a data section, of tarred ones too.
+    """Yield the rows of every manifest of a data section, of tarred ones too.
 
     Args:
         cfg: a ``train_ds``/``validation_ds`` section.
@@ -106,7 +108,9 @@ def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
 
 
 def translations_of(cfg: DictConfig) -> Iterator[tuple[str | None, str]]:
-    """Yield language and text of each translation that a data section asks for, by its local manifests, cuts and ``tags``.
+    """Yield language and text of each translation that a data section asks for.
+
+    Its local manifests, cuts and ``tags`` are read for them.
 
     Args:
         cfg: a ``train_ds``/``validation_ds`` section.
@@ -131,7 +135,7 @@ def _tagged_sources(cfg: DictConfig, tags: dict[str, Any]) -> Iterator[tuple[Dic
 
 
 def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What the lines of a source, NeMo's or Lhotse's, say of their examples."""
+    """Yield what the lines of a source, NeMo's or Lhotse's, say of their examples."""
     lang_field = source.get("lang_field") or cfg.get("lang_field") or "lang"
     paths = [*_paths(source, "manifest_filepath"), *_paths(source, "cuts_path"), *_shar_cuts(source)]
     for path in paths:
@@ -145,7 +149,7 @@ def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iter
 
 
 def _shar_cuts(source: DictConfig) -> list[str]:
-    """The manifests of Lhotse Shar, which names folders (perhaps each with a weight) or the files of each field."""
+    """Return the manifests of Lhotse Shar, which names folders (perhaps with weights) or the files of each field."""
     named = source.get("shar_path") or []
     if isinstance(named, DictConfig):
         return [str(path) for path in named.get("cuts") or []]
@@ -160,7 +164,7 @@ def _shar_cuts(source: DictConfig) -> list[str]:
 
 
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
-    """The section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups)."""
+    """Yield the section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups)."""
     if cfg.get("multi_config"):
         for section in cfg.values():
             if isinstance(section, DictConfig):
@@ -175,7 +179,8 @@ def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
 
 
 def _refuse_addresses(value: Any, key: str) -> None:
-    """
+    """Refuse a section that names a command or an address.
+
     Raises:
         ValueError: a text anywhere in a section is a command or an address, which NeMo and Lhotse would run or open.
     """
@@ -187,12 +192,13 @@ def _refuse_addresses(value: Any, key: str) -> None:
             _refuse_addresses(part, key)
     elif isinstance(value, str) and (is_address(value) or is_datastore_path(value)):
         raise ValueError(
-            f"{key} {value} is a command or an address, and only files are read: fetch what it gives, and name the file"
+            f"{key} {value} is a command or an address, and only files are read: fetch what it gives, and name the "
+            "file"
         )
 
 
 def _paths(source: DictConfig, key: str) -> list[str]:
-    """What NeMo will open under ``key``, shards expanded."""
+    """Return what NeMo will open under ``key``, shards expanded."""
     value = source.get(key)
     if value is None:
         return []
@@ -217,12 +223,12 @@ def _check_tarred(path: str, source: DictConfig, cfg: DictConfig) -> None:
 def _checked(
     entry: str, source: DictConfig, cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio: bool
 ) -> str:
-    """Reads a plain manifest (several, where the entry stands for shards) once: its defects get a name and a line.
+    """Read a plain manifest (several, where the entry stands for shards) once: its defects get a name and a line.
 
     Returns:
-        the manifest that NeMo is to read in its place. That is a temporary copy: without what NeMo misreads (nulls, a rate, which it
-        takes for that of audio that begins at ``offset``) and without what it would leave out, and with lines that know where they
-        stand, for whoever meets them later.
+        the manifest that NeMo is to read in its place. That is a temporary copy: without what NeMo misreads (nulls, a
+        rate, which it takes for that of audio that begins at ``offset``) and without what it would leave out, and with
+        lines that know where they stand, for whoever meets them later.
     """
     paths = expand_sharded_filepaths(str(entry))
     if not all(path.endswith(MANIFESTS) for path in paths):  # compressed, or a format of NeMo's own
@@ -251,7 +257,7 @@ def _checked_rows(
 
 
 def _check_turns(path: str, skip_bad_audio: bool) -> None:
-    """Checks the audio of a manifest of conversations; with ``skip_bad_audio`` what is bad is left out when it is met."""
+    """Check the audio of a manifest of conversations; with ``skip_bad_audio`` a bad one is left out when it is met."""
     lines = _turns(path)
     raise_for(path, lines)
     if not skip_bad_audio:
@@ -259,7 +265,10 @@ def _check_turns(path: str, skip_bad_audio: bool) -> None:
 
 
 def _turns(path: str) -> list[Line]:
-    """The audio of each turn of a manifest of conversations as a line of its own; as NeMo, from the beginning where there is no offset."""
+    """Return the audio of each turn of a manifest of conversations as a line of its own.
+
+    As NeMo reads it: from the beginning where there is no offset.
+    """
     lines = []
     for number, row in enumerate(read_manifest(path), 1):
         turns = row.get("conversations")
@@ -273,7 +282,7 @@ def _turns(path: str) -> list[Line]:
 
 
 def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
-    """The lines that NeMo reads, with the defects of their rows."""
+    """Return the lines that NeMo reads, with the defects of their rows."""
     answered = (source.get("text_field") or cfg.get("text_field") or "text") == "text"
     lines = read_lines(path, answered=answered)
     used = [line for line in lines if line.row is None or not line.row.get("_skipme")]
@@ -285,12 +294,12 @@ def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
 
 
 def _without_filtered(path: str, lines: list[Line], cfg: DictConfig) -> list[Line]:
-    """The lines that NeMo's filters let through; the others are counted by their reason."""
+    """Return the lines that NeMo's filters let through; the others are counted by their reason."""
     reasons = [_reason_to_leave_out(line.row, cfg) for line in lines]
     for reason, count in Counter(filter(None, reasons)).items():
-        seconds = sum(line.row["duration"] for line, own in zip(lines, reasons) if own == reason)
+        seconds = sum(line.row["duration"] for line, own in zip(lines, reasons, strict=True) if own == reason)
         logging.warning(f"{path}: {count} of {len(lines)} lines ({seconds:.1f} s) are left out, being {reason}")
-    kept = [line for line, reason in zip(lines, reasons) if reason is None]
+    kept = [line for line, reason in zip(lines, reasons, strict=True) if reason is None]
     if not kept:
         raise ManifestError(f"{path}: no line is left: all are {', or '.join(dict.fromkeys(reasons))}")
     return kept
@@ -318,7 +327,7 @@ def _reason_to_leave_out(row: dict, cfg: DictConfig) -> str | None:
 
 
 def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
-    """The line, with an issue where the recipe has no question for it."""
+    """Return the line, with an issue where the recipe has no question for it."""
     try:
         builder.question(Audio(torch.zeros(1)), dict(line.row), line.row["audio_filepath"])
     except ValueError as error:
@@ -328,7 +337,7 @@ def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
 
 
 def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
-    """The lines whose audio can be opened and is as long as they say; the others are named and counted."""
+    """Return the lines whose audio can be opened and is as long as they say; the others are named and counted."""
     bad = [line for line in lines if line.issues and all(issue.kind in BAD_AUDIO for issue in line.issues)]
     if bad:
         told = [_told(line, issue) for line in bad for issue in line.issues]
@@ -359,7 +368,7 @@ def _told(line: Line, issue: ManifestIssue) -> str:
 
 
 def _temporary(rows: list[dict], name: str) -> str:
-    """A manifest of the rows, for as long as the process lives: NeMo opens it lazily, each epoch anew."""
+    """Write a manifest of the rows, for as long as the process lives: NeMo opens it lazily, each epoch anew."""
     folder = tempfile.mkdtemp(prefix="nemo_speechllm-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     write_manifest(Path(folder) / name, rows)

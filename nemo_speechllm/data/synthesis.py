@@ -88,12 +88,12 @@ class TemplateGrammar:
 
 
 def text_key(text: str) -> str:
-    """What two texts share when they are spoken alike: lower-case words only."""
+    """Return what two texts share when they are spoken alike: lower-case words only."""
     return " ".join(_WORD.findall(text.lower()))
 
 
 def distinct(texts: Iterable[str], count: int, seen: set[str]) -> list[str]:
-    """The first `count` texts whose `text_key` is not in `seen`, which grows by theirs."""
+    """Return the first `count` texts whose `text_key` is not in `seen`, which grows by theirs."""
     chosen: list[str] = []
     for text in texts:
         if len(chosen) == count:
@@ -105,7 +105,10 @@ def distinct(texts: Iterable[str], count: int, seen: set[str]) -> list[str]:
 
 
 def is_speakable(sentence: str, language: Language = ENGLISH) -> bool:
-    """True for a few plain words of the language with natural case and punctuation: no digits, markup, initials or coarse words."""
+    """Return True for a few plain words of the language with natural case and punctuation.
+
+    It has no digits, markup, initials or coarse words.
+    """
     fewest, most = language.words
     return (
         fewest <= len(sentence.split()) <= most
@@ -115,7 +118,7 @@ def is_speakable(sentence: str, language: Language = ENGLISH) -> bool:
 
 
 def split_sentences(text: str, language: Language = ENGLISH) -> list[str]:
-    """The speakable sentences of running text (see `is_speakable`), double quotes removed."""
+    """Return the speakable sentences of running text (see `is_speakable`), double quotes removed."""
     flat = " ".join(text.translate(_QUOTES).split())
     return [sentence for sentence in language.sentence_end.split(flat) if is_speakable(sentence, language)]
 
@@ -140,7 +143,7 @@ def read_examples(path: Path, language: Language = ENGLISH) -> list[str]:
 
 
 def read_words(path: Path, language: Language = ENGLISH) -> list[str]:
-    """The words of three letters or more of a word list, one a line, that are no inflection with an apostrophe."""
+    """Read a word list, one a line: its words of three letters or more that are no inflection with an apostrophe."""
     word = re.compile(rf"[{language.letters.upper()}{language.letters}][{language.letters}]{{2,}}")
     words = path.read_text(encoding="utf-8").split()
     return [entry for entry in words if word.fullmatch(entry) and not language.unfit.search(entry)]
@@ -175,9 +178,9 @@ class Style:
 
 
 def draw_style(seed: int, index: int, language: Language = ENGLISH) -> Style:
-    """The style of sentence `index`, a pure function of `(seed, index)` and the language."""
+    """Draw the style of sentence `index`, a pure function of `(seed, index)` and the language."""
     rng = np.random.default_rng([seed, index])
-    voices, shares = zip(*language.voices.items())
+    voices, shares = zip(*language.voices.items(), strict=True)
     return Style(
         voice=voices[int(np.searchsorted(np.cumsum(shares[:-1]), rng.random(), side="right"))],
         speed=float(rng.uniform(0.8, 1.3)),
@@ -190,7 +193,7 @@ def draw_style(seed: int, index: int, language: Language = ENGLISH) -> Style:
 
 
 def apply_style(wave: np.ndarray, rate: int, style: Style) -> np.ndarray:
-    """Gives speech the style's apparent speaker, band, noise and level.
+    """Give speech the style's apparent speaker, band, noise and level.
 
     Args:
         wave: float samples, shape (T,), spoken at tempo `style.speed / style.shift`.
@@ -214,7 +217,7 @@ class Recorder(Protocol):
     """Who speaks a sentence, and how it is recorded."""
 
     def columns(self, index: int, text: str) -> dict[str, object]:
-        """What the manifest tells of clip `index`: `speaker` and the like."""
+        """Return what the manifest tells of clip `index`: `speaker` and the like."""
 
     def __call__(self, index: int, text: str) -> np.ndarray:
         """float32 samples at 16 kHz, shape (T,).
@@ -238,9 +241,11 @@ class LanguageVoices:
         self.voices: dict[str, Voice] = {}
 
     def columns(self, index: int, text: str) -> dict[str, object]:
+        """Return the speaker of clip `index`."""
         return {"speaker": draw_style(self.seed, index, self.language).speaker}
 
     def __call__(self, index: int, text: str) -> np.ndarray:
+        """Return clip `index`, the text as it is spoken."""
         return self.speak(text, draw_style(self.seed, index, self.language))
 
     def speak(self, text: str, style: Style) -> np.ndarray:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the synthesis of speech has to know of a language: its letters, its unfit words, its sentence templates and its voices."""
+"""What the synthesis of speech has to know of a language: letters, unfit words, sentence templates and voices."""
 
 import re
 from collections.abc import Mapping
@@ -65,7 +65,10 @@ class Language:
 
     @cached_property
     def unfit(self) -> re.Pattern:
-        """Matches what a voice cannot say or shall not: capitals inside words, initials, stray marks, coarse and foreign words."""
+        """Pattern of what a voice cannot say or shall not.
+
+        Capitals inside words, initials, stray marks, coarse and foreign words.
+        """
         capital, small = self._capitals, self.letters
         marks = rf"\bA[:.]|--|\s-|-\s|^'|\s'|'\s|\s[,;:.?!]|[,;:][^ ]|'[{capital}]|[{small}]:[{small}]|.[¿¡]"
         letters = rf"[{capital}]{{2}}|\w[{capital}]|(?<!')\b(?!{self.one_letter})[{capital}{small}]\b"

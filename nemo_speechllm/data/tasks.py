@@ -16,8 +16,8 @@
 
 Such a folder holds the rows of a task in ``.parquet`` files, as its data set lies on the model hub, or in a
 ``metadata.jsonl`` or ``metadata.csv`` beside audio files (Hugging Face's AudioFolder). A row has ``instruction``,
-``label`` and its recordings: in ``audio`` (with ``audio2``, … where there are several) a path or the content of the file
-(``{bytes, path}``), or in ``file_name`` (with ``audio2_file_name``, …) a path relative to the table.
+``label`` and its recordings: in ``audio`` (with ``audio2``, … where there are several) a path or the content of the
+file (``{bytes, path}``), or in ``file_name`` (with ``audio2_file_name``, …) a path relative to the table.
 """
 
 import csv
@@ -61,14 +61,16 @@ class TaskItem:
 
 
 def read_task_items(source: str | Path) -> list[TaskItem]:
-    """
+    """Read the questions of a manifest, or of the tasks in a folder.
+
     Args:
         source: a NeMo manifest, the folder of a task, or a folder of such folders. The rows of a folder have the
             folder's name as their ``task``, and as their ``category`` their own or else what Dynamic-SUPERB counts a
             task of that name to.
 
     Raises:
-        FileNotFoundError: there is no such file or folder, an audio is missing, or a folder has no table of a test split.
+        FileNotFoundError: there is no such file or folder, an audio is missing, or a folder has no table of a test
+            split.
         ValueError: a line is damaged, or a row has no recording; the message names file, line and remedy.
     """
     if not Path(source).is_dir():
@@ -84,7 +86,7 @@ def read_task_items(source: str | Path) -> list[TaskItem]:
 
 
 def task_tables(folder: str | Path) -> list[Path]:
-    """The files with the rows of all tasks in a folder; of splits (in a file's or folder's name) the test split alone.
+    """Return the files with the rows of all tasks in a folder; of splits (in the name of file or folder) the test's.
 
     Raises:
         FileNotFoundError: there are none.
@@ -102,13 +104,16 @@ def task_tables(folder: str | Path) -> list[Path]:
 
 
 def _split(path: Path) -> str | None:
-    """The split that a path names: ``test`` of ``data/test-00000-of-00001.parquet`` and ``test/metadata.csv``."""
+    """Return the split that a path names: ``test`` of ``data/test-0-of-1.parquet`` and ``test/metadata.csv``."""
     names = [re.split(r"[-.]", path.name)[0], *reversed(path.parts[:-1])]
     return next((name for name in names if name in _SPLITS), None)
 
 
 def _task_folder(source: Path, table: Path) -> Path:
-    """The folder that is named after the task: the one that holds ``data`` or the split's, if any, but ``source`` at most."""
+    """Return the folder that is named after the task.
+
+    The one that holds ``data`` or the split's, if any, but ``source`` at most.
+    """
     folder = table.parent
     while folder != source and folder.name in _INNER_FOLDERS:
         folder = folder.parent
@@ -133,7 +138,7 @@ def _metadata_items(table: Path, rows: list[tuple[int, dict]]) -> Iterator[TaskI
         if missing:
             raise ValueError(f"{place}: {missing[0]} is {row[missing[0]]!r}; give the path of an audio file")
         paths = [table.parent / row[column] for column in columns]
-        for column, path in zip(columns, paths):
+        for column, path in zip(columns, paths, strict=True):
             if not path.is_file():
                 raise FileNotFoundError(
                     f"{place}: {column}: there is no file {path}; correct the path (it starts at {table.name})"
@@ -152,7 +157,7 @@ def _read_parquet(table: Path) -> Iterator[TaskItem]:
         raise ValueError(f"{table}: not a Parquet file ({error}); fetch it again") from error
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     positions = [(group, index) for group, size in enumerate(sizes) for index in range(size)]
-    for number, (row, position) in enumerate(zip(rows, positions), 1):
+    for number, (row, position) in enumerate(zip(rows, positions, strict=True), 1):
         place = f"{table}:{number}"
         name = str(row.get("file") or place)
         yield _item(place, row, columns, name, _opener_of_group(table, columns, *position, place, name))
@@ -175,7 +180,7 @@ def _read_group(table: Path, columns: tuple[str, ...], group: int) -> list[dict]
 
 
 def _open_stored(value: Any, table: Path, place: str, name: str, channel: int | str | None) -> Audio:
-    """A recording as Hugging Face stores it: content, or a path."""
+    """Open a recording as Hugging Face stores it: content, or a path."""
     stored = {"path": value} if isinstance(value, str) else value or {}
     if stored.get("bytes"):
         return Audio.from_bytes(stored["bytes"], name, channel)

@@ -28,11 +28,12 @@ Transform = Callable[[ConversationBatch, int], ConversationBatch]
 
 
 def training_transforms(cfg: DictConfig, train_ds: DictConfig, builder: ConversationBuilder) -> list[Transform]:
-    """The transforms of a recipe, in the order they apply: keywords stand beside the instruction that was drawn.
+    """Return the transforms of a recipe, in the order they apply: keywords stand beside the instruction drawn.
 
     Args:
         cfg: the recipe's ``model`` section, with or without ``instruction_sampling`` and ``keyword_context``.
-        train_ds: the training data, whose words are the distractors where ``keyword_context.vocabulary`` names no file.
+        train_ds: the training data, whose words are the distractors where ``keyword_context.vocabulary`` names no
+            file.
         builder: makes the user's turns.
 
     Raises:
@@ -48,7 +49,7 @@ def training_transforms(cfg: DictConfig, train_ds: DictConfig, builder: Conversa
 
 
 def _vocabularies(cfg: DictConfig, train_ds: DictConfig) -> tuple[Vocabularies, Vocabularies]:
-    """What distractors are drawn from, and the training data's answers, which tell what is rare; both by language.
+    """Return what distractors are drawn from, and the training answers, which tell what is rare; both by language.
 
     The data are not read where a file gives the distractors and any word is rare enough.
     """

@@ -64,7 +64,7 @@ class DescriptionBuilder:
         self.ids = [id for id in self.rows if shard_of(id, num_shards) == shard_index]
 
     def journal(self, stage: str, shard_index: int | None = None) -> Journal:
-        """The journal of a stage and a shard, by default this one."""
+        """Return the journal of a stage and a shard, by default this one."""
         index = self.shard_index if shard_index is None else shard_index
         return Journal(self.output_dir / stage / f"{index:05d}-of-{self.num_shards:05d}.jsonl", "a finished row")
 
@@ -204,7 +204,7 @@ class DescriptionBuilder:
         return {row["id"]: row for index in range(self.num_shards) for row in self.journal(stage, index).rows}
 
     def _example(self, id: str, segments: list[dict], described: dict[str, Any], target: Path) -> dict[str, Any]:
-        """A row as ``ConversationBuilder`` reads it; ``transcription`` is the text DeSTA2 reads beside the audio."""
+        """Return a row as ``ConversationBuilder`` reads it; DeSTA2 reads ``transcription`` beside the audio."""
         row = {key: value for key, value in self.rows[id].items() if key != "segments"}
         text = row.get("text") or " ".join(segment["text"] for segment in segments if segment.get("text"))
         return relocate(row, self.manifest, target) | {
@@ -218,7 +218,7 @@ class DescriptionBuilder:
 
 
 def shard_of(id: str, num_shards: int) -> int:
-    """The shard of a row, by the hash of its id."""
+    """Return the shard of a row, by the hash of its id."""
     return int.from_bytes(hashlib.sha256(id.encode()).digest()[:8], "big") % num_shards
 
 

@@ -36,6 +36,7 @@ class AudioClassifier:
         self.classify = pipeline("audio-classification", model=str(assets.resolve(reference)))
 
     def __call__(self, clip: Clip) -> Record:
+        """Return the likeliest label of a clip."""
         audio = {"raw": clip.samples.astype(np.float32), "sampling_rate": clip.sampling_rate}
         best = self.classify(audio, top_k=1)[0]
         return {"value": best["label"], "unit": None, "source": "model", "confidence": round(best["score"], 4)}
@@ -66,6 +67,7 @@ class WhisperLanguage:
 
     @torch.inference_mode()
     def __call__(self, clip: Clip) -> Record:
+        """Return the likeliest language of a clip."""
         features = self.feature_extractor(clip.samples, sampling_rate=clip.sampling_rate, return_tensors="pt")
         start = torch.tensor([[self.whisper.config.decoder_start_token_id]], device=self.whisper.device)
         logits = self.whisper(features.input_features.to(self.whisper.device), decoder_input_ids=start).logits[0, -1]

@@ -12,8 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Descriptions from seed transcripts: one user turn with seed and question, answered greedily by the LLM that will be
-trained against (2409.20007, section 3.1). Three engines with one face: transformers, an OpenAI-like endpoint, vLLM.
+"""Descriptions from seed transcripts, by the LLM that will be trained against (2409.20007, section 3.1).
+
+One user turn, with seed and question, is answered greedily. Three engines with one face: transformers, an OpenAI-like
+endpoint, vLLM.
 """
 
 import importlib.util
@@ -82,10 +84,11 @@ class TransformersEngine:
         )
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
+        """Yield the id of each request with its completion; requests of like length go together."""
         prompts = [(request.id, self._prompt_ids(request)) for request in requests]
         prompts.sort(key=lambda prompt: len(prompt[1]))
         for batch in in_batches(prompts, self.batch_size):
-            yield from zip([id for id, _ in batch], self._complete([ids for _, ids in batch]))
+            yield from zip([id for id, _ in batch], self._complete([ids for _, ids in batch]), strict=True)
 
     def _prompt_ids(self, request: Request) -> list[int]:
         segments = self.prompt.segments(Conversation(request.id, [Turn("user", [request.message])]))
@@ -146,7 +149,8 @@ class EndpointEngine:
         )
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
-        """
+        """Yield the id of each request with its completion, as they come.
+
         Raises:
             EndpointError: a request was refused, or failed in all attempts; the others under way are given up.
         """
@@ -232,9 +236,10 @@ class VLLMEngine:
         self.batch_size = batch_size
 
     def __call__(self, requests: Sequence[Request]) -> Iterator[tuple[str, Completion]]:
+        """Yield the id of each request with its completion, in order."""
         for batch in in_batches(requests, self.batch_size):
             turns = [[{"role": "user", "content": request.message}] for request in batch]
-            for request, output in zip(batch, self.llm.chat(turns, self.sampling, use_tqdm=False)):
+            for request, output in zip(batch, self.llm.chat(turns, self.sampling, use_tqdm=False), strict=True):
                 answer = output.outputs[0]
                 yield request.id, Completion(answer.text.strip(), answer.finish_reason == "length")
 

@@ -74,7 +74,7 @@ class Clip:
 
     @cached_property
     def pitch_track(self) -> tuple[np.ndarray, np.ndarray]:
-        """pYIN (Mauch and Dixon 2014) every 16 ms: frequency in Hz (NaN: unvoiced) and voicing, (n,) each."""
+        """Pitch by pYIN (Mauch and Dixon 2014) every 16 ms: Hz (NaN: unvoiced) and voicing, (n,) each."""
         frequency, voiced, _ = librosa.pyin(
             self.samples,
             sr=self.sampling_rate,
@@ -105,7 +105,7 @@ class Extractor:
     levels: Levels = ()
 
     def level(self, value: float) -> str | None:
-        """The word for a value."""
+        """Return the word for a value."""
         return next((word for bound, word in self.levels if value < bound), None)
 
 
@@ -114,7 +114,7 @@ Model = Callable[[Clip], Record | None]
 
 
 def extractor(name: str, unit: str, levels: Levels = ()) -> Callable:
-    """Registers a measurement under the name that recipes and records use."""
+    """Register a measurement under the name that recipes and records use."""
 
     def register(measure: Callable[[Clip], float | None]) -> Callable[[Clip], float | None]:
         EXTRACTORS[name] = Extractor(unit, measure, levels)
@@ -215,7 +215,9 @@ def _power_at(loudness: float) -> float:
 
 
 def segments_of(row: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
-    """The segments of a manifest row, each a row of its own with ``start`` and ``end`` (s, from the clip's start).
+    """Return the segments of a manifest row, each a row of its own.
+
+    Each has ``start`` and ``end`` in seconds from the clip's start.
 
     ``segments`` in a row is a list of such objects, with the ``text``, ``speaker`` and labels of each; labels of the
     row hold for all of them. A row without it is one segment, and its speaker is not named: an id cannot be heard.

@@ -29,7 +29,7 @@ from nemo_speechllm.data.desta.metadata import Record
 
 
 def _word(record: Record) -> str:
-    """The word for a value where it has one, else the value itself; figures are rounded."""
+    """Return the word for a value where it has one, else the value itself; figures are rounded."""
     value = record.get("level") or record["value"]
     return str(value) if isinstance(value, str) else f"{value:.0f}"
 
@@ -63,7 +63,7 @@ ATTRIBUTES: dict[str, Callable[[Record], str]] = {
 
 
 def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[str] = tuple(ATTRIBUTES)) -> str:
-    """The segments of a clip, a line each.
+    """Return the segments of a clip as text, a line each.
 
     Args:
         segments: each with ``start`` and ``end`` (s), ``text``, ``metadata`` (records by name) and maybe ``speaker``.
@@ -78,7 +78,8 @@ def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[
 
 
 def check_attributes(attributes: Iterable[str], key: str) -> None:
-    """
+    """Refuse attributes that have no wording.
+
     Args:
         key: where the names stand, for the message.
 
@@ -98,7 +99,7 @@ def _line(segment: Mapping[str, Any], chosen: set[str]) -> str:
 
 
 def written_attributes(records: Mapping[str, Record], attributes: Collection[str]) -> str:
-    """What stands in a line's brackets: those of ``attributes`` that have a record."""
+    """Return what stands in a line's brackets: those of ``attributes`` that have a record."""
     return ", ".join(
         write(records[name]) for name, write in ATTRIBUTES.items() if name in attributes and name in records
     )
