@@ -17,9 +17,10 @@
     python examples/analyze_alignment.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/alignment
 
 Writes ``alignment.json`` (scores of every utterance and their means with 95 % bootstrap intervals; what they mean:
-nemo_speechllm/metrics/alignment.py) and ``maps/*.png`` of the first ``maps`` utterances: a row per token of the reference, a
-column per audio embedding, and the best monotonic path. ``model`` is any decoder-only speech LM: the name of a shipped
-checkpoint, a ``.nemo`` file or a hub id. Utterances of less than two tokens or embeddings are listed as ``skipped``.
+nemo_speechllm/metrics/alignment.py) and ``maps/*.png`` of the first ``maps`` utterances: a row per token of the
+reference, a column per audio embedding, and the best monotonic path. ``model`` is any decoder-only speech LM: the name
+of a shipped checkpoint, a ``.nemo`` file or a hub id. Utterances of less than two tokens or embeddings are listed as
+``skipped``.
 """
 
 from dataclasses import asdict, dataclass
@@ -48,6 +49,8 @@ SCORES = ("monotonicity", "path_cosine", "path_gain")
 
 @dataclass
 class AnalyzeAlignmentArguments:
+    """Which model and utterances are analysed, and where the results go."""
+
     model: str = MISSING
     manifest: str = MISSING
     output_dir: str = MISSING
@@ -58,13 +61,13 @@ class AnalyzeAlignmentArguments:
 
 
 def audio_of(row: dict) -> Conversation:
-    """A manifest row's audio alone: what is asked about it does not change how it is embedded."""
+    """Return a manifest row's audio alone: what is asked about it does not change how it is embedded."""
     audio = Audio.from_row(row)
     return Conversation(audio.name, [Turn("user", [audio])])
 
 
 def draw(path: Path, title: str, cosines: np.ndarray, tokens: list[str], score: AlignmentScore, shift: float) -> None:
-    """A PNG of a map (N, T): tokens from the top, seconds to the right, the best path dotted."""
+    """Draw a map (N, T) as a PNG: tokens from the top, seconds to the right, the best path dotted."""
     figure = Figure(
         figsize=(max(5.0, 0.12 * cosines.shape[1] + 2), max(2.5, 0.22 * len(tokens) + 1.2)), layout="constrained"
     )
@@ -85,7 +88,7 @@ def draw(path: Path, title: str, cosines: np.ndarray, tokens: list[str], score: 
 
 
 def summary(utterances: list[dict[str, Any]], seed: int) -> dict[str, Any]:
-    """Mean and 95 % interval of each score over utterances."""
+    """Return mean and 95 % interval of each score over utterances."""
     means = {}
     for score in SCORES:
         values = [utterance[score] for utterance in utterances]
@@ -95,6 +98,7 @@ def summary(utterances: list[dict[str, Any]], seed: int) -> dict[str, Any]:
 
 @hydra_runner(config_name="AnalyzeAlignmentArguments", schema=AnalyzeAlignmentArguments)
 def main(cfg: AnalyzeAlignmentArguments) -> None:
+    """Write the maps and scores of the utterances."""
     rows = read_manifest(cfg.manifest, locate_audio=True)[: cfg.limit]
     model = load_model(cfg.model)
     if not isinstance(model, DecoderOnlySpeechLM):
@@ -107,7 +111,7 @@ def main(cfg: AnalyzeAlignmentArguments) -> None:
 
     with tqdm(total=len(rows), unit="utt", desc=Path(cfg.manifest).name) as progress:
         for batch in in_batches(list(enumerate(rows)), cfg.batch_size):
-            for (index, row), audio in zip(batch, model.embed_audio([audio_of(row) for _, row in batch])):
+            for (index, row), audio in zip(batch, model.embed_audio([audio_of(row) for _, row in batch]), strict=True):
                 reference = row.get("text") or row.get("answer")
                 if not reference:
                     raise ValueError(f"{cfg.manifest}: {row['audio_filepath']} has no 'text' to align with")

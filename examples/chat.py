@@ -18,8 +18,8 @@
     python examples/chat.py model=x.nemo 'audio=[a.wav,b.wav]' prompt="Do both say the same?"
     python examples/chat.py model=x.nemo prompt="Who wrote Hamlet?"
 
-Without ``prompt`` it is a conversation: a line is a turn, an empty line ends it. The audio comes before the first question.
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id.
+Without ``prompt`` it is a conversation: a line is a turn, an empty line ends it. The audio comes before the first
+question. ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id.
 """
 
 import sys
@@ -37,6 +37,8 @@ from nemo_speechllm.models import load_model
 
 @dataclass
 class ChatArguments:
+    """Which model is asked, about which audio, and how it answers."""
+
     model: str = MISSING
     audio: Any = None  # a file or a list of files
     prompt: str | None = None
@@ -45,7 +47,7 @@ class ChatArguments:
 
 
 def prompts(prompt: str | None) -> Iterator[str]:
-    """The one prompt that was given, or what is typed until an empty line."""
+    """Yield the one prompt that was given, or what is typed until an empty line."""
     if prompt is not None:
         yield prompt
         return
@@ -57,6 +59,7 @@ def prompts(prompt: str | None) -> Iterator[str]:
 
 @hydra_runner(config_name="ChatArguments", schema=ChatArguments)
 def main(cfg: ChatArguments) -> None:
+    """Print the answer to the one prompt, or to each line of a conversation."""
     files = [cfg.audio] if isinstance(cfg.audio, str) else list(cfg.audio or [])
     audios = [Audio.from_file(file) for file in files]
     model = load_model(cfg.model)

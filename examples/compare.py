@@ -16,9 +16,9 @@
 
     python examples/compare.py runs/a/predictions.jsonl runs/b/predictions.jsonl
 
-The files are those of evaluate.py on one manifest with one normaliser. The interval and p of error rates come from a paired
-bootstrap over utterances, and so do those of the losses where both evaluations had ``lm_loss=true``; the p of BLEU and chrF, for
-each direction, comes from sacrebleu's approximate randomization.
+The files are those of evaluate.py on one manifest with one normaliser. The interval and p of error rates come from a
+paired bootstrap over utterances, and so do those of the losses where both evaluations had ``lm_loss=true``; the p of
+BLEU and chrF, for each direction, comes from sacrebleu's approximate randomization.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SHARED = ("text", "words", "lang", "target_lang", "normalizer")  # what two syst
 
 
 def read_predictions(path: Path) -> Table:
-    """Predictions by the index of their utterance."""
+    """Read predictions by the index of their utterance."""
     run = path.with_name("run.json")  # which names the normaliser where older predictions do not
     recorded = json.loads(run.read_text(encoding="utf-8")).get("normalizer") if run.is_file() else None
     predictions = {}
@@ -57,7 +57,7 @@ def read_predictions(path: Path) -> Table:
 
 
 def check_same_utterances(paths: list[Path], a: Table, b: Table) -> None:
-    """Raises ValueError where the files are not of the same references, or their words were counted differently."""
+    """Raise ValueError where the files are not of the same references, or their words were counted differently."""
     if a.keys() != b.keys():
         raise ValueError(
             f"{paths[0]} has {len(a)} utterances, {paths[1]} {len(b)}, {len(a.keys() & b.keys())} of them in both; "
@@ -67,26 +67,26 @@ def check_same_utterances(paths: list[Path], a: Table, b: Table) -> None:
         for key in SHARED:
             if first.get(key) != second.get(key):
                 raise ValueError(
-                    f"utterance {index} has {key} {first.get(key)!r} in {paths[0]} and {second.get(key)!r} in {paths[1]}; "
-                    "evaluate both on the same manifest with the same normalizer"
+                    f"utterance {index} has {key} {first.get(key)!r} in {paths[0]} and {second.get(key)!r} "
+                    f"in {paths[1]}; evaluate both on the same manifest with the same normalizer"
                 )
 
 
 def compare_transcripts(paths: list[Path], tables: list[Table], indices: list[int], seed: int) -> None:
-    """Prints WER of both and their difference."""
+    """Print WER of both and their difference."""
     errors = [[table[index]["errors"] for index in indices] for table in tables]
     found = compare_paired(*errors, [tables[0][index]["words"] for index in indices], seed=seed)
-    for path, rate in zip(paths, found.rates):
+    for path, rate in zip(paths, found.rates, strict=True):
         emit(f"{100 * rate:7.2f} % WER  {path}")
     low, high = (100 * bound for bound in found.interval)
     emit(
-        f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, p = {found.p:.4f}, "
-        f"{len(indices)} utterances"
+        f"{100 * found.difference:+7.2f} points (second − first), 95 % interval {low:+.2f} to {high:+.2f}, "
+        f"p = {found.p:.4f}, {len(indices)} utterances"
     )
 
 
 def compare_losses(tables: list[Table], seed: int) -> None:
-    """Prints the difference of the losses, where both have them."""
+    """Print the difference of the losses, where both have them."""
     losses = [[table[index]["lm_loss"] for index in sorted(table)] for table in tables]
     if None in losses[0] + losses[1]:
         return
@@ -98,21 +98,22 @@ def compare_losses(tables: list[Table], seed: int) -> None:
 
 
 def compare_translations(paths: list[Path], tables: list[Table], indices: list[int]) -> None:
-    """Prints BLEU and chrF of both and their difference, direction by direction."""
+    """Print BLEU and chrF of both and their difference, direction by direction."""
     for direction, predictions in by_direction([tables[0][index] for index in indices]).items():
         texts = [[table[prediction["index"]]["pred_text"] for prediction in predictions] for table in tables]
         references = [prediction["text"] for prediction in predictions]
         for score in score_translations(texts, references, predictions[0]["target_lang"]):
             first, second = score.results
-            for path, result in zip(paths, score.results):
+            for path, result in zip(paths, score.results, strict=True):
                 emit(f"{result.score:7.2f} {score.name} {direction}  {path}")
             emit(
-                f"{second.score - first.score:+7.2f} points (second − first), p = {second.p_value:.4f}, {len(references)} "
-                f"utterances, {score.signature}"
+                f"{second.score - first.score:+7.2f} points (second − first), p = {second.p_value:.4f}, "
+                f"{len(references)} utterances, {score.signature}"
             )
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the two files, and the seed of the bootstrap."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("predictions", type=Path, nargs=2, metavar="predictions.jsonl")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap of error rates")
@@ -120,6 +121,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Print how the second file differs from the first."""
     arguments = parse_arguments()
     tables = [read_predictions(path) for path in arguments.predictions]
     check_same_utterances(arguments.predictions, *tables)

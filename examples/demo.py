@@ -16,8 +16,9 @@
 
     make demo
 
-English telephone prompts are fetched and split so that no test text is ever trained on. Every step runs in a process of its
-own, with the commands a user would give; what is there already is not done again. The result is in ``runs/demo``.
+English telephone prompts are fetched and split so that no test text is ever trained on. Every step runs in a process
+of its own, with the commands a user would give; what is there already is not done again. The result is in
+``runs/demo``.
 """
 
 import argparse
@@ -39,19 +40,19 @@ SHIPPED = "salm_whisper_smollm2"
 
 
 def run(*command: str) -> None:
-    """Runs one of the example scripts, printing the command first; its failure ends the demo."""
+    """Run one of the example scripts, printing the command first; its failure ends the demo."""
     emit(f"\n$ python {' '.join(command)}")
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
 
 
 def evaluate(model: str, manifest: Path, output_dir: Path) -> dict:
-    """Metrics of a model on a manifest; its predictions lie in ``output_dir/predictions.jsonl``."""
+    """Return metrics of a model on a manifest; its predictions lie in ``output_dir/predictions.jsonl``."""
     run("examples/evaluate.py", f"model={model}", f"manifest={manifest}", f"output_dir={output_dir}")
     return json.loads((output_dir / "metrics.json").read_text())
 
 
 def fine_tune(data: Path, out: Path, steps: int) -> Path:
-    """Trains from the shipped checkpoint and returns the ``.nemo`` file; a finished training is not repeated."""
+    """Train from the shipped checkpoint and return the ``.nemo`` file; a finished training is not repeated."""
     checkpoint = out / "salm_whisper_smollm2_finetune" / "checkpoints" / "salm_whisper_smollm2_finetune.nemo"
     if checkpoint.exists():
         emit(f"\n{checkpoint} is there: training is not repeated (delete {out} to start over)")
@@ -68,11 +69,12 @@ def fine_tune(data: Path, out: Path, steps: int) -> Path:
 
 
 def predictions(folder: Path) -> list[dict]:
+    """Return the predictions that evaluate.py wrote into a folder."""
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
 def print_summary(report: dict, out: Path, checkpoint: Path) -> None:
-    """The table of error rates, three examples, and where everything is."""
+    """Print the table of error rates, three examples, and where everything is."""
     emit(f"\nWER on {report['utterances']} held-out English prompts, whose texts were never trained on\n")
     rows = [
         ("SALM as shipped", report["wer_shipped"]),
@@ -88,7 +90,8 @@ def print_summary(report: dict, out: Path, checkpoint: Path) -> None:
         emit(f"\n  said       {before['text']}\n  shipped    {before['pred_text']}")
         emit(f"  fine-tuned {after['pred_text']}\n  Whisper    {whisper['pred_text']}")
     emit(
-        f"\nfine-tuned model   {checkpoint}\nlearning curves    tensorboard --logdir {out}\nreport             {out}/report.json"
+        f"\nfine-tuned model   {checkpoint}\nlearning curves    tensorboard --logdir {out}\n"
+        f"report             {out}/report.json"
     )
     emit(f"took {report['seconds']:.0f} s, at most {report['peak_memory_mib']:.0f} MiB in one process")
     emit(
@@ -98,6 +101,7 @@ def print_summary(report: dict, out: Path, checkpoint: Path) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return where the demo works and for how long it trains."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "demo", help="where everything is written")
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "prompts", help="where the prompts are prepared")
@@ -107,6 +111,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Fetch speech, train on it, evaluate before and after, and print a summary."""
     arguments = parse_arguments()
     started, out, data = time.monotonic(), arguments.out.absolute(), arguments.data.absolute()
     for name in ("whisper-base", "smollm2-135m-instruct"):

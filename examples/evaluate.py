@@ -17,20 +17,24 @@
     python examples/evaluate.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/evaluation
     python examples/evaluate.py model=whisper:whisper-base manifest=test.jsonl output_dir=runs/whisper
 
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is Whisper with its
-own decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or ``whisper:NAME`` has transcribed.
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. For comparison, ``whisper:NAME`` is
+Whisper with its own decoder, and ``cascade:ASR+LLM`` an LLM that reads (and translates) what a model or
+``whisper:NAME`` has transcribed.
 
-Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and where there are
-``keywords``, in the manifest or in the arguments, how well they are recognised; ``metrics.json`` has the error rates also by
-duration and, where rows have an ``snr`` (dB), by noise. Rows whose ``target_lang`` differs from ``lang`` are translations: they
-have BLEU and chrF by sacrebleu, for each direction and with its signature, and no part in the error rates.
+Beside the error rates stand loops, chatter, deletions and answers to silence (rows with ``"text": ""``), and where
+there are ``keywords``, in the manifest or in the arguments, how well they are recognised; ``metrics.json`` has the
+error rates also by duration and, where rows have an ``snr`` (dB), by noise. Rows whose ``target_lang`` differs from
+``lang`` are translations: they have BLEU and chrF by sacrebleu, for each direction and with its signature, and no part
+in the error rates.
 
-A line's ``lang`` decides how its words are counted, its ``target_lang`` how BLEU is: by sacrebleu's own tokenizer for Chinese, Japanese
-and Korean, which must be installed, and in characters for Thai, Lao, Khmer, Burmese and Tibetan. Lines without ``lang`` are taken for
-English where they are in Latin letters. Chinese characters, Kana and the letters of these languages count as a word each.
+A line's ``lang`` decides how its words are counted, its ``target_lang`` how BLEU is: by sacrebleu's own tokenizer for
+Chinese, Japanese and Korean, which must be installed, and in characters for Thai, Lao, Khmer, Burmese and Tibetan.
+Lines without ``lang`` are taken for English where they are in Latin letters. Chinese characters, Kana and the letters
+of these languages count as a word each.
 
-``+generation.guards=null``, say, changes the model's generation section. ``predictions.jsonl`` grows batch by batch: the same
-command takes up a run that was killed. ``metrics.json`` is written at the end; examples/report.py makes one HTML page of both.
+``+generation.guards=null``, say, changes the model's generation section. ``predictions.jsonl`` grows batch by batch:
+the same command takes up a run that was killed. ``metrics.json`` is written at the end; examples/report.py makes one
+HTML page of both.
 """
 
 import time
@@ -77,6 +81,8 @@ from nemo_speechllm.models.speech_lm import SpeechLM
 
 @dataclass
 class EvaluateArguments(AskingArguments):
+    """What is evaluated, how its words are counted, and where the results go."""
+
     decoder: str | None = None  # llm, or ctc: the model's CTC head
     keywords: list[str] | None = None  # words that may occur; None: the manifest lines' own
     generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
@@ -85,7 +91,7 @@ class EvaluateArguments(AskingArguments):
 
 
 def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
-    """The rows of a manifest without a defect; one with an empty ``text`` is silence."""
+    """Read the rows of a manifest without a defect; one with an empty ``text`` is silence."""
     rows, issues = check_manifest(manifest, channel_selector=channel_selector, allow_silence=True)
     if issues:
         listed = "\n".join(map(str, issues[:20]))
@@ -97,7 +103,7 @@ def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict
 
 
 def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
-    """What the predictions depend on."""
+    """Return what the predictions depend on."""
     return answering_record(model, cfg.max_new_tokens, cfg.beam_size, cfg.decoder) | {
         "manifest": file_digest(cfg.manifest),
         "channel_selector": cfg.channel_selector,
@@ -108,15 +114,18 @@ def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, 
 
 
 def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, line: int) -> Conversation:
-    """What the model is asked about a manifest row; ``line`` is its number, for messages."""
+    """Return what the model is asked about a manifest row; ``line`` is its number, for messages."""
     path = audio_path(row, cfg.manifest)
     audio = Audio.from_file(path, row.get("offset"), row["duration"], cfg.channel_selector)
     return Conversation(audio.name, [builder.question(audio, row, f"{cfg.manifest}:{line}")], row)
 
 
 def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``; ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has
-    ``target_lang`` in the place of errors, words and the name of the ``normalizer`` that they were counted with."""
+    """Return a line of ``predictions.jsonl``.
+
+    ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has ``target_lang`` in the place
+    of errors, words and the name of the ``normalizer`` that they were counted with.
+    """
     text = row.get("answer") or row["text"]
     if task_of(row) == "ast":
         figures = {"target_lang": row.get("target_lang")}
@@ -142,17 +151,19 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
 
 
 def reference_losses(model: SpeechLM, questions: list[Conversation], rows: list[dict]) -> list[dict[str, float]]:
-    """What ``lm_loss`` adds to the predictions."""
+    """Return what ``lm_loss`` adds to the predictions."""
     answered = [
         Conversation(asked.id, [*asked.turns, Turn("assistant", [row.get("answer") or row["text"]])], asked.metadata)
-        for asked, row in zip(questions, rows)
+        for asked, row in zip(questions, rows, strict=True)
     ]
     return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
 
 
 def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Error rates of transcripts, also by ``buckets``, ``translation``, ``hallucination``, and ``keywords`` over the predictions
-    that have any."""
+    """Return error rates of transcripts, also by ``buckets``, ``translation`` and ``hallucination``.
+
+    ``keywords`` is over the predictions that have any.
+    """
     transcripts = [p for p in predictions if not is_translation(p)]
     translations = [p for p in predictions if is_translation(p)]
     report = error_report(transcripts, normalizer)
@@ -172,6 +183,7 @@ def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dic
 
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
+    """Write ``predictions.jsonl`` and ``metrics.json``, and print the figures."""
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
     translations = [row for row in rows if task_of(row) == "ast"]
     check_metrics(cfg.normalizer, [(row.get("target_lang"), row.get("answer") or row["text"]) for row in translations])
@@ -193,10 +205,12 @@ def main(cfg: EvaluateArguments) -> None:
             conversations = [question(row, cfg, model.builder, index + 1) for index, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
-            found = [prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers)]
+            found = [
+                prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers, strict=True)
+            ]
             if cfg.lm_loss:
                 losses = reference_losses(model, conversations, [row for _, row in batch])
-                found = [line | loss for line, loss in zip(found, losses)]
+                found = [line | loss for line, loss in zip(found, losses, strict=True)]
             log.append(found)
             progress.update(len(batch))
 

@@ -15,7 +15,8 @@
 """Does a model do what it is told? Accuracy of instructions on a manifest of plain transcripts.
 
     python examples/evaluate_instructions.py model=instruct_las.nemo manifest=test.jsonl output_dir=runs/instructions
-    python examples/evaluate_instructions.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/salm per_cell=50
+    python examples/evaluate_instructions.py model=salm_whisper_smollm2 manifest=test.jsonl \\
+        output_dir=runs/salm per_cell=50
 
 Each skill is asked for in ``per_cell`` seen and as many unseen wordings; traps and pairs of speakers come on top.
 Every speech is also transcribed plainly, for the word error rate and for the accuracy given what the model itself
@@ -66,6 +67,8 @@ Item = tuple[Speech, Case | None]  # without a case: to be transcribed
 
 @dataclass
 class EvaluateInstructionsArguments:
+    """Which model and cases are evaluated, and where the results go."""
+
     model: str = MISSING
     manifest: str = MISSING
     output_dir: str = MISSING
@@ -83,7 +86,7 @@ class EvaluateInstructionsArguments:
 
 
 def read_rows(manifest: str) -> list[dict]:
-    """The rows of a manifest with a transcript each."""
+    """Read the rows of a manifest, with a transcript each."""
     rows = read_manifest(manifest, locate_audio=True)
     silent = [number for number, row in enumerate(rows, 1) if not str(row.get("text") or "").strip()]
     if silent or not rows:
@@ -94,7 +97,7 @@ def read_rows(manifest: str) -> list[dict]:
 
 
 def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item]:
-    """Every speech to be transcribed, then every case."""
+    """Return every speech to be transcribed, then every case."""
     unknown = set(cfg.skills) - set(SKILLS)
     if unknown:
         raise ValueError(f"skills={sorted(unknown)}: no such skill; there are {list(SKILLS)}")
@@ -108,7 +111,7 @@ def all_items(cfg: EvaluateInstructionsArguments, rows: list[dict]) -> list[Item
 
 
 def run_record(cfg: EvaluateInstructionsArguments, model: SpeechLM, items: list[Item]) -> dict[str, Any]:
-    """What the predictions depend on."""
+    """Return what the predictions depend on."""
     return answering_record(model, cfg.max_new_tokens, cfg.beam_size) | {
         "manifest": file_digest(cfg.manifest),
         "items": hashlib.sha256(repr(items).encode()).hexdigest(),
@@ -116,7 +119,7 @@ def run_record(cfg: EvaluateInstructionsArguments, model: SpeechLM, items: list[
 
 
 def question(item: Item, rows: list[dict], model: SpeechLM) -> Conversation:
-    """What the model is asked."""
+    """Return what the model is asked."""
     speech, case = item
     chosen = [rows[index] for index in speech.rows]
     audios = [Audio.from_row(row) for row in chosen]
@@ -132,9 +135,9 @@ def question(item: Item, rows: list[dict], model: SpeechLM) -> Conversation:
 def scored_answers(
     cfg: EvaluateInstructionsArguments, items: list[Item], rows: list[dict], outputs: list[str], target_of: Targets
 ) -> Iterator[dict[str, Any]]:
-    """Each case with its answer, targets and scores."""
-    heard = {speech: output for (speech, case), output in zip(items, outputs) if case is None}
-    for (speech, case), output in zip(items, outputs):
+    """Yield each case with its answer, targets and scores."""
+    heard = {speech: output for (speech, case), output in zip(items, outputs, strict=True) if case is None}
+    for (speech, case), output in zip(items, outputs, strict=True):
         if case is None:
             continue
         transcripts = speech.transcripts(rows)
@@ -155,6 +158,7 @@ def scored_answers(
 
 @hydra_runner(config_name="EvaluateInstructionsArguments", schema=EvaluateInstructionsArguments)
 def main(cfg: EvaluateInstructionsArguments) -> None:
+    """Write predictions and figures, and print the table."""
     rows = read_rows(cfg.manifest)
     check_metrics(cfg.normalizer)
     items, target_of = all_items(cfg, rows), build_targets(cfg.targets)
@@ -175,14 +179,14 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
                         "seconds": seconds,
                         "duration": asked.audios[0].duration,
                     }
-                    for answer, asked in zip(answers, conversations)
+                    for answer, asked in zip(answers, conversations, strict=True)
                 ]
             )
             progress.update(len(batch))
 
     single = [
         prediction | {"text": rows[speech.rows[0]]["text"], "lang": rows[speech.rows[0]].get("lang")}
-        for (speech, case), prediction in zip(items, log.predictions)
+        for (speech, case), prediction in zip(items, log.predictions, strict=True)
         if case is None and speech.mix is None
     ]
     outputs = [prediction["pred_text"] for prediction in log.predictions]

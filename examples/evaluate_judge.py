@@ -16,16 +16,17 @@
 
     python examples/evaluate_judge.py model=x.nemo manifest=questions.jsonl output_dir=runs/judge \\
         judge.engine=endpoint judge.endpoint.url=http://localhost:8000/v1 judge.endpoint.model=llama
-    python examples/evaluate_judge.py model=cascade:whisper:whisper-base+smollm2-135m-instruct manifest=questions.jsonl \\
-        output_dir=runs/judge_cascade judge.llm=meta-llama/Meta-Llama-3-8B-Instruct
+    python examples/evaluate_judge.py model=cascade:whisper:whisper-base+smollm2-135m-instruct \\
+        manifest=questions.jsonl output_dir=runs/judge_cascade judge.llm=meta-llama/Meta-Llama-3-8B-Instruct
 
-A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``instruction`` (the question), ``answer`` (the
-reference) and, if known, ``description``, what there is to be heard: the judge does not hear it; ``category`` groups the
-figures. ``judge.engine`` is transformers, vllm or endpoint (OpenAI-compatible, the key in ``$OPENAI_API_KEY``);
-``judge.prompt`` is a file with another wording. ``nemo_speechllm/metrics/judge.py`` says how the judge is asked and read.
+A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``instruction`` (the question),
+``answer`` (the reference) and, if known, ``description``, what there is to be heard: the judge does not hear it;
+``category`` groups the figures. ``judge.engine`` is transformers, vllm or endpoint (OpenAI-compatible, the key in
+``$OPENAI_API_KEY``); ``judge.prompt`` is a file with another wording. ``nemo_speechllm/metrics/judge.py`` says how the
+judge is asked and read.
 
-``predictions.jsonl`` (the model's answers) and ``judgements.jsonl`` grow as work is done: the same command takes up a run that
-was killed. ``metrics.json`` and ``results.md`` are written at the end.
+``predictions.jsonl`` (the model's answers) and ``judgements.jsonl`` grow as work is done: the same command takes up a
+run that was killed. ``metrics.json`` and ``results.md`` are written at the end.
 """
 
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ from nemo_speechllm.modules.engines import check_engine, load_engine
 
 @dataclass
 class JudgeArguments:
+    """Which LLM judges, and how it is asked."""
+
     engine: str = "transformers"  # transformers, vllm or endpoint
     llm: str = "smollm2-135m-instruct"  # of transformers and vllm; take one of several billion parameters
     prompt: str = str(PROMPT)
@@ -79,11 +82,13 @@ class JudgeArguments:
 
 @dataclass
 class EvaluateJudgeArguments(AskingArguments):
+    """Which model answers which questions, and who judges the answers."""
+
     judge: JudgeArguments = field(default_factory=JudgeArguments)
 
 
 def read_rows(manifest: str) -> list[dict]:
-    """The rows of a manifest, each with a ``category``."""
+    """Read the rows of a manifest, each with a ``category``."""
     rows = read_manifest(manifest, locate_audio=True)
     for number, row in enumerate(rows, 1):
         require_texts(row, ("instruction", "answer"), f"{manifest}:{number}")
@@ -92,13 +97,13 @@ def read_rows(manifest: str) -> list[dict]:
 
 
 def prediction(row: dict, given: Answer) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``."""
+    """Return a line of ``predictions.jsonl``."""
     shown = ("audio_filepath", "category", "instruction", "answer", "description")
     return {key: row[key] for key in shown if key in row} | {"pred_text": given.text, "truncated": given.truncated}
 
 
 def answer(cfg: EvaluateJudgeArguments, rows: list[dict], output: Path) -> list[dict[str, Any]]:
-    """The model's answers; those on disk are not made again."""
+    """Return the model's answers; those on disk are not made again."""
     model = load_system(cfg.model)
     log = PredictionLog(output, asking_record(cfg, model, file_digest(cfg.manifest)))
 
@@ -110,7 +115,7 @@ def answer(cfg: EvaluateJudgeArguments, rows: list[dict], output: Path) -> list[
 
 
 def judge(cfg: JudgeArguments, predictions: list[dict[str, Any]], output: Path) -> list[dict[str, Any]]:
-    """The judgements of all predictions, in both orders; those on disk are not made again."""
+    """Return the judgements of all predictions, in both orders; those on disk are not made again."""
     record = {"llm": cfg.endpoint["model"] if cfg.engine == "endpoint" else cfg.llm, "engine": cfg.engine}
     record |= {"prompt": file_digest(cfg.prompt), "max_new_tokens": cfg.max_new_tokens}
     claim_record(output / "judge.json", record, "judgements of another judge")
@@ -136,6 +141,7 @@ def judge(cfg: JudgeArguments, predictions: list[dict[str, Any]], output: Path) 
 
 @hydra_runner(config_name="EvaluateJudgeArguments", schema=EvaluateJudgeArguments)
 def main(cfg: EvaluateJudgeArguments) -> None:
+    """Write answers, judgements and figures, and print the table."""
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_engine(cfg.judge)
     read_prompt(cfg.judge.prompt)  # not after hours of answering
@@ -145,8 +151,9 @@ def main(cfg: EvaluateJudgeArguments) -> None:
     write_report(cfg, report, table)
     if report["all"]["parse_failures"]:
         logging.warning(
-            f"{100 * report['all']['parse_failures']:.1f} % of the judgements have no two scores on a line of their own, and "
-            f"their questions are left out; read some in {output / 'judgements.jsonl'}, and take a larger judge"
+            f"{100 * report['all']['parse_failures']:.1f} % of the judgements have no two scores on a line of "
+            f"their own, and their questions are left out; read some in {output / 'judgements.jsonl'}, and take "
+            "a larger judge"
         )
     logging.info(f"predictions.jsonl, judgements.jsonl, metrics.json and results.md are in {output}")
 

@@ -16,17 +16,18 @@
 
     python examples/evaluate_keywords.py model=salm_whisper_smollm2 manifest=test.jsonl train_manifest=train.jsonl \
         output_dir=runs/keywords
-    python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl output_dir=runs/keywords \
-        'sizes=[10,100]' vocabulary=words.txt max_count=0 'evaluate=["batch_size=4"]'
+    python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl \
+        output_dir=runs/keywords 'sizes=[10,100]' vocabulary=words.txt max_count=0 'evaluate=["batch_size=4"]'
 
-An utterance's keywords are its words that at most ``max_count`` training texts hold. Conditions: ``correct`` (its keywords alone),
-``empty``, ``distractors`` (rare words that it does not say, from the other utterances, the training texts and ``vocabulary``) and
-``mixed`` (both, shuffled) at each of ``sizes`` words. In every condition precision, recall and F are those of all the keywords of
-the manifest, wherever they occur; leakage is that of the list that was given, and p compares the word errors with those of
-``empty``. Lists depend on ``seed`` and the utterance alone.
+An utterance's keywords are its words that at most ``max_count`` training texts hold. Conditions: ``correct`` (its
+keywords alone), ``empty``, ``distractors`` (rare words that it does not say, from the other utterances, the training
+texts and ``vocabulary``) and ``mixed`` (both, shuffled) at each of ``sizes`` words. In every condition precision,
+recall and F are those of all the keywords of the manifest, wherever they occur; leakage is that of the list that was
+given, and p compares the word errors with those of ``empty``. Lists depend on ``seed`` and the utterance alone.
 
-Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there; the same
-command takes up a run that was killed. ``results.csv``, ``results.md``, ``results.json`` and ``results.png`` hold all conditions.
+Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there;
+the same command takes up a run that was killed. ``results.csv``, ``results.md``, ``results.json`` and ``results.png``
+hold all conditions.
 """
 
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ FIGURES = ("precision", "recall", "f", "leakage")
 
 @dataclass
 class EvaluateKeywordsArguments:
+    """Which model and keywords are evaluated, and where the results go."""
+
     model: str = MISSING
     manifest: str = MISSING
     train_manifest: str = MISSING  # whose texts say what is rare
@@ -80,17 +83,18 @@ class Condition:
 
     @property
     def name(self) -> str:
+        """Name the condition as its folder is named: kind and size."""
         return f"{self.kind}_{self.size}" if self.size else self.kind
 
 
 def conditions_of(sizes: list[int]) -> list[Condition]:
-    """All conditions, no list first: what the others are compared with."""
+    """Return all conditions, no list first: what the others are compared with."""
     filled = [Condition(kind, kind == "mixed", size) for kind in ("distractors", "mixed") for size in sizes]
     return [Condition("empty", False), Condition("correct", True), *filled]
 
 
 def own_keywords(rows: list[dict], train: Vocabulary, cfg: EvaluateKeywordsArguments) -> list[list[str]]:
-    """The rare words of each row, in order.
+    """Return the rare words of each row, in order.
 
     Raises:
         ValueError: there is none in the whole manifest.
@@ -101,14 +105,14 @@ def own_keywords(rows: list[dict], train: Vocabulary, cfg: EvaluateKeywordsArgum
         found.append([w for w in words if len(w) >= cfg.min_letters and train.is_rare(w, cfg.max_count)])
     if not any(found):
         raise ValueError(
-            f"{cfg.manifest}: no word of {cfg.min_letters} letters or more occurs in at most max_count={cfg.max_count} texts of "
-            f"{cfg.train_manifest}; raise max_count"
+            f"{cfg.manifest}: no word of {cfg.min_letters} letters or more occurs in at most "
+            f"max_count={cfg.max_count} texts of {cfg.train_manifest}; raise max_count"
         )
     return found
 
 
 def distractors(own: list[list[str]], train: Vocabulary, cfg: EvaluateKeywordsArguments) -> list[str]:
-    """Every rare word there is, each once: of the manifest, the training texts and the vocabulary."""
+    """Return every rare word there is, each once: of the manifest, the training texts and the vocabulary."""
     words = [word for keywords in own for word in keywords]
     words += [train.spelling(word) for word in train.counts if train.is_rare(word, cfg.max_count)]
     words += read_keywords(cfg.vocabulary) if cfg.vocabulary else []
@@ -118,21 +122,21 @@ def distractors(own: list[list[str]], train: Vocabulary, cfg: EvaluateKeywordsAr
 def keyword_lists(
     condition: Condition, rows: list[dict], own: list[list[str]], others: list[str], cfg: EvaluateKeywordsArguments
 ) -> list[list[str]]:
-    """The list of each row.
+    """Return the list of each row.
 
     Raises:
         ValueError: there are fewer distractors than a list is to have.
     """
     lists = []
-    for index, (row, keywords) in enumerate(zip(rows, own)):
+    for index, (row, keywords) in enumerate(zip(rows, own, strict=True)):
         said = {word.casefold() for word in words_of(row.get("answer") or row["text"])}
         unsaid = [word for word in others if word.casefold() not in said]
         given = keywords if condition.own else []
         missing = max(0, condition.size - len(given))
         if missing > len(unsaid):
             raise ValueError(
-                f"{condition.name}: {missing} distractors are wanted and there are {len(unsaid)} rare words to take; give "
-                "vocabulary=, a file with a word a line, or smaller sizes="
+                f"{condition.name}: {missing} distractors are wanted and there are {len(unsaid)} rare words to take; "
+                "give vocabulary=, a file with a word a line, or smaller sizes="
             )
         random = named_random((cfg.seed, index, condition.kind))
         # a longer list holds the words of a shorter one
@@ -142,7 +146,7 @@ def keyword_lists(
 
 
 def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Report and predictions of the model under a condition, by examples/evaluate.py in a process of its own."""
+    """Return a condition's report and predictions, by examples/evaluate.py in a process of its own."""
     report = run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)
     predictions = Journal(manifest.parent / "evaluation" / "predictions.jsonl", "a prediction").rows
     return report, sorted(predictions, key=lambda prediction: prediction["index"])
@@ -151,7 +155,7 @@ def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[dict[str, 
 def figures(
     condition: Condition, report: dict, predictions: list[dict], first: list[dict], scored: list[str]
 ) -> dict[str, Any]:
-    """A row of the results: word errors, keyword figures with their intervals, and p against the first condition."""
+    """Return a row of the results: word errors, keyword figures with intervals, and p against the first condition."""
     found = keyword_report([counted(prediction, scored, report["normalizer"]) for prediction in predictions])
     given = [prediction for prediction in predictions if prediction["keywords"]]
     listed = [counted(prediction, prediction["keywords"], report["normalizer"]) for prediction in given]
@@ -166,21 +170,21 @@ def figures(
 
 
 def counted(prediction: dict, keywords: list[str], normalizer: str) -> KeywordCounts:
-    """Keywords of a prediction, by the normaliser of its language."""
+    """Count the keywords of a prediction, by the normaliser of its language."""
     text = prediction["text"]
     name = normalizer_for(written_language(prediction), text, normalizer)
     return count_keywords(prediction["pred_text"], text, keywords, name)
 
 
 def p_of_errors(first: list[dict], predictions: list[dict]) -> float:
-    """Whether the word errors of transcripts differ."""
+    """Return p of the difference between the word errors of transcripts."""
     runs = [[prediction for prediction in run if not is_translation(prediction)] for run in (first, predictions)]
     errors = [[prediction["errors"] for prediction in run] for run in runs]
     return compare_paired(*errors, [prediction["words"] for prediction in runs[0]]).p
 
 
 def write_results(rows: list[dict[str, Any]], output: Path) -> None:
-    """One table of all conditions as CSV, Markdown and JSON, and a plot over the size of the lists."""
+    """Write one table of all conditions as CSV, Markdown and JSON, and a plot over the size of the lists."""
     write_csv(output / "results.csv", rows)
     write_json(output / "results.json", {"conditions": rows})
     lines = ["| list | words | WER, % | p | precision, % | recall, % | F, % | leakage, % |", "|---" * 8 + "|"]
@@ -200,7 +204,8 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def checked_rows(manifest: str) -> list[dict]:
-    """
+    """Read the rows of a manifest whose words can be keywords.
+
     Raises:
         ValueError: a row has no text, or one without spaces between words.
     """
@@ -209,14 +214,15 @@ def checked_rows(manifest: str) -> list[dict]:
         require_texts(row, ["answer" if "answer" in row else "text"], f"{manifest}:{number}")
         if has_no_spaces(row.get("target_lang") or row.get("lang")):
             raise ValueError(
-                f"{manifest}:{number}: no words to draw keywords from: the language is written without spaces; give the lines "
-                "`keywords` and evaluate them with examples/evaluate.py"
+                f"{manifest}:{number}: no words to draw keywords from: the language is written without spaces; "
+                "give the lines `keywords` and evaluate them with examples/evaluate.py"
             )
     return rows
 
 
 @hydra_runner(config_name="EvaluateKeywordsArguments", schema=EvaluateKeywordsArguments)
 def main(cfg: EvaluateKeywordsArguments) -> None:
+    """Evaluate every condition and write their table."""
     output = Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     rows = checked_rows(cfg.manifest)
@@ -236,7 +242,7 @@ def main(cfg: EvaluateKeywordsArguments) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         claim_record(folder / "condition.json", record, "lists made of something else")
         manifest = folder / "manifest.jsonl"
-        given = (row | {"keywords": words} for row, words in zip(rows, keywords))
+        given = (row | {"keywords": words} for row, words in zip(rows, keywords, strict=True))
         write_manifest(manifest, (relocate(row, Path("rows"), manifest) for row in given))
         report, predictions = evaluate(cfg, manifest)
         first = first or predictions

@@ -19,8 +19,8 @@
         output_dir=runs/probes_cascade
 
 Every recording of a manifest (``audio_filepath``, ``duration``, ``text``) is asked every probe of
-``nemo_speechllm/metrics/probes.yaml``, or of ``probes=FILE``: capital letters only, a JSON object, a numbered list, …; words per
-second, computed step by step. ``nemo_speechllm/metrics/probes.py`` says what passes; no LLM judges.
+``nemo_speechllm/metrics/probes.yaml``, or of ``probes=FILE``: capital letters only, a JSON object, a numbered list, …;
+words per second, computed step by step. ``nemo_speechllm/metrics/probes.py`` says what passes; no LLM judges.
 
 ``predictions.jsonl`` grows batch by batch: the same command takes up a run that was killed. ``metrics.json`` and
 ``results.md`` are written at the end.
@@ -48,11 +48,13 @@ Item = tuple[dict[str, Any], dict[str, Any]]  # a row of the manifest, and a pro
 
 @dataclass
 class EvaluateProbesArguments(AskingArguments):
+    """Which model is asked which probes about which recordings."""
+
     probes: str = str(PROBES)
 
 
 def read_rows(manifest: str) -> list[dict]:
-    """The rows of a manifest, each with a ``text`` and a ``duration``."""
+    """Read the rows of a manifest, each with a ``text`` and a ``duration``."""
     raise_for(manifest, read_lines(manifest))
     rows = read_manifest(manifest, locate_audio=True)
     for number, row in enumerate(rows, 1):
@@ -62,7 +64,7 @@ def read_rows(manifest: str) -> list[dict]:
 
 
 def prediction(item: Item, answer: Answer) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``."""
+    """Return a line of ``predictions.jsonl``."""
     row, probe = item
     shown = {key: row[key] for key in ("audio_filepath", "duration", "text")}
     asked = {"probe": probe["name"], "category": probe["category"], "instruction": probe["instruction"]}
@@ -71,6 +73,7 @@ def prediction(item: Item, answer: Answer) -> dict[str, Any]:
 
 @hydra_runner(config_name="EvaluateProbesArguments", schema=EvaluateProbesArguments)
 def main(cfg: EvaluateProbesArguments) -> None:
+    """Write predictions and figures, and print the table."""
     probes, rows = read_probes(cfg.probes), read_rows(cfg.manifest)
     model, output = load_system(cfg.model), Path(cfg.output_dir)
     record = asking_record(cfg, model, file_digest(cfg.manifest)) | {"probes": file_digest(cfg.probes)}

@@ -12,18 +12,21 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How much error rates depend on the prompt: on the wording of the instruction, and on order and number of the keywords.
+"""How much error rates depend on the prompt: on the instruction's wording, and on order and number of the keywords.
 
     python examples/evaluate_prompts.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/prompts
-    python examples/evaluate_prompts.py model=x.nemo manifest=runs/keywords/mixed_50/manifest.jsonl output_dir=runs/prompts orders=10 \\
-        'lengths=[5,20]' 'instructions=["Write it down.","What is said?"]' 'evaluate=["batch_size=4"]'
+    python examples/evaluate_prompts.py model=x.nemo manifest=runs/keywords/mixed_50/manifest.jsonl \\
+        output_dir=runs/prompts orders=10 'lengths=[5,20]' \\
+        'instructions=["Write it down.","What is said?"]' 'evaluate=["batch_size=4"]'
 
-The manifest is evaluated as it is, with each of ``instructions`` in the place of its own (by default the 20 wordings of
-"transcribe" that training never sees), and, where lines have ``keywords``, with these shuffled ``orders`` times and cut to each of
-``lengths``. The spread of a kind is that of its error rates. An order depends on ``seed`` and the utterance alone.
+The manifest is evaluated as it is, with each of ``instructions`` in the place of its own (by default the 20 wordings
+of "transcribe" that training never sees), and, where lines have ``keywords``, with these shuffled ``orders`` times and
+cut to each of ``lengths``. The spread of a kind is that of its error rates. An order depends on ``seed`` and the
+utterance alone.
 
-Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there; the same
-command takes up a run that was killed. ``results.csv`` has all conditions, ``results.md`` and ``results.json`` their spread.
+Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there;
+the same command takes up a run that was killed. ``results.csv`` has all conditions, ``results.md`` and
+``results.json`` their spread.
 """
 
 from collections.abc import Callable
@@ -50,6 +53,8 @@ EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 
 @dataclass
 class EvaluatePromptsArguments:
+    """Which model, wordings and orders are evaluated, and where the results go."""
+
     model: str = MISSING
     manifest: str = MISSING
     output_dir: str = MISSING
@@ -70,7 +75,7 @@ class Condition:
 
 
 def conditions_of(cfg: EvaluatePromptsArguments, has_keywords: bool) -> list[Condition]:
-    """All conditions, the unchanged manifest first."""
+    """Return all conditions, the unchanged manifest first."""
 
     def reworded(text: str) -> Callable[[int, dict, list[str]], dict]:
         return lambda index, row, keywords: row | {"instruction": text}
@@ -95,14 +100,17 @@ def conditions_of(cfg: EvaluatePromptsArguments, has_keywords: bool) -> list[Con
 
 
 def spread_of(rates: list[float]) -> dict[str, Any]:
-    """``conditions`` (how many), ``lowest``, ``mean``, ``highest`` and ``deviation`` (standard, of a sample) of error rates."""
+    """Return the spread of error rates.
+
+    It is ``conditions`` (how many), ``lowest``, ``mean``, ``highest`` and ``deviation`` (standard, of a sample).
+    """
     deviation = float(np.std(rates, ddof=1)) if len(rates) > 1 else None
     figures = {"lowest": min(rates), "mean": float(np.mean(rates)), "highest": max(rates), "deviation": deviation}
     return {"conditions": len(rates)} | figures
 
 
 def write_results(rows: list[dict[str, Any]], output: Path) -> None:
-    """All conditions as CSV, the spread of each kind as JSON and Markdown."""
+    """Write all conditions as CSV, the spread of each kind as JSON and Markdown."""
     write_csv(output / "results.csv", rows)
     kinds = dict.fromkeys(row["kind"] for row in rows)
     spread = {kind: spread_of([row["wer"] for row in rows if row["kind"] == kind]) for kind in kinds}
@@ -117,6 +125,7 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
 
 @hydra_runner(config_name="EvaluatePromptsArguments", schema=EvaluatePromptsArguments)
 def main(cfg: EvaluatePromptsArguments) -> None:
+    """Evaluate every condition and write their table and spread."""
     output, rows = Path(cfg.output_dir), read_manifest(cfg.manifest, locate_audio=True)
     lock = FolderLock(output, "evaluation")
     keywords = [keyword_list(row.get("keywords")) for row in rows]
@@ -128,7 +137,7 @@ def main(cfg: EvaluatePromptsArguments) -> None:
         record = {"manifest": file_digest(cfg.manifest), "prompt": condition.prompt, "seed": cfg.seed}
         claim_record(folder / "condition.json", record, "prompts made of something else")
         manifest = folder / "manifest.jsonl"
-        changed = (condition.change(i, row, words) for i, (row, words) in enumerate(zip(rows, keywords)))
+        changed = (condition.change(i, row, words) for i, (row, words) in enumerate(zip(rows, keywords, strict=True)))
         write_manifest(manifest, (relocate(row, Path("rows"), manifest) for row in changed))
         report = run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)
         if report["wer"] is None:

@@ -15,14 +15,15 @@
 """Error rates of a model in noise and on minutes of speech at a stretch.
 
     python examples/evaluate_robustness.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/robustness
-    python examples/evaluate_robustness.py model=x.nemo manifest=test.jsonl output_dir=runs/robustness noises=[white,recorded] \
-        noise_manifest=noise.jsonl 'snrs=[20,10]' lengths=[30] 'evaluate=["batch_size=4","normalizer=basic"]'
+    python examples/evaluate_robustness.py model=x.nemo manifest=test.jsonl output_dir=runs/robustness \
+        noises=[white,recorded] noise_manifest=noise.jsonl 'snrs=[20,10]' lengths=[30] \
+        'evaluate=["batch_size=4","normalizer=basic"]'
 
-Noise is mixed in at a ratio that is exact over each utterance's own power, the same noise at every ratio. Utterances of one
-language and task are joined, in the manifest's order and with pauses, to about the given seconds; none is left out, so every condition
-has the same words. Each condition has a folder with its ``manifest.jsonl``, ``audio`` and the ``evaluation`` that
-examples/evaluate.py writes there; the same command takes up a run that was killed. ``results.csv``, ``results.md``,
-``results.json`` and ``results.png`` hold all conditions.
+Noise is mixed in at a ratio that is exact over each utterance's own power, the same noise at every ratio. Utterances
+of one language and task are joined, in the manifest's order and with pauses, to about the given seconds; none is left
+out, so every condition has the same words. Each condition has a folder with its ``manifest.jsonl``, ``audio`` and the
+``evaluation`` that examples/evaluate.py writes there; the same command takes up a run that was killed.
+``results.csv``, ``results.md``, ``results.json`` and ``results.png`` hold all conditions.
 """
 
 from collections.abc import Iterator
@@ -68,6 +69,8 @@ RECORDED = "recorded"
 
 @dataclass
 class EvaluateRobustnessArguments:
+    """Which model, noises and lengths are evaluated, and where the results go."""
+
     model: str = MISSING
     manifest: str = MISSING
     output_dir: str = MISSING
@@ -90,13 +93,14 @@ class Condition:
 
     @property
     def name(self) -> str:
+        """Name the condition as its folder is named: noise and ratio, or length."""
         if self.noise is not None:
             return f"{self.noise}_{self.snr:g}dB"
         return f"joined_{self.seconds:g}s" if self.seconds is not None else "as_is"
 
 
 def conditions_of(cfg: EvaluateRobustnessArguments) -> list[Condition]:
-    """All conditions, the unchanged manifest first.
+    """Return all conditions, the unchanged manifest first.
 
     Raises:
         ValueError: a noise is unknown, or recorded noise is asked for without recordings or the other way round.
@@ -111,12 +115,12 @@ def conditions_of(cfg: EvaluateRobustnessArguments) -> list[Condition]:
 
 
 def samples_of(row: dict) -> np.ndarray:
-    """A row's samples at 16 kHz, (T,)."""
+    """Return a row's samples at 16 kHz, (T,)."""
     return Audio.from_row(row).load().numpy()
 
 
 def changed(condition: Condition, rows: list[dict], noise: list[np.ndarray], cfg) -> Iterator[tuple[dict, np.ndarray]]:
-    """The rows under a condition, each with its new samples; paths and durations are still missing."""
+    """Yield the rows under a condition, each with its new samples; paths and durations are still missing."""
     if condition.noise is not None:
         for index, row in enumerate(rows):
             random, speech = np.random.default_rng([cfg.seed, index]), samples_of(row)
@@ -131,14 +135,14 @@ def changed(condition: Condition, rows: list[dict], noise: list[np.ndarray], cfg
         return
     asked = [(task_of(row), row.get("lang"), row.get("target_lang"), "answer" in row) for row in rows]
     for alike in dict.fromkeys(asked):
-        spoken = [row for row, what in zip(rows, asked) if what == alike]
+        spoken = [row for row, what in zip(rows, asked, strict=True) if what == alike]
         for group in group_by_length([row["duration"] for row in spoken], condition.seconds, cfg.pause):
             members = [spoken[index] for index in group]
             yield join_rows(members), join_recordings([samples_of(row) for row in members], cfg.pause)
 
 
 def make(condition: Condition, rows: list[dict], noise: list[np.ndarray], folder: Path, cfg) -> Path:
-    """Writes the audio and, at the end, the manifest of a condition; what is whole is not made again."""
+    """Write the audio and, at the end, the manifest of a condition; what is whole is not made again."""
     manifest = folder / "manifest.jsonl"
     if manifest.exists():
         return manifest
@@ -158,7 +162,7 @@ def make(condition: Condition, rows: list[dict], noise: list[np.ndarray], folder
 
 
 def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -> None:
-    """One table of all conditions as CSV, Markdown and JSON, and a plot with a panel per noise and one for lengths."""
+    """Write a table of all conditions as CSV, Markdown and JSON, and a plot: a panel per noise and one for lengths."""
     tables = {condition.name: figure_rows(report) for condition, report in found}
     write_csv(output / "results.csv", [{"condition": name} | row for name, rows in tables.items() for row in rows])
     write_json(output / "results.json", {condition.name: report for condition, report in found})
@@ -199,6 +203,7 @@ def _cell(row: dict[str, Any]) -> str:
 
 @hydra_runner(config_name="EvaluateRobustnessArguments", schema=EvaluateRobustnessArguments)
 def main(cfg: EvaluateRobustnessArguments) -> None:
+    """Evaluate every condition and write their table."""
     conditions, output = conditions_of(cfg), Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     rows = read_manifest(cfg.manifest, locate_audio=True)

@@ -19,11 +19,11 @@
         output_dir=runs/cascade
     python examples/evaluate_tasks.py model=x.nemo manifest=dynamic_superb output_dir=runs/dynamic_superb
 
-A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``instruction`` and ``label``; ``task`` and
-``category`` (content, semantic, paralinguistic, degradation, speaker, …) group the figures; ``labels`` is what there was
-to choose from, without it every label of the task. A folder in the place of the manifest holds a task, or a folder for each
-task, as Dynamic-SUPERB publishes them: ``.parquet`` files, or ``metadata.jsonl`` or ``metadata.csv`` beside audio files
-(``nemo_speechllm/data/tasks.py``); the folders' names are the tasks.
+A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``instruction`` and ``label``; ``task``
+and ``category`` (content, semantic, paralinguistic, degradation, speaker, …) group the figures; ``labels`` is what
+there was to choose from, without it every label of the task. A folder in the place of the manifest holds a task, or a
+folder for each task, as Dynamic-SUPERB publishes them: ``.parquet`` files, or ``metadata.jsonl`` or ``metadata.csv``
+beside audio files (``nemo_speechllm/data/tasks.py``); the folders' names are the tasks.
 
 ``cascade:ASR+LLM`` lets an LLM read the transcription of a model or of ``whisper:NAME``.
 ``nemo_speechllm/metrics/classification.py`` says how an answer is matched with the labels. ``predictions.jsonl`` grows
@@ -56,7 +56,7 @@ class EvaluateTasksArguments(AskingArguments):
 
 
 def read_tasks(source: str) -> list[TaskItem]:
-    """The rows of a manifest or of folders, each with ``task``, ``category`` and ``labels``."""
+    """Read the rows of a manifest or of folders, each with ``task``, ``category`` and ``labels``."""
     items = read_task_items(source)
     of_task: dict[str, dict[str, None]] = {}
     for item in items:
@@ -79,14 +79,14 @@ def read_tasks(source: str) -> list[TaskItem]:
 
 
 def source_digest(source: str) -> str | dict[str, str]:
-    """Of a manifest, or of each table in a folder."""
+    """Return the digest of a manifest, or of each table in a folder."""
     if not Path(source).is_dir():
         return file_digest(source)
     return {str(table.relative_to(source)): file_digest(table) for table in task_tables(source)}
 
 
 def prediction(item: TaskItem, answer: Answer) -> dict[str, Any]:
-    """A line of ``predictions.jsonl``."""
+    """Return a line of ``predictions.jsonl``."""
     shown = ("audio_filepath", "task", "category", "instruction", "labels", "label")
     return {key: item.row[key] for key in shown} | {
         "pred_text": answer.text,
@@ -96,6 +96,7 @@ def prediction(item: TaskItem, answer: Answer) -> dict[str, Any]:
 
 @hydra_runner(config_name="EvaluateTasksArguments", schema=EvaluateTasksArguments)
 def main(cfg: EvaluateTasksArguments) -> None:
+    """Write predictions and accuracies, and print the table."""
     items, model, output = read_tasks(cfg.manifest), load_system(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, asking_record(cfg, model, source_digest(cfg.manifest)))
 

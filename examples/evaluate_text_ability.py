@@ -17,11 +17,13 @@
     python examples/evaluate_text_ability.py model=runs/desta2/checkpoints/desta2.nemo output_dir=runs/text_ability
 
 Both are asked the questions of a text file, one a line (by default those in
-``nemo_speechllm/metrics/text_questions.txt``), greedily and one by one: the model through ``generate``, the LLM loaded anew
-from where the checkpoint says it came from (``model.llm.pretrained``), with its own tokenizer and chat template and plain
-Hugging Face ``generate``. System prompt, chat template and repetition penalty are the model's where its recipe names them.
+``nemo_speechllm/metrics/text_questions.txt``), greedily and one by one: the model through ``generate``, the LLM loaded
+anew from where the checkpoint says it came from (``model.llm.pretrained``), with its own tokenizer and chat template
+and plain Hugging Face ``generate``. System prompt, chat template and repetition penalty are the model's where its
+recipe names them.
 
-``metrics.json`` says how many tokens differ, 0 where the ability is retained, and ``answers.jsonl`` what both answered.
+``metrics.json`` says how many tokens differ, 0 where the ability is retained, and ``answers.jsonl`` what both
+answered.
 """
 
 from dataclasses import dataclass
@@ -48,6 +50,8 @@ from nemo_speechllm.modules.llm import load_llm
 
 @dataclass
 class EvaluateTextAbilityArguments:
+    """Which model is compared with its LLM, on which questions."""
+
     model: str = MISSING
     output_dir: str = MISSING
     questions: str = str(QUESTIONS)
@@ -55,7 +59,7 @@ class EvaluateTextAbilityArguments:
 
 
 def ask_model(model: DecoderOnlySpeechLM, questions: list[str], max_new_tokens: int) -> list[dict[str, Any]]:
-    """``text`` and token ``ids`` of the model's answers."""
+    """Return ``text`` and token ``ids`` of the model's answers."""
     asked = [Conversation(question, [Turn("user", [question])]) for question in questions]
     answers = model.generate(asked, 1, max_new_tokens, beam_size=1)
     return [{"text": answer.text, "ids": answer.ids} for answer in answers]
@@ -65,7 +69,7 @@ def ask_model(model: DecoderOnlySpeechLM, questions: list[str], max_new_tokens: 
 def ask_llm(
     cfg: DictConfig, questions: list[str], max_new_tokens: int, end_token_id: int, device: torch.device
 ) -> list[dict[str, Any]]:
-    """The same of the LLM that a model's config names.
+    """Ask the same of the LLM that a model's config names.
 
     Args:
         cfg: the model's.
@@ -105,6 +109,7 @@ def ask_llm(
 
 @hydra_runner(config_name="EvaluateTextAbilityArguments", schema=EvaluateTextAbilityArguments)
 def main(cfg: EvaluateTextAbilityArguments) -> None:
+    """Write both answers to every question and how far they differ."""
     output = Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     questions, model = read_questions(cfg.questions), load_model(cfg.model)
@@ -118,7 +123,7 @@ def main(cfg: EvaluateTextAbilityArguments) -> None:
         {"question": question, "model": model_answer["text"], "llm": llm_answer["text"]}
         | {"model_ids": model_answer["ids"], "llm_ids": llm_answer["ids"]}
         | {"differing_tokens": differing_tokens(model_answer["ids"], llm_answer["ids"])}
-        for question, model_answer, llm_answer in zip(questions, of_model, of_llm)
+        for question, model_answer, llm_answer in zip(questions, of_model, of_llm, strict=True)
     ]
     report = text_ability_report(answers)
     write_manifest(output / "answers.jsonl", answers)

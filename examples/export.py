@@ -16,10 +16,10 @@
 
     python examples/export.py model=runs/salm/salm.nemo output=salm_mine.nemo dtype=float16
 
-The weights that the checkpoint holds are rounded to ``dtype`` (a restored model computes in float32 as before); the frozen
-LLM and encoder stay references, or are put into the file with ``save_full=true``. Data, optimizer and cache settings of the
-machine it was trained on are dropped, of a folder that it refers to the name alone stays, and the archive is gzipped, which NeMo
-reads as well.
+The weights that the checkpoint holds are rounded to ``dtype`` (a restored model computes in float32 as before); the
+frozen LLM and encoder stay references, or are put into the file with ``save_full=true``. Data, optimizer and cache
+settings of the machine it was trained on are dropped, of a folder that it refers to the name alone stays, and the
+archive is gzipped, which NeMo reads as well.
 """
 
 import os
@@ -42,6 +42,8 @@ TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
 
 @dataclass
 class ExportArguments:
+    """Which model is exported, to which file and in which form."""
+
     model: str = MISSING
     output: str = MISSING
     dtype: str = "float16"  # float16, bfloat16 or float32
@@ -49,7 +51,7 @@ class ExportArguments:
 
 
 def round_saved_weights(model: SpeechLM, dtype: torch.dtype) -> None:
-    """Rounds those parameters that the checkpoint will hold; what is saved by reference keeps its fingerprint."""
+    """Round those parameters that the checkpoint will hold; what is saved by reference keeps its fingerprint."""
     saved = model.state_dict().keys()
     for name, parameter in model.named_parameters():
         if name in saved and parameter.is_floating_point():
@@ -60,14 +62,14 @@ def round_saved_weights(model: SpeechLM, dtype: torch.dtype) -> None:
 
 
 def drop_training_settings(model: SpeechLM) -> None:
-    """Removes what only training reads; a restored model has no data and no caches of the machine it was trained on."""
+    """Remove what only training reads: a restored model has no data and no caches of the machine it was trained on."""
     with open_dict(model.cfg):
         for section in TRAINING_SECTIONS:
             model.cfg.pop(section, None)
 
 
 def hide_local_references(model: SpeechLM) -> None:
-    """Of a frozen part that is a folder or file of this machine only the name stays: it will not be found on another."""
+    """Keep only the name of a frozen part that is a folder or file of this machine: another one will not find it."""
     model.state_dict()  # decides what goes by reference
     for part, section in {"llm": model.cfg.get("llm"), "perception.encoder": model.cfg.perception.encoder}.items():
         if not section or section.get("pretrained") is None:
@@ -78,13 +80,13 @@ def hide_local_references(model: SpeechLM) -> None:
         elif place.exists():
             section.pretrained = place.name
             logging.warning(
-                f"model.{part}.pretrained was {place}, a path of this machine, and is {place.name} in the checkpoint: who gets it "
-                "needs the same weights and an override, or export with save_full=true"
+                f"model.{part}.pretrained was {place}, a path of this machine, and is {place.name} in the checkpoint: "
+                "who gets it needs the same weights and an override, or export with save_full=true"
             )
 
 
 def save_compressed(model: SpeechLM, output: Path) -> None:
-    """Writes a gzipped ``.nemo``, whole or not at all, without the name of who made it."""
+    """Write a gzipped ``.nemo``, whole or not at all, without the name of who made it."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".partial-") as folder:
         plain, compressed = Path(folder) / output.name, Path(folder) / "compressed"
@@ -98,6 +100,7 @@ def save_compressed(model: SpeechLM, output: Path) -> None:
 
 @hydra_runner(config_name="ExportArguments", schema=ExportArguments)
 def main(cfg: ExportArguments) -> None:
+    """Write the checkpoint."""
     dtype = getattr(torch, cfg.dtype, None)
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"dtype={cfg.dtype}: use float16, bfloat16 or float32")

@@ -17,8 +17,8 @@
     python examples/report.py runs/evaluation
     python examples/report.py runs/evaluation --worst 100
 
-The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in the page,
-longer ones are linked where they lie.
+The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in
+the page, longer ones are linked where they lie.
 """
 
 import argparse
@@ -41,7 +41,7 @@ EMBEDDED_SECONDS = 30
 
 
 def audio_address(prediction: dict, manifest: str, folder: Path, channel_selector: int | str | None) -> str:
-    """A short recording as FLAC in the address itself, a long one by its path from the page.
+    """Return a recording's address: a short one as FLAC in the address itself, a long one by its path from the page.
 
     Raises:
         FileNotFoundError, AudioError: the recording is not where the manifest says, or cannot be read.
@@ -57,6 +57,7 @@ def audio_address(prediction: dict, manifest: str, folder: Path, channel_selecto
 
 
 def parse_arguments() -> argparse.Namespace:
+    """Return the folder of the evaluation, and how many predictions are shown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="output_dir of evaluate.py")
     parser.add_argument("--worst", type=int, default=30, help="utterances to show (default: 30)")
@@ -64,6 +65,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> None:
+    """Write ``report.html``."""
     arguments = parse_arguments()
     folder, target = arguments.folder, arguments.folder / "report.html"
     try:

@@ -18,15 +18,16 @@
     python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo 'only=[stride]'
     python examples/sweep.py --config-name=salm/sweep_keywords 'only=[positive_ratio]'
 
-The YAML says which ``recipe``, what is ``common`` to all rows and which ``axes`` are swept. An axis names settings with a list of
-values each; its i-th row takes the i-th value of every list. Settings are overrides of the recipe, those that begin with
-``evaluate.`` arguments of the ``evaluation``, evaluate.py or evaluate_keywords.py (``evaluate.manifest`` may be several
-manifests). ``labels`` names an axis's rows; without it they are named after the first setting's values. Rows with the same
-settings on several axes are run once.
+The YAML says which ``recipe``, what is ``common`` to all rows and which ``axes`` are swept. An axis names settings
+with a list of values each; its i-th row takes the i-th value of every list. Settings are overrides of the recipe,
+those that begin with ``evaluate.`` arguments of the ``evaluation``, evaluate.py or evaluate_keywords.py
+(``evaluate.manifest`` may be several manifests). ``labels`` names an axis's rows; without it they are named after the
+first setting's values. Rows with the same settings on several axes are run once.
 
-Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with figures is done; the
-same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the status is then 1.
-``results.csv`` has a line per row and language, or per row and list of keywords; ``AXIS.png`` is drawn for each axis.
+Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with figures is
+done; the same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the
+status is then 1. ``results.csv`` has a line per row and language, or per row and list of keywords; ``AXIS.png`` is
+drawn for each axis.
 """
 
 import json
@@ -73,6 +74,7 @@ class Evaluation:
 
 
 def summarize_errors(report: dict[str, Any]) -> str:
+    """Return the error rates of a report in a few words."""
     report = report.get("macro", report)
     if report["wer"] is None:
         return "no words"
@@ -80,20 +82,23 @@ def summarize_errors(report: dict[str, Any]) -> str:
 
 
 def plot_errors(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
+    """Draw the error rates over the values of an axis."""
     plot_error_rates(path, {axis: lines})
 
 
 def summarize_keywords(report: dict[str, Any]) -> str:
+    """Return the F of each condition of a report in a few words."""
     rates = {name_of(row): row["f"] for row in report["conditions"]}
     return ", ".join(f"F {name} " + ("-" if f is None else f"{100 * f:.1f} %") for name, f in rates.items())
 
 
 def plot_keywords(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
+    """Draw the keyword figures over the values of an axis."""
     plot_keyword_figures(path, [line | {"condition": name_of(line)} for line in lines], x="value", label=axis)
 
 
 def name_of(line: dict[str, Any]) -> str:
-    """A list of keywords with its size, ``mixed 50``."""
+    """Return a list of keywords with its size, ``mixed 50``."""
     return f"{line['condition']} {line['size'] or ''}".strip()
 
 
@@ -124,10 +129,12 @@ class Row:
 
     @property
     def name(self) -> str:
+        """Name the row by its axis and label."""
         return f"{self.axis}={self.label}"
 
     @property
     def metrics_file(self) -> Path:
+        """File of the row's figures, which is there when the row is done."""
         return self.folder / "evaluation" / EVALUATIONS[self.evaluation].output
 
     @property
@@ -137,7 +144,7 @@ class Row:
 
 
 def plan_rows(cfg: dict[str, Any]) -> list[Row]:
-    """The rows of all axes, or of those in ``only``, in order.
+    """Return the rows of all axes, or of those in ``only``, in order.
 
     Raises:
         ValueError: an axis has lists of different lengths, or labels that are the same or cannot be made; or ``only``
@@ -167,7 +174,9 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
 
 
 def check_evaluation(row: Row) -> None:
-    """Refuse, before anything is trained, an evaluation that could not score its manifests; a missing one fails its row alone.
+    """Refuse, before anything is trained, an evaluation that could not score its manifests.
+
+    A missing manifest fails its row alone.
 
     Raises:
         ValueError: a line is broken, or `check_metrics` refuses.
@@ -180,7 +189,7 @@ def check_evaluation(row: Row) -> None:
 
 
 def run_row(row: Row, recipe: str) -> None:
-    """Trains, unless the checkpoint is there, and evaluates.
+    """Train, unless the checkpoint is there, and evaluate.
 
     Raises:
         RuntimeError: one of the scripts failed.
@@ -198,7 +207,7 @@ def run_row(row: Row, recipe: str) -> None:
 
 
 def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> None:
-    """Runs a script of this folder in a process of its own."""
+    """Run a script of this folder in a process of its own."""
     settings = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items()]
     command = [sys.executable, str(EXAMPLES / name), *flags, *settings]
     print("$", *command, file=log)
@@ -208,14 +217,14 @@ def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> N
 
 
 def joined_manifest(sources: str | list[str], target: Path) -> Path:
-    """One manifest of all rows of some manifests."""
+    """Write one manifest of all rows of some manifests."""
     sources = [sources] if isinstance(sources, str) else sources
     write_manifest(target, (relocate(row, source, target) for source in sources for row in read_manifest(source)))
     return target
 
 
 def write_results(rows: list[Row], output: Path) -> None:
-    """``results.csv`` and a plot per axis, of the rows that are done."""
+    """Write ``results.csv`` and a plot per axis, of the rows that are done."""
     lines = [
         {"axis": row.axis, "value": row.label} | figures
         for row in rows
@@ -231,6 +240,7 @@ def write_results(rows: list[Row], output: Path) -> None:
 
 @hydra_runner(config_path="../conf", config_name="ctc_prompted_llm/sweep")
 def main(cfg: DictConfig) -> None:
+    """Train and evaluate every row, and write the results."""
     cfg = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     rows, output, failed = plan_rows(cfg), Path(cfg["output_dir"]), []
     for row in rows:

@@ -17,8 +17,8 @@
     python examples/train.py --config-name=salm/whisper_smollm2 \
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl
 
-Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pretrained_model=salm_whisper_smollm2``; a
-run that was killed continues when the same command is given again.
+Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pretrained_model=salm_whisper_smollm2``;
+a run that was killed continues when the same command is given again.
 """
 
 from contextlib import ExitStack
@@ -40,7 +40,7 @@ from nemo_speechllm.models.resume import check_strategy, claim_run_folder, find_
 
 
 def model_class(target: str) -> type[ModelPT]:
-    """The class a recipe names: one of this package's models, or one of NeMo's own.
+    """Return the class a recipe names: one of this package's models, or one of NeMo's own.
 
     Raises:
         ValueError: it is neither.
@@ -52,6 +52,7 @@ def model_class(target: str) -> type[ModelPT]:
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
+    """Train the model that the recipe describes."""
     OmegaConf.resolve(cfg)
     with open_dict(cfg):
         for key in [key for key in cfg if str(key).startswith("init_from") and cfg[key] is None]:

@@ -20,13 +20,13 @@
     python examples/transcribe.py model=x.nemo dataset_manifest=test.jsonl 'keywords=[Boston,Ada]'
     python examples/transcribe.py model=x.nemo audio=clip.wav keywords_file=names.txt
 
-``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with ``pred_text``;
-without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all; for a long manifest
-that must survive a kill, use evaluate.py.
+``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with
+``pred_text``; without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all;
+for a long manifest that must survive a kill, use evaluate.py.
 
-Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1, the other
-transcripts are there. Of ``audio_dir``, every file whose name says that it is audio or video is read; how many others there are is
-said.
+Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1,
+the other transcripts are there. Of ``audio_dir``, every file whose name says that it is audio or video is read; how
+many others there are is said.
 """
 
 import sys
@@ -50,6 +50,8 @@ from nemo_speechllm.models import load_model
 
 @dataclass
 class TranscribeArguments:
+    """What is transcribed by which model, and where the transcripts go."""
+
     model: str = MISSING
     audio: Any = None  # a file or a list of files
     audio_dir: str | None = None  # searched with its subfolders
@@ -67,7 +69,10 @@ class TranscribeArguments:
 
 
 def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
-    """A manifest row for each audio that is asked for and can be read, and how many cannot; each of these is named in a warning."""
+    """Return a manifest row for each audio that is asked for and can be read, and how many cannot.
+
+    Each of these is named in a warning.
+    """
     given = [key for key in ("audio", "audio_dir", "dataset_manifest") if cfg[key] is not None]
     if len(given) != 1:
         raise ValueError(f"give one of audio=, audio_dir= or dataset_manifest=; got {given or 'none'}")
@@ -79,7 +84,7 @@ def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
 
 
 def manifest_rows(manifest: str, channel_selector: int | str | None) -> tuple[list[dict], int]:
-    """The lines of a manifest that can be transcribed, and how many cannot."""
+    """Return the lines of a manifest that can be transcribed, and how many cannot."""
     lines = read_lines(manifest, needed=("audio_filepath",), answered=False)
     lines = with_audio_issues(lines, manifest, channel_selector, decode=True)
     good = [line for line in lines if not line.issues]
@@ -93,7 +98,7 @@ def manifest_rows(manifest: str, channel_selector: int | str | None) -> tuple[li
 
 
 def folder_rows(folder: str, channel_selector: int | str | None) -> tuple[list[dict], int]:
-    """The audio files of a folder that can be read, and how many cannot."""
+    """Return the audio files of a folder that can be read, and how many cannot."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"audio_dir={folder} is no folder; the path counts from {Path.cwd()}")
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
@@ -112,7 +117,7 @@ def folder_rows(folder: str, channel_selector: int | str | None) -> tuple[list[d
 
 
 def keywords_of(cfg: TranscribeArguments) -> list[str] | None:
-    """The words that may occur, from the command line or a file; None: the manifest lines' own."""
+    """Return the words that may occur, from the command line or a file; None: the manifest lines' own."""
     if cfg.keywords is not None and cfg.keywords_file is not None:
         raise ValueError("keywords= and keywords_file= are two ways to say the same; give one")
     if cfg.keywords_file is not None:
@@ -121,7 +126,7 @@ def keywords_of(cfg: TranscribeArguments) -> list[str] | None:
 
 
 def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]:
-    """The rows whose audio can be read; each of the others is named in a warning."""
+    """Return the rows whose audio can be read; each of the others is named in a warning."""
     kept = []
     for row in rows:
         try:
@@ -133,7 +138,7 @@ def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]
 
 
 def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
-    """Prints or writes the rows' transcripts."""
+    """Print or write the rows' transcripts."""
     names = (
         "batch_size",
         "num_workers",
@@ -159,6 +164,7 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
 
 @hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
 def main(cfg: TranscribeArguments) -> None:
+    """Transcribe what can be read; return 1 where something could not."""
     rows, lost = input_rows(cfg)
     if rows:
         transcribe(rows, cfg)

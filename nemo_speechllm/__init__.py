@@ -14,9 +14,9 @@
 
 """Speech language models for NeMo: four published models on one trunk.
 
-Importing the package registers it with NeMo (see `nemo_speechllm.registration`), so that NeMo's own ``restore_from`` may instantiate
-this package's classes and its ``ASRModel.from_pretrained`` finds the shipped checkpoints. ``python -m nemo_speechllm SCRIPT ARGS…``
-does that for a script that does not know the package.
+Importing the package registers it with NeMo (see `nemo_speechllm.registration`), so that NeMo's own ``restore_from``
+may instantiate this package's classes and its ``ASRModel.from_pretrained`` finds the shipped checkpoints.
+``python -m nemo_speechllm SCRIPT ARGS…`` does that for a script that does not know the package.
 """
 
 from nemo_speechllm.package_info import __version__

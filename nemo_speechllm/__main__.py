@@ -24,7 +24,8 @@ import sys
 from pathlib import Path
 
 USAGE = """usage: python -m nemo_speechllm SCRIPT ARGS…
-Registers nemo_speechllm with NeMo, then runs SCRIPT as `python SCRIPT ARGS…` does: NeMo's own scripts find this package's models."""
+Registers nemo_speechllm with NeMo, then runs SCRIPT as `python SCRIPT ARGS…` does:
+NeMo's own scripts find this package's models."""
 
 
 def main(arguments: list[str]) -> None:

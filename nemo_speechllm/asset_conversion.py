@@ -25,6 +25,7 @@ import re
 import shutil
 import struct
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -119,7 +120,7 @@ def convert_gguf(source: Path, folder: Path) -> None:
 
 
 def convert_gguf_parts(source: Path, folder: Path) -> None:
-    """`convert_gguf` of a file whose pieces are ``part01.bin``, ``part02.bin``, … in ``source``."""
+    """Convert, as `convert_gguf` does, a file whose pieces are ``part01.bin``, ``part02.bin``, … in ``source``."""
     _join(sorted(source.rglob("part*.bin"), key=lambda part: part.name), source / "joined.gguf")
     convert_gguf(source, folder)
 
@@ -146,7 +147,7 @@ def convert_ctranslate2_whisper(source: Path, folder: Path) -> None:
 
 
 def convert_openai_whisper(source: Path, folder: Path) -> None:
-    """Fill ``folder`` with the English-only Whisper of the ``.pt`` file and ``gpt2.tiktoken`` vocabulary in ``source``."""
+    """Fill ``folder`` with the English-only Whisper of the ``.pt`` and the ``gpt2.tiktoken`` in ``source``."""
     checkpoint = torch.load(_only_file(source, "*.pt"), map_location="cpu", weights_only=True)
     dims = checkpoint["dims"]
     state = openai_to_whisper(checkpoint["model_state_dict"])
@@ -156,7 +157,7 @@ def convert_openai_whisper(source: Path, folder: Path) -> None:
 
 
 def convert_kokoro(source: Path, folder: Path) -> None:
-    """Join the parts of Kokoro's ONNX network into ``model.onnx`` and put the voices, a ``.bin`` file each, beside it."""
+    """Join the parts of Kokoro's ONNX network into ``model.onnx``, the voices beside it, a ``.bin`` file each."""
     _join(sorted(source.rglob("part.bin")), folder / "model.onnx")
     for voice in source.rglob("voices/*.bin"):
         shutil.copyfile(voice, folder / voice.name)
@@ -234,15 +235,15 @@ def read_tiktoken(path: Path) -> dict[str, int]:
 
 
 def merges_of(vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """The BPE merges behind a vocabulary whose ids are the ranks of its merges, as tiktoken's are."""
+    """Return the BPE merges behind a vocabulary whose ids are the ranks of its merges, as tiktoken's are."""
     return [_last_merge(token, vocab) for token in sorted(vocab, key=vocab.__getitem__) if len(token) > 1]
 
 
 def _last_merge(token: str, vocab: dict[str, int]) -> tuple[str, str]:
-    """The two pieces that BPE joins last on its way to ``token``: run it with the merges ranked below."""
+    """Return the two pieces that BPE joins last on its way to ``token``: run it with the merges ranked below."""
     parts = list(token)
     while len(parts) > 2:
-        ranks = [vocab.get(left + right, len(vocab)) for left, right in zip(parts, parts[1:])]
+        ranks = [vocab.get(left + right, len(vocab)) for left, right in pairwise(parts)]
         at = min(range(len(ranks)), key=ranks.__getitem__)
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
     return parts[0], parts[1]
@@ -257,7 +258,7 @@ def _split_projections(name: str, tensor: torch.Tensor) -> dict[str, torch.Tenso
     # Whisper's keys have no bias; CTranslate2 stores zeros in their place.
     return {
         f"{prefix}.{projection}.{kind}": piece.contiguous()
-        for projection, piece in zip(projections, tensor.chunk(len(projections)))
+        for projection, piece in zip(projections, tensor.chunk(len(projections)), strict=True)
         if (projection, kind) != ("k_proj", "bias")
     }
 
@@ -323,7 +324,7 @@ def _whisper_tokenizer(vocab: dict[str, int], config: WhisperConfig) -> WhisperT
 def _whisper_generation_config(
     tokenizer: WhisperTokenizer, config: WhisperConfig, alignment_heads: list[list[int]]
 ) -> GenerationConfig:
-    """What Whisper's ``generate`` needs beyond the model: suppressed tokens, and the ids of languages and tasks."""
+    """Return what Whisper's ``generate`` needs beyond the model: suppressed tokens, ids of languages and tasks."""
     multilingual = config.vocab_size >= 51865
     space = tokenizer.convert_tokens_to_ids("Ġ")
     settings = {

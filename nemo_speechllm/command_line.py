@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What every script does alike: results go to stdout, all else to stderr, and the last line of a failure is its cause."""
+"""What every script does alike: results go to stdout, all else to stderr, and a failure's last line is its cause."""
 
 import difflib
 import os
@@ -44,10 +44,10 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def exit_status(main: Callable[[], int | None]) -> int:
-    """Call a script's ``main``; return its status (None: 0), or print the cause of its failure as the last line and return 1.
+    """Call a script's ``main`` and return its status; print the cause of a failure as the last line and return 1.
 
-    A traceback stands above that line where the error is a defect of the program rather than of what it was given, or where
-    ``HYDRA_FULL_ERROR=1`` asks for it.
+    A traceback stands above that line where the error is a defect of the program rather than of what it was given, or
+    where ``HYDRA_FULL_ERROR=1`` asks for it.
     """
     full_error = os.environ.setdefault(ASKED_FULL_ERROR, os.environ.get(FULL_ERROR, "0")) == "1"
     # else Hydra prints and ends the process itself, with a hint in the place of the cause
@@ -89,7 +89,7 @@ def emit(*lines: object) -> None:
 
 
 def is_expected(error: BaseException) -> bool:
-    """Tell whether an error speaks of what a user gave (a file, a setting, an installation) and so needs no traceback."""
+    """Tell whether an error speaks of what a user gave (a file, a setting, an installation): no traceback then."""
     raised_by_us = type(error).__module__.partition(".")[0] == "nemo_speechllm"
     return raised_by_us or isinstance(
         error, ValueError | OSError | ImportError | HydraException | OmegaConfBaseException
@@ -109,7 +109,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _setting_error(error: OmegaConfBaseException, message: str) -> str:
-    """OmegaConf's message without its lines on types; what it says of a key comes with the keys there are."""
+    """Return OmegaConf's message without its lines on types; what it says of a key comes with the keys there are."""
     of_types = ("full_key:", "object_type=", "reference_type=")
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(of_types)]
     said = " ".join(dict.fromkeys(lines))  # Hydra's message may end with OmegaConf's

@@ -34,8 +34,8 @@ class FolderInUse(RuntimeError):
 class FolderLock:
     """A folder held for writing, until `release`, the end of a ``with`` or the end of the process, however it ends.
 
-    It is the operating system's lock on ``.lock`` in the folder. ``.lock.json`` beside it says who holds it. The process that
-    holds a folder may take it again: what an interactive session left half done is not in its own way.
+    It is the operating system's lock on ``.lock`` in the folder. ``.lock.json`` beside it says who holds it. The
+    process that holds a folder may take it again: what an interactive session left half done is not in its own way.
 
     Args:
         folder: made if missing.
@@ -56,8 +56,8 @@ class FolderLock:
             self._lock.acquire(timeout=0 if _is_running(owner) else SECONDS_FOR_CHILDREN)
         except Timeout as error:
             raise FolderInUse(
-                f"{folder} is in use by another {what}{_described(owner)}; wait for its end or stop it, or give this one a "
-                "folder of its own"
+                f"{folder} is in use by another {what}{_described(owner)}; wait for its end or stop it, "
+                "or give this one a folder of its own"
             ) from error
         write_json(owner, {"pid": os.getpid(), "host": socket.gethostname()})
 

@@ -12,31 +12,32 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Languages by one code each, however a manifest names them: ``de``, ``de-AT``, ``de_AT``, ``deu``, ``ger_Latn``, ``German``."""
+"""Languages by one code each, however a manifest names them: ``de``, ``de-AT``, ``deu``, ``ger_Latn``, ``German``."""
 
 import re
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
-# ISO 639-2, 639-3 and withdrawn codes → Whisper's code, with the varieties that FLORES and Common Voice name, and two country
-# codes that often stand for a language (jp, cn)
+# ISO 639-2, 639-3 and withdrawn codes → Whisper's code, with the varieties that FLORES and Common Voice name, and two
+# country codes that often stand for a language (jp, cn)
 _CODES = {
     three: code
     for code, threes in {
         "af": "afr", "am": "amh", "ar": "ara arb acm acq aeb ajp apc ars ary arz", "as": "asm", "az": "aze azj azb",
         "ba": "bak", "be": "bel", "bg": "bul", "bn": "ben", "bo": "bod tib", "br": "bre", "bs": "bos", "ca": "cat",
         "cs": "ces cze", "cy": "cym wel", "da": "dan", "de": "deu ger", "el": "ell gre", "en": "eng", "es": "spa",
-        "et": "est ekk", "eu": "eus baq", "fa": "fas per pes prs", "fi": "fin", "fo": "fao", "fr": "fra fre", "gl": "glg",
-        "gu": "guj", "ha": "hau", "haw": "haw", "he": "heb iw", "hi": "hin", "hr": "hrv", "ht": "hat", "hu": "hun",
-        "hy": "hye arm", "id": "ind in", "is": "isl ice", "it": "ita", "ja": "jpn jp", "jw": "jav jv", "ka": "kat geo",
-        "kk": "kaz", "km": "khm", "kn": "kan", "ko": "kor", "la": "lat", "lb": "ltz", "ln": "lin", "lo": "lao", "lt": "lit",
-        "lv": "lav lvs", "mg": "mlg plt", "mi": "mri mao", "mk": "mkd mac", "ml": "mal", "mn": "mon khk", "mr": "mar",
-        "ms": "msa may zsm", "mt": "mlt", "my": "mya bur", "ne": "nep npi", "nl": "nld dut", "nn": "nno",
-        "no": "nor nob nb", "oc": "oci", "pa": "pan", "pl": "pol", "ps": "pus pbt", "pt": "por", "ro": "ron rum mo",
-        "ru": "rus", "sa": "san", "sd": "snd", "si": "sin", "sk": "slk slo", "sl": "slv", "sn": "sna", "so": "som",
-        "sq": "sqi alb als", "sr": "srp", "su": "sun", "sv": "swe", "sw": "swa swh", "ta": "tam", "te": "tel", "tg": "tgk",
-        "th": "tha", "tk": "tuk", "tl": "tgl fil", "tr": "tur", "tt": "tat", "uk": "ukr", "ur": "urd", "uz": "uzb uzn",
-        "vi": "vie", "yi": "yid ydd ji", "yo": "yor", "zh": "zho chi cmn cn",
+        "et": "est ekk", "eu": "eus baq", "fa": "fas per pes prs", "fi": "fin", "fo": "fao", "fr": "fra fre",
+        "gl": "glg", "gu": "guj", "ha": "hau", "haw": "haw", "he": "heb iw", "hi": "hin", "hr": "hrv", "ht": "hat",
+        "hu": "hun", "hy": "hye arm", "id": "ind in", "is": "isl ice", "it": "ita", "ja": "jpn jp", "jw": "jav jv",
+        "ka": "kat geo", "kk": "kaz", "km": "khm", "kn": "kan", "ko": "kor", "la": "lat", "lb": "ltz", "ln": "lin",
+        "lo": "lao", "lt": "lit", "lv": "lav lvs", "mg": "mlg plt", "mi": "mri mao", "mk": "mkd mac", "ml": "mal",
+        "mn": "mon khk", "mr": "mar", "ms": "msa may zsm", "mt": "mlt", "my": "mya bur", "ne": "nep npi",
+        "nl": "nld dut", "nn": "nno", "no": "nor nob nb", "oc": "oci", "pa": "pan", "pl": "pol", "ps": "pus pbt",
+        "pt": "por", "ro": "ron rum mo", "ru": "rus", "sa": "san", "sd": "snd", "si": "sin", "sk": "slk slo",
+        "sl": "slv", "sn": "sna", "so": "som", "sq": "sqi alb als", "sr": "srp", "su": "sun", "sv": "swe",
+        "sw": "swa swh", "ta": "tam", "te": "tel", "tg": "tgk", "th": "tha", "tk": "tuk", "tl": "tgl fil", "tr": "tur",
+        "tt": "tat", "uk": "ukr", "ur": "urd", "uz": "uzb uzn", "vi": "vie", "yi": "yid ydd ji", "yo": "yor",
+        "zh": "zho chi cmn cn",
     }.items()
     for three in threes.split()
 }  # fmt: skip
@@ -49,7 +50,8 @@ def base_language(name: str | None) -> str | None:
     """Return the code by which Whisper knows a language, or the code's own first part where Whisper does not know it.
 
     Args:
-        name: an ISO 639 code, in any case and with region, script and the like after ``-`` or ``_``, or an English name.
+        name: an ISO 639 code, in any case and with region, script and the like after ``-`` or ``_``, or an English
+            name.
 
     Returns:
         ``zh`` for ``zh-Hant-TW``, ``cmn``, ``zho_Hans`` and ``Chinese (Taiwan)``; None where nothing is named.
@@ -66,18 +68,18 @@ def base_language(name: str | None) -> str | None:
 
 
 def language_name(name: str) -> str:
-    """Return a language's English name, ``Spanish`` for ``es`` and ``es-MX``; one that Whisper does not know stays as it is."""
+    """Return a language's English name, ``Spanish`` for ``es`` and ``es-MX``; one unknown to Whisper stays."""
     known = LANGUAGES.get(base_language(name) or "")
     return known.title() if known else name
 
 
 def is_chinese(name: str | None) -> bool:
-    """Whether a language is written in Chinese characters alone: Mandarin, Cantonese, Classical Chinese, …"""
+    """Tell whether a language is written in Chinese characters alone: Mandarin, Cantonese, Classical Chinese, …"""
     return base_language(name) in _CHINESE and not _in_latin_script(name)
 
 
 def has_no_spaces(name: str | None) -> bool:
-    """Whether a language is written without spaces between words; in Latin letters (``zh-Latn``) it has them."""
+    """Tell whether a language is written without spaces between words; in Latin letters (``zh-Latn``) it has them."""
     return base_language(name) in UNSPACED_LANGUAGES and not _in_latin_script(name)
 
 

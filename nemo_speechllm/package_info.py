@@ -12,6 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+"""Name, version and what else setup.py says of the package."""
+
 MAJOR = 0
 MINOR = 1
 PATCH = 0

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Named randomness: what is drawn depends on a name, never on how much was drawn before it; and where generators stand."""
+"""Named randomness: what is drawn depends on a name, never on what was drawn before; and where generators stand."""
 
 import hashlib
 import random
@@ -23,7 +23,7 @@ import torch
 
 
 def named_random(name: tuple) -> np.random.Generator:
-    """A generator that depends on ``name`` alone (seed, epoch and id of a sample, say), in any process."""
+    """Return a generator that depends on ``name`` alone (seed, epoch and id of a sample, say), in any process."""
     return np.random.default_rng(list(hashlib.sha256(repr(name).encode()).digest()))
 
 

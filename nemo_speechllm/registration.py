@@ -12,17 +12,17 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Makes this package's classes known to NeMo: to its guard of ``_target_`` entries, its list of models and its ``restore_from``.
+"""This package's classes in NeMo: in its guard of ``_target_`` entries, its list of models, its ``restore_from``.
 
 NeMo 3.0 only instantiates classes whose dotted path starts with an entry of ``ALLOWED_TARGET_PREFIXES``, so that a
-checkpoint of unknown origin cannot name arbitrary code. A plugin's models would save and then fail to restore. The guard
-is widened by this package's own prefix and by nothing else.
+checkpoint of unknown origin cannot name arbitrary code. A plugin's models would save and then fail to restore. The
+guard is widened by this package's own prefix and by nothing else.
 
-``ASRModel.from_pretrained``, which NeMo's scripts call, knows the models that subclasses of ``ASRModel`` list. One is made that
-lists the shipped checkpoints.
+``ASRModel.from_pretrained``, which NeMo's scripts call, knows the models that subclasses of ``ASRModel`` list. One is
+made that lists the shipped checkpoints.
 
-``ASRModel.restore_from`` and any other NeMo class's hand a ``.nemo`` of this package on to `SpeechLM.restore_from`, which
-checks the file before anything is built of it and names what is wrong. Files of NeMo's own models go NeMo's way.
+``ASRModel.restore_from`` and any other NeMo class's hand a ``.nemo`` of this package on to `SpeechLM.restore_from`,
+which checks the file before anything is built of it and names what is wrong. Files of NeMo's own models go NeMo's way.
 """
 
 import functools
@@ -40,10 +40,10 @@ MODEL_MODULE = "nemo.core.classes.modelPT"
 
 
 def register_target_prefix() -> None:
-    """Adds ``nemo_speechllm.`` to NeMo's allowed target prefixes, and the shipped checkpoints to its pretrained models.
+    """Add ``nemo_speechllm.`` to NeMo's allowed target prefixes, and the shipped checkpoints to its pretrained models.
 
-    NeMo's core takes about ten seconds to import; tools that only touch manifests must not pay for it. So what of NeMo is
-    not loaded yet is told right after NeMo's own import of it.
+    NeMo's core takes about ten seconds to import; tools that only touch manifests must not pay for it. So what of NeMo
+    is not loaded yet is told right after NeMo's own import of it.
     """
     for name, register in ((GUARD_MODULE, _allow), (MODEL_MODULE, _hand_on_restores), (ASR_MODULE, _list_shipped)):
         if name in sys.modules:
@@ -62,7 +62,7 @@ def _list_shipped(asr: ModuleType) -> None:
         return
 
     class ShippedSpeechLMs(asr.ASRModel):
-        """No model: ``ASRModel.list_available_models`` asks its subclasses, and this one answers for the speech LMs."""
+        """No model: ``ASRModel.list_available_models`` asks subclasses, and this one answers for the speech LMs."""
 
         @classmethod
         def list_available_models(cls) -> list:

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Other versions of the libraries than those that were tested: what may differ is named, not found out by wrong answers."""
+"""Other versions of the libraries than the tested ones: what may differ is named, not found out by wrong answers."""
 
 import functools
 import inspect
@@ -36,8 +36,8 @@ class UntestedVersionWarning(UserWarning):
 def named(callee: Callable, **arguments: Any) -> dict[str, Any]:
     """Return the arguments, for ``callee(**named(callee, …))``, if the callee's signature names every one of them.
 
-    The models and settings of Hugging Face take ``**kwargs``: an argument that another version has renamed would be ignored,
-    and the answers would be wrong.
+    The models and settings of Hugging Face take ``**kwargs``: an argument that another version has renamed would be
+    ignored, and the answers would be wrong.
 
     Args:
         callee: a function, a class or a module, whose ``forward`` is looked at.
@@ -50,8 +50,8 @@ def named(callee: Callable, **arguments: Any) -> dict[str, Any]:
     unknown = sorted(arguments.keys() - _parameters(getattr(function, "__func__", function)))
     if unknown:
         raise TypeError(
-            f"{function.__module__}.{function.__qualname__} takes no argument {', '.join(unknown)} and would ignore it "
-            f"without a word. {_advice(function.__module__.partition('.')[0])}"
+            f"{function.__module__}.{function.__qualname__} takes no argument {', '.join(unknown)} and would "
+            f"ignore it without a word. {_advice(function.__module__.partition('.')[0])}"
         )
     return arguments
 
@@ -71,7 +71,7 @@ def _install(requirements: list[str]) -> str:
 
 
 def _requirements() -> list[Requirement]:
-    """What the installed package requires without extras; nothing where it is not installed, but lies on the path."""
+    """Return what the package requires without extras; nothing where it is not installed, but lies on the path."""
     try:
         requirements = map(Requirement, metadata.requires(__package_name__) or [])
     except metadata.PackageNotFoundError:

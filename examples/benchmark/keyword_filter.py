@@ -17,10 +17,10 @@
     python examples/benchmark/keyword_filter.py salm_whisper_smollm2 test.jsonl --vocabulary words.txt \
         --output runs/benchmark/keyword_filter.json
 
-The keywords of an utterance are its words that no other utterance of the manifest has. Lists of each size hold those of all the
-utterances and words of the vocabulary; recall is the share of an utterance's keywords that are left when its list is cut to the
-limit. Time is that of one utterance, the median over all; getting a list ready is done once. Memory is what the filter of
-a list holds.
+The keywords of an utterance are its words that no other utterance of the manifest has. Lists of each size hold those
+of all the utterances and words of the vocabulary; recall is the share of an utterance's keywords that are left when
+its list is cut to the limit. Time is that of one utterance, the median over all; getting a list ready is done once.
+Memory is what the filter of a list holds.
 """
 
 import argparse
@@ -48,7 +48,7 @@ BATCH_SIZE = 16
 
 
 def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
-    """What the model's CTC hears."""
+    """Return what the model's CTC hears."""
     conversations = []
     for row in rows:
         audio = Audio.from_row(row)
@@ -61,7 +61,7 @@ def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
 
 
 def keywords_of(rows: list[dict]) -> list[list[str]]:
-    """The words of each row that are in no other."""
+    """Return the words of each row that are in no other."""
     counts = Vocabulary.of_texts(row["text"] for row in rows)
     words = [dict.fromkeys(words_of(row["text"])) for row in rows]
     return [[word for word in own if len(word) >= MIN_LETTERS and counts.is_rare(word, 1)] for own in words]
@@ -75,13 +75,13 @@ def measure(
     size: int,
     limits: list[int],
 ) -> dict[str, Any]:
-    """Figures of a list of ``size`` words."""
+    """Return the figures of a list of ``size`` words."""
     own = {word.casefold(): word for words in said for word in words}
     others = [word for word in dict.fromkeys(vocabulary) if word.casefold() not in own]
     if size < len(own) or size > len(own) + len(others):
         raise SystemExit(
-            f"--sizes {size}: a list holds all {len(own)} keywords of the manifest and words of the vocabulary, which has "
-            f"{len(others)} others; sizes are between {len(own)} and {len(own) + len(others)}"
+            f"--sizes {size}: a list holds all {len(own)} keywords of the manifest and words of the vocabulary, "
+            f"which has {len(others)} others; sizes are between {len(own)} and {len(own) + len(others)}"
         )
     words = [*own.values(), *others[: size - len(own)]]
     started = time.perf_counter()
@@ -93,7 +93,7 @@ def measure(
     memory += sum(part.nbytes for part in vars(keyword_filter).values() if isinstance(part, torch.Tensor))
     tracemalloc.stop()
     kept, seconds, left = dict.fromkeys(limits, 0), [], dict.fromkeys(limits, 0)
-    for evidence, keywords in zip(heard, said):
+    for evidence, keywords in zip(heard, said, strict=True):
         for limit in limits:
             started = time.perf_counter()
             selected = {word.casefold() for word in keyword_filter.select(evidence, limit)}
@@ -112,6 +112,7 @@ def measure(
 
 
 def main() -> None:
+    """Measure the filter with lists of each size and print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a model with CTC")
     parser.add_argument("manifest", type=Path)
@@ -126,10 +127,11 @@ def main() -> None:
     model = load_model(arguments.model).eval()
     heard = listen(model, rows)
     found = [{word.casefold() for word in words_of(evidence.text)} for evidence in heard]
-    exact = [word.casefold() in words for words, own in zip(found, said) for word in own]
+    exact = [word.casefold() in words for words, own in zip(found, said, strict=True) for word in own]
     report = {"utterances": len(rows), "keywords": len(exact), "heard_exactly": sum(exact) / len(exact), "lists": []}
     emit(
-        f"{len(exact)} keywords in {len(rows)} utterances, {100 * report['heard_exactly']:.1f} % of them as CTC heard them"
+        f"{len(exact)} keywords in {len(rows)} utterances, "
+        f"{100 * report['heard_exactly']:.1f} % of them as CTC heard them"
     )
     for size in arguments.sizes:
         figures = measure(model, heard, said, vocabulary, size, arguments.limits)

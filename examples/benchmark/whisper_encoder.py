@@ -17,9 +17,10 @@
     python examples/benchmark/whisper_encoder.py test.jsonl --output runs/benchmark/whisper_encoder.json
     python examples/benchmark/whisper_encoder.py test.jsonl --taps 1 3 5 --output runs/benchmark/whisper_taps.json
 
-Each setting runs in a process of its own, settings in turn within every round, clip by clip on ``--threads`` threads. The
-figures are medians over the rounds; memory is the process's peak. With ``--model`` the word error rate of a SALM with either
-window is added. ``--taps`` has ours give the states of these layers, as DeSTA2 reads them; Hugging Face's gives the last one's.
+Each setting runs in a process of its own, settings in turn within every round, clip by clip on ``--threads`` threads.
+The figures are medians over the rounds; memory is the process's peak. With ``--model`` the word error rate of a SALM
+with either window is added. ``--taps`` has ours give the states of these layers, as DeSTA2 reads them; Hugging Face's
+gives the last one's.
 """
 
 import argparse
@@ -45,7 +46,7 @@ SETTINGS = ("hugging_face", "window", "trimmed", "cached")
 
 
 def encoder_of(setting: str, reference: str, cache: Path, taps: list[int] | None):
-    """A function from samples (T,) to states."""
+    """Return a function from samples (T,) to states."""
     from nemo_speechllm.modules.encoders import build_encoder
     from nemo_speechllm.modules.state_cache import CachedEncoder
 
@@ -67,7 +68,7 @@ def encoder_of(setting: str, reference: str, cache: Path, taps: list[int] | None
 def measure(
     setting: str, paths: list[str], reference: str, threads: int, cache: str, taps: list[int] | None
 ) -> dict[str, float]:
-    """Seconds for all clips after one warm-up pass over the first of them (over all of them for the cache)."""
+    """Return seconds for all clips after one warm-up pass over the first of them (over all of them for the cache)."""
     torch.set_num_threads(threads)
     clips = [Audio.from_file(path).load() for path in paths]
     encode = encoder_of(setting, reference, Path(cache), taps)
@@ -81,7 +82,7 @@ def measure(
 
 
 def word_error_rates(name: str, rows: list[dict]) -> dict[str, float]:
-    """WER of a SALM when its Whisper encoder is trimmed and when it sees the 30 s window."""
+    """Return the WER of a SALM when its Whisper encoder is trimmed and when it sees the 30 s window."""
     from nemo_speechllm.models import load_model
 
     model = load_model(name)
@@ -98,6 +99,7 @@ def word_error_rates(name: str, rows: list[dict]) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure each setting and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--encoder", default="whisper-base", help="asset name, folder or hub id")

@@ -33,15 +33,15 @@ def generate_ids(
     repetition_penalty: float = 1.0,
     joint: JointCTCScores | None = None,
 ) -> tuple[list[list[int]], Tensor]:
-    """Greedy (``beam_size`` 1) or beam search.
+    """Generate answers by greedy (``beam_size`` 1) or beam search.
 
     Args:
         llm: the language model.
         inputs: left-padded embeddings and their mask; labels are not read.
         end_token_id: ends an answer.
         max_new_tokens: an answer that reaches it without an end token is cut there and reported.
-        repetition_penalty: by which a token that is in the answer already becomes less likely; 1: it does not. What was asked
-            does not count.
+        repetition_penalty: by which a token that is in the answer already becomes less likely; 1: it does not. What
+            was asked does not count.
         joint: CTC's say in each next token; None: the LLM decides alone.
 
     Returns:
@@ -67,7 +67,9 @@ def generate_text_ids(
     beam_size: int = 1,
     repetition_penalty: float = 1.0,
 ) -> tuple[list[list[int]], Tensor]:
-    """The same of a decoder that attends to audio; arguments that are not named here and the result are `generate_ids`'s.
+    """Generate answers with a decoder that attends to audio.
+
+    Arguments that are not named here and the result are `generate_ids`'s.
 
     Args:
         decoder: from `nemo_speechllm.modules.las_decoder.build_las_decoder`.
@@ -105,18 +107,19 @@ def _search(end_token_id: int, max_new_tokens: int, beam_size: int) -> Generatio
 
 
 def _penalty(factor: float, n_asked: int | None = None) -> list[LogitsProcessor]:
-    """Hugging Face's repetition penalty, after so many tokens of a question.
+    """Return Hugging Face's repetition penalty, after so many tokens of a question.
 
-    Not by ``GenerationConfig``: of embedded prompts that leaves out as many tokens of the answer as the prompt is padded by.
+    Not by ``GenerationConfig``: of embedded prompts that leaves out as many tokens of the answer as the prompt is
+    padded by.
     """
     return [] if factor == 1 else [RepetitionPenaltyLogitsProcessor(float(factor), prompt_ignore_length=n_asked)]
 
 
 def _until_end(ids: Tensor, end_token_id: int) -> tuple[list[list[int]], Tensor]:
-    """Generated ids (B, L) → those of each row before its end token, and where there is none (B,)."""
+    """Return generated ids (B, L) up to each row's end token, and where there is none (B,)."""
     ended = ids == end_token_id
     answers = []
-    for row, row_ended in zip(ids, ended):
+    for row, row_ended in zip(ids, ended, strict=True):
         length = int(row_ended.float().argmax()) if row_ended.any() else len(row)
         answers.append(row[:length].tolist())
     return answers, ~ended.any(dim=1)

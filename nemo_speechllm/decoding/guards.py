@@ -14,8 +14,8 @@
 
 """Answers that cannot be trusted: how they are told, and what is given in their place.
 
-A small LLM that hears nothing goes on talking, and one that is lost repeats itself. A recipe's ``generation.guards`` names what
-is looked for and what is done about it: ``{silence: empty, loop: retry, chatter: ctc, disagreement: ctc}``.
+A small LLM that hears nothing goes on talking, and one that is lost repeats itself. A recipe's ``generation.guards``
+names what is looked for and what is done about it: ``{silence: empty, loop: retry, chatter: ctc, disagreement: ctc}``.
 """
 
 import torch
@@ -36,11 +36,11 @@ _FRAME = SAMPLE_RATE // 20
 
 
 def check_guards(guards: DictConfig | None) -> dict[str, str]:
-    """What is to be done by what is found, in the order it is looked for.
+    """Return what is to be done by what is found, in the order it is looked for.
 
     Args:
-        guards: the recipe's ``generation.guards``, beside the default ones; a kind whose action is None is not looked for.
-            None: nothing is.
+        guards: the recipe's ``generation.guards``, beside the default ones; a kind whose action is None is not looked
+            for. None: nothing is.
 
     Raises:
         ValueError: an unknown kind or action, or no mapping.
@@ -62,25 +62,27 @@ def check_guards(guards: DictConfig | None) -> dict[str, str]:
 
 
 def is_silent(samples: Tensor) -> bool:
-    """Whether no 50 ms of a recording, (T,), have a level above -60 dB of full scale."""
+    """Tell whether no 50 ms of a recording, (T,), have a level above -60 dB of full scale."""
     frames = torch.nn.functional.pad(samples.float(), (0, -len(samples) % _FRAME)).view(-1, _FRAME)
     return bool(frames.square().mean(1).max() <= 10 ** (SILENCE_DB / 10))
 
 
 def disagrees(text: str, heard: str) -> bool:
-    """Whether an answer is something else than what CTC heard: over 60 % of characters differ. Where CTC heard nothing
-    there is nothing to compare."""
+    """Tell whether an answer is something else than what CTC heard: over 60 % of characters differ.
+
+    Where CTC heard nothing there is nothing to compare.
+    """
     return bool(heard) and error_rate([text], [heard], "char", "basic") > MAX_DISAGREEMENT
 
 
 def find_fault(kinds: list[str], text: str, samples: Tensor, heard: str | None) -> str | None:
-    """The first of ``kinds`` that an answer shows, or None.
+    """Return the first of ``kinds`` that an answer shows, or None.
 
     Args:
         text: the answer.
         samples: what it was given to, (T,).
-        heard: CTC's hypothesis; None where the disagreement is not asked for. It excuses what sounds like chatter and was said,
-            such as "We are unable to process your request".
+        heard: CTC's hypothesis; None where the disagreement is not asked for. It excuses what sounds like chatter and
+            was said, such as "We are unable to process your request".
     """
     shows = {
         "silence": lambda: is_silent(samples),

@@ -59,7 +59,7 @@ class CTCPrefixScores:
         self._prefixes = {(): Prefix(never, blank, 0.0)}
 
     def next(self, prefix: tuple[int, ...]) -> tuple[np.ndarray, float]:
-        """Log-probabilities of each class 0…N−1 as the next token after a prefix of classes, (N,), and of the text's end."""
+        """Return log-probabilities of each class 0…N−1 as the next after a prefix, (N,), and of the text's end."""
         found = self._prefix(prefix)
         scores = self._extended(np.logaddexp(found.token, found.blank))
         if prefix:  # the same token again needs a blank between
@@ -69,7 +69,7 @@ class CTCPrefixScores:
         return scores - found.score, found.whole - found.score
 
     def _extended(self, before: np.ndarray, token: int | slice = slice(None)) -> np.ndarray:
-        """log Σ_t exp(before[t]) · p(token at frame t + 1), for one class or for all."""
+        """Return log Σ_t exp(before[t]) · p(token at frame t + 1), for one class or for all."""
         largest = before[:-1].max(initial=-np.inf)
         if largest == -np.inf:
             return np.full(self._probs[:1, token].shape[1:], -np.inf)
@@ -116,7 +116,7 @@ class JointCTCScores(LogitsProcessor):
         self._class_of = {token: index for index, token in enumerate(tokens.tolist())}
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Generated ids (B · beam_size, L), scores (B · beam_size, V) → joint scores."""
+        """Return joint scores of generated ids (B · beam_size, L) and scores (B · beam_size, V)."""
         scores = scores.log_softmax(-1)
         for row, ids in enumerate(input_ids.tolist()):
             scorer = self.scorers[row // self.beam_size]

@@ -25,7 +25,8 @@ from rapidfuzz import fuzz, process
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-LETTERS = 6.0  # nats per token that letters which all match are worth; of 4, 5, 6 and 8 no other kept more (docs/results/salm.md)
+# nats per token that letters which all match are worth; of 4, 5, 6 and 8 no other kept more (docs/results/salm.md)
+LETTERS = 6.0
 _ACCENTS = regex.compile(r"[\p{M}&&\p{Script=Inherited}]", regex.V1)
 _NO_LETTER = regex.compile(r"[^\p{L}\p{M}\p{N}]")
 MIN_SCORE = 1.0  # what is less likely is left out even where there is room
@@ -37,7 +38,8 @@ class Evidence:
 
     Attributes:
         text: its hypothesis.
-        log_ratios: tokens (N,) → (T, 1 + N): in each frame the log-probability of blank and tokens over that of the likeliest.
+        log_ratios: tokens (N,) → (T, 1 + N): in each frame the log-probability of blank and tokens over that of the
+            likeliest.
     """
 
     text: str
@@ -47,11 +49,11 @@ class Evidence:
 class KeywordFilter:
     """Ranks keywords by how likely CTC finds them, and by how well their letters match some part of its hypothesis.
 
-    The hypothesis is wrong just where keywords are rare, yet CTC's scores of what it did not choose still tell. A keyword's
-    score is the log-probability per token of its best path through any stretch of frames, over that of the likeliest path there
-    (0 where CTC reads the keyword), and `LETTERS` times the share of its letters in the part of the hypothesis that fits best,
-    without accents and case, within words or across them. It counts as it is written and in lower case. Time grows linearly
-    with the number of keywords.
+    The hypothesis is wrong just where keywords are rare, yet CTC's scores of what it did not choose still tell. A
+    keyword's score is the log-probability per token of its best path through any stretch of frames, over that of the
+    likeliest path there (0 where CTC reads the keyword), and `LETTERS` times the share of its letters in the part of
+    the hypothesis that fits best, without accents and case, within words or across them. It counts as it is written
+    and in lower case. Time grows linearly with the number of keywords.
 
     Args:
         keywords: words and phrases.
@@ -72,7 +74,7 @@ class KeywordFilter:
         self._classes = classes + 1  # 0 is the blank
 
     def scores(self, evidence: Evidence) -> np.ndarray:
-        """How likely each keyword was said, (N,); -inf where it or the hypothesis has no letter."""
+        """Return how likely each keyword was said, (N,); -inf where it or the hypothesis has no letter."""
         heard = _fold(evidence.text)
         if not heard or not self.keywords:
             return np.full(len(self.keywords), -np.inf, dtype=np.float32)
@@ -84,14 +86,14 @@ class KeywordFilter:
         return np.where(self._lengths > 2, likely + LETTERS * alike, -np.inf)
 
     def select(self, evidence: Evidence, limit: int) -> list[str]:
-        """At most ``limit`` keywords that may have been said, in the order of the list."""
+        """Return at most ``limit`` keywords that may have been said, in the order of the list."""
         scores = self.scores(evidence)
         best = np.lexsort((-self._lengths, -scores))[:limit]  # of two that are as likely the longer one is no chance
         return [self.keywords[place] for place in sorted(best) if scores[place] >= MIN_SCORE]
 
 
 def best_path_ratios(log_ratios: Tensor, classes: Tensor, counts: Tensor) -> Tensor:
-    """The log-ratio per token of each token sequence's best CTC path through any stretch of frames, (S,).
+    """Return the log-ratio per token of each token sequence's best CTC path through any stretch of frames, (S,).
 
     A token may be followed by the same one without a blank between: a sequence is looked for, not written.
 
@@ -111,6 +113,9 @@ def best_path_ratios(log_ratios: Tensor, classes: Tensor, counts: Tensor) -> Ten
 
 
 def _fold(text: str) -> str:
-    """Lower-case letters and digits without accents (a script's own marks, such as Indic vowels, stay); anything else is a space."""
+    """Return lower-case letters and digits without accents; anything else is a space.
+
+    A script's own marks, such as Indic vowels, stay.
+    """
     letters = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
     return " ".join(_NO_LETTER.sub(" ", letters).split())

@@ -17,12 +17,12 @@
 The map has a row per text token and a column per audio frame. Two scores are taken of it, both about 0 by chance:
 
 ``monotonicity``
-    Kendall's τ-b between a token's place in the text and the place of the frame that is most like it: 1 where later tokens
-    always find later frames. It looks at single best frames, so words that come twice lower it.
+    Kendall's τ-b between a token's place in the text and the place of the frame that is most like it: 1 where later
+    tokens always find later frames. It looks at single best frames, so words that come twice lower it.
 ``path_gain``
-    The mean cosine along the best path that goes through the tokens in order and never back in time, minus the mean of the
-    same over random orders of the tokens. It is what the order of the words adds, in units of cosine; the longer the text,
-    the less a random order can fit.
+    The mean cosine along the best path that goes through the tokens in order and never back in time, minus the mean of
+    the same over random orders of the tokens. It is what the order of the words adds, in units of cosine; the longer
+    the text, the less a random order can fit.
 """
 
 from dataclasses import dataclass
@@ -53,13 +53,14 @@ class AlignmentScore:
 
 
 def cosine_map(text: np.ndarray, audio: np.ndarray) -> np.ndarray:
-    """Cosines of every text embedding with every audio embedding: (N, d), (T, d) → (N, T)."""
+    """Return cosines of every text embedding with every audio embedding: (N, d), (T, d) → (N, T)."""
     text, audio = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (text, audio))
     return text @ audio.T
 
 
 def alignment_score(cosines: np.ndarray, seed: int = 0, shuffles: int = SHUFFLES) -> AlignmentScore:
-    """
+    """Return how well the order of a map's tokens agrees with that of its frames.
+
     Args:
         cosines: map of an utterance, (N, T).
         seed: of the random orders.
@@ -82,15 +83,15 @@ def alignment_score(cosines: np.ndarray, seed: int = 0, shuffles: int = SHUFFLES
 
 
 def monotonicity(cosines: np.ndarray) -> float:
-    """Kendall's τ-b of token places and the places of their most similar frames; 0 where these are all the same."""
+    """Return Kendall's τ-b of token places and those of their most similar frames; 0 where these are all the same."""
     tau = scipy.stats.kendalltau(np.arange(len(cosines)), cosines.argmax(1)).statistic
     return 0.0 if np.isnan(tau) else float(tau)
 
 
 def best_path(cosines: np.ndarray) -> tuple[list[int], float]:
-    """The frames, never going back, that give the tokens of a map (N, T) the highest mean cosine, and that mean.
+    """Return the frames that give the tokens of a map (N, T) the highest mean cosine, and that mean.
 
-    Several tokens may share a frame: a frame may last longer than a token.
+    They never go back. Several tokens may share a frame: a frame may last longer than a token.
     """
     scores = _path_scores(cosines[None])[0]
     frame, path = cosines.shape[1], []
@@ -101,7 +102,7 @@ def best_path(cosines: np.ndarray) -> tuple[list[int], float]:
 
 
 def _path_scores(maps: np.ndarray) -> np.ndarray:
-    """Maps (K, N, T) → at [k, n, t] the highest sum over tokens 0…n of map k, token n at frame t."""
+    """Return, of maps (K, N, T), at [k, n, t] the highest sum over tokens 0…n of map k, token n at frame t."""
     scores = np.array(maps, dtype=float)
     for token in range(1, maps.shape[1]):
         scores[:, token] += np.maximum.accumulate(scores[:, token - 1], axis=1)

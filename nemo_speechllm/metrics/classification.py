@@ -14,11 +14,12 @@
 
 """Classification by answering: which label a free answer names, and how often it is the right one.
 
-The matcher, in full. Answer and labels are normalised by the basic normaliser (case, punctuation and what stands in brackets go) and
-split into words, Chinese, Thai and the like into characters. A label is named where all of its words follow one another in the answer; a place
-inside one where a longer label is named does not count ("sarcastic" in "not sarcastic"). An answer that names exactly
-one label has chosen it; one that names none or several has chosen nothing and is wrong. Synonyms are not guessed and
-"not happy" names "happy": labels that are negations of each other must be given as such.
+The matcher, in full. Answer and labels are normalised by the basic normaliser (case, punctuation and what stands in
+brackets go) and split into words, Chinese, Thai and the like into characters. A label is named where all of its words
+follow one another in the answer; a place inside one where a longer label is named does not count ("sarcastic" in "not
+sarcastic"). An answer that names exactly one label has chosen it; one that names none or several has chosen nothing
+and is wrong. Synonyms are not guessed and "not happy" names "happy": labels that are negations of each other must be
+given as such.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ from nemo_speechllm.metrics.significance import mean_interval
 
 
 def choose_label(answer: str, labels: Sequence[str]) -> str | None:
-    """The one label that an answer names, or None where it names none or several.
+    """Return the one label that an answer names, or None where it names none or several.
 
     Raises:
         ValueError: a label has no words, or two have the same ones.
@@ -59,7 +60,7 @@ def _label_words(labels: Sequence[str]) -> dict[str, list[str]]:
 
 
 def classification_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figures of all answers, by ``category`` and by ``task``.
+    """Return figures of all answers, by ``category`` and by ``task``.
 
     Args:
         answers: each with ``label``, ``labels`` (what there was to choose from), ``choice`` (see `choose_label`),
@@ -69,8 +70,12 @@ def classification_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """``answers`` (how many), ``accuracy`` and its 95 % bootstrap interval ``ci``, ``undecided`` (share without a
-    choice), ``chance`` (accuracy of a blind guess) and ``above_chance`` (the whole interval is above it)."""
+    """Return the figures of some answers.
+
+    Returns:
+        ``answers`` (how many), ``accuracy`` and its 95 % bootstrap interval ``ci``, ``undecided`` (share without a
+        choice), ``chance`` (accuracy of a blind guess) and ``above_chance`` (the whole interval is above it).
+    """
     right = [float(answer["choice"] == answer["label"]) for answer in answers]
     interval = mean_interval(right)
     chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
@@ -90,7 +95,7 @@ def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 def format_classification_table(report: dict[str, Any]) -> str:
-    """A `classification_report` as a text table: each task, each category, all."""
+    """Return a `classification_report` as a text table: each task, each category, all."""
     rows = [*report["tasks"].items(), *report["categories"].items(), ("all", report["all"])]
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"{'':{width}}{'answers':>8}{'acc %':>8}{'95 % CI':>14}{'chance %':>10}{'undecided %':>13}"]

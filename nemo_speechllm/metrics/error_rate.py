@@ -14,9 +14,9 @@
 
 """Word and character error rates by jiwer, with a normaliser for each language.
 
-A *word* stands between white space. Chinese characters, Kana, Thai, Lao, Khmer, Burmese and Tibetan letters are written without
-spaces between words; there each letter with its marks counts as a word, whatever stands beside it ("mixed error rate"), and a
-space is no character.
+A *word* stands between white space. Chinese characters, Kana, Thai, Lao, Khmer, Burmese and Tibetan letters are
+written without spaces between words; there each letter with its marks counts as a word, whatever stands beside it
+("mixed error rate"), and a space is no character.
 """
 
 import unicodedata
@@ -43,9 +43,10 @@ _LONE_MARKS = regex.compile(r"(?<!\S)[\p{M}\u200c\u200d]+|\u200b|\ufeff")
 
 
 def basic_normalizer(text: str) -> str:
-    """Return a text without case, punctuation and what stands in brackets: Whisper's basic normaliser, for which marks are letters.
+    """Return a text without case, punctuation and what stands in brackets.
 
-    Whisper itself puts spaces in the place of combining marks, and so takes Indic words apart and leaves out their vowels.
+    This is Whisper's basic normaliser, for which marks are letters. Whisper itself puts spaces in the place of
+    combining marks, and so takes Indic words apart and leaves out their vowels.
     """
     text = _INVISIBLE.sub("", text.replace("İ", "i").replace("I\u0307", "i"))
     return " ".join(_LONE_MARKS.sub(" ", _KEEPS_MARKS(text)).split())
@@ -88,7 +89,7 @@ def normalizer_for(language: str | None, reference: str, name: str = AUTO) -> st
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether a text has letters that are written without spaces between words."""
+    """Tell whether a text has letters that are written without spaces between words."""
     return regex.search(_UNSPACED, text) is not None
 
 
@@ -111,7 +112,7 @@ class ErrorCounts:
     reference: int = 0
 
     def __add__(self, other: "ErrorCounts") -> "ErrorCounts":
-        return ErrorCounts(*(a + b for a, b in zip(self.counts, other.counts)))
+        return ErrorCounts(*(a + b for a, b in zip(self.counts, other.counts, strict=True)))
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
@@ -163,8 +164,8 @@ def word_differences(hypothesis: str, reference: str, normalize: str = "english"
     """Return where the words of a pair differ, in order.
 
     Returns:
-        Runs of words as (kind, reference, hypothesis); the kind is jiwer's ``equal``, ``substitute``, ``delete`` or ``insert``.
-        They are the normalised words that `count_errors` counts.
+        Runs of words as (kind, reference, hypothesis); the kind is jiwer's ``equal``, ``substitute``, ``delete`` or
+        ``insert``. They are the normalised words that `count_errors` counts.
     """
     said, heard = words_of(reference, normalize), words_of(hypothesis, normalize)
     if not said:
@@ -183,12 +184,14 @@ def word_differences(hypothesis: str, reference: str, normalize: str = "english"
 def count_errors(
     hypotheses: list[str], references: list[str], unit: str = "word", normalize: str | Sequence[str] = "english"
 ) -> ErrorCounts:
-    """The errors of all pairs together; arguments as of `count_errors_each`."""
+    """Return the errors of all pairs together; arguments as of `count_errors_each`."""
     return sum(count_errors_each(hypotheses, references, unit, normalize), ErrorCounts())
 
 
 def macro_rate(counts: Iterable[ErrorCounts]) -> float | None:
-    """Mean of error rates that each weigh alike (of languages, say); those without a reference have none and are left out.
+    """Return the mean of error rates that each weigh alike (of languages, say).
+
+    Those without a reference have none and are left out.
 
     Returns:
         None where not one has a reference.
@@ -198,5 +201,5 @@ def macro_rate(counts: Iterable[ErrorCounts]) -> float | None:
 
 
 def error_rate(hypotheses: list[str], references: list[str], unit: str = "word", normalize: str = "english") -> float:
-    """Error rate over all pairs together, as a fraction."""
+    """Return the error rate over all pairs together, as a fraction."""
     return count_errors(hypotheses, references, unit, normalize).rate

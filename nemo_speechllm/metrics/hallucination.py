@@ -43,14 +43,14 @@ _CHATTER = re.compile(
 def compression_ratio(text: str) -> float:
     """Return characters of the text over bytes of it compressed; above 2.4 it is taken for a loop.
 
-    Whisper, whose threshold this is, counts bytes. For English they are the same; of a Hindi or Thai text, three bytes a letter, a
-    page is a loop by that count.
+    Whisper, whose threshold this is, counts bytes. For English they are the same; of a Hindi or Thai text, three bytes
+    a letter, a page is a loop by that count.
     """
     return len(text) / len(zlib.compress(text.encode()))
 
 
 def longest_repetition(text: str, words: int) -> int:
-    """How often at most a run of ``words`` words comes in a row: 3 for words=2 in ``a b a b a b``."""
+    """Return how often at most a run of ``words`` words comes in a row: 3 for words=2 in ``a b a b a b``."""
     tokens = text.split()
     best = run = 0  # words that are the same as the one ``words`` places before
     for place in range(words, len(tokens)):
@@ -60,7 +60,10 @@ def longest_repetition(text: str, words: int) -> int:
 
 
 def is_loop(text: str) -> bool:
-    """Whether a text goes round in circles; short texts show it in their repetitions, long ones when compressed too."""
+    """Tell whether a text goes round in circles.
+
+    Short texts show it in their repetitions, long ones when compressed too.
+    """
     phrase_words = PHRASE_WORDS * (2 if is_unspaced(text) else 1)  # where characters are words, a word has about two
     found = words_of(text)
     text = " ".join(found)
@@ -73,27 +76,28 @@ def is_loop(text: str) -> bool:
 
 
 def is_chatter(text: str) -> bool:
-    """Whether a text is a chat model's remark or refusal, in English, and no transcript."""
+    """Tell whether a text is a chat model's remark or refusal, in English, and no transcript."""
     return _CHATTER.search(text.replace("’", "'")) is not None
 
 
 def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = AUTO) -> dict[str, Any]:
-    """
+    """Return how often answers loop, chatter, run on, leave out, or speak into silence.
+
     Args:
-        predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration`` (s) and, if
-            known, ``lang`` and ``target_lang``.
+        predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration``
+            (s) and, if known, ``lang`` and ``target_lang``.
         normalize: the text `normalizer` for counting words; ``auto`` is that of each prediction's language.
 
     Returns:
-        ``loops``, ``chatter`` (where the reference is neither), ``too_long`` (over 30 characters a second), ``deleted`` (half
-        of the reference's words or more are missing), ``silence_answered`` (words where nothing is said): each with its
-        ``count``, the number of utterances it can befall (``of``), ``rate`` and 95 % bootstrap interval ``ci``, None for no
-        utterance; and ``characters_per_second`` of ``pred_text`` over all utterances.
+        ``loops``, ``chatter`` (where the reference is neither), ``too_long`` (over 30 characters a second),
+        ``deleted`` (half of the reference's words or more are missing), ``silence_answered`` (words where nothing is
+        said): each with its ``count``, the number of utterances it can befall (``of``), ``rate`` and 95 % bootstrap
+        interval ``ci``, None for no utterance; and ``characters_per_second`` of ``pred_text`` over all utterances.
     """
     texts, references = [p["pred_text"] for p in predictions], [p["text"] for p in predictions]
     names = [normalizer_for(written_language(p), p["text"], normalize) for p in predictions]
     errors = count_errors_each(texts, references, "word", names)
-    pairs = list(zip(texts, references))
+    pairs = list(zip(texts, references, strict=True))
     spoken = [count for count in errors if count.reference]
     flags = {
         "loops": [is_loop(text) and not is_loop(reference) for text, reference in pairs],

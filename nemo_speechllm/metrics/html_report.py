@@ -35,7 +35,8 @@ ERROR_HEAD = ("utterances", "words", "WER, %", "95 % interval", "sub", "del", "i
 def html_report(
     metrics: dict[str, Any], predictions: Sequence[Prediction], audio: Callable[[Prediction], str], worst: int
 ) -> str:
-    """
+    """Return one HTML page of an evaluation.
+
     Args:
         metrics: the ``metrics.json`` of evaluate.py.
         predictions: its ``predictions.jsonl``.
@@ -121,7 +122,7 @@ def _translation_table(directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _figure(buckets: dict[str, dict[str, Any]]) -> str | None:
-    """WER by group as a ``data:`` address; None where there are no two groups of anything."""
+    """Return WER by group as a ``data:`` address; None where there are no two groups of anything."""
     panels = {
         TITLES[key]: [row | {"value": name} for name, report in reports.items() for row in figure_rows(report)]
         for key, reports in buckets.items()
@@ -135,14 +136,14 @@ def _figure(buckets: dict[str, dict[str, Any]]) -> str | None:
 
 
 def data_address(content: bytes, kind: str) -> str:
-    """A file's content as an address that holds it (RFC 2397); ``kind`` is its media type."""
+    """Return a file's content as an address that holds it (RFC 2397); ``kind`` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _worst(
     predictions: Sequence[Prediction], normalizer: str, audio: Callable[[Prediction], str], worst: int
 ) -> list[dict[str, Any]]:
-    """Transcripts with most errors, and translations of the lowest chrF."""
+    """Return transcripts with most errors, and translations of the lowest chrF."""
     chrf = CHRF()
     sections = []
     wrong = [p for p in predictions if not is_translation(p) and p["errors"]]
@@ -158,7 +159,7 @@ def _worst(
     return [
         {
             "title": f"{title}: {len(scores)} of {len(found)}",
-            "utterances": [_utterance(p, score, clean, audio(p)) for p, score in zip(found, scores)],
+            "utterances": [_utterance(p, score, clean, audio(p)) for p, score in zip(found, scores, strict=False)],
         }
         for title, found, scores, clean in sections
     ]

@@ -39,7 +39,7 @@ Target = tuple[str, str]  # skill and text
 
 
 def matches(output: str, target: Target, normalize: str = "basic") -> bool:
-    """Whether an output is the target, text normalised; capital letters count where they are what was asked for.
+    """Tell whether an output is the target, text normalised; capital letters count where they are what was asked for.
 
     Where nothing is to be said, punctuation is something. A character that the model's tokenizer lacks is never right.
     """
@@ -55,7 +55,7 @@ def matches(output: str, target: Target, normalize: str = "basic") -> bool:
 
 
 def target_errors(output: str, targets: list[Target], normalize: str = "basic") -> ErrorCounts:
-    """Word errors of an output against the target it is closest to; without capitals asked for, all words are wrong."""
+    """Return word errors of an output against the target closest to it; without capitals asked for, all are wrong."""
     found = count_errors_each(
         [output.replace(UNKNOWN, " unknown ")] * len(targets), [text for _, text in targets], "word", normalize
     )
@@ -66,7 +66,7 @@ def target_errors(output: str, targets: list[Target], normalize: str = "basic") 
 
 
 def nearest_skill(output: str, candidates: dict[str, str], asked: Iterable[str]) -> str:
-    """What was done instead: the skill whose target an output is most similar to.
+    """Return what was done instead: the skill whose target an output is most similar to.
 
     Args:
         output: of the model.
@@ -92,7 +92,7 @@ def _words(text: str) -> str:
 
 
 def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normalize: str = "basic") -> dict[str, Any]:
-    """The scores of one answer.
+    """Return the scores of one answer.
 
     Args:
         item: ``targets`` and ``own_targets`` (pairs of skill and text; any of them is right), ``candidates`` (skill →
@@ -122,7 +122,7 @@ def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normali
 
 
 def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of scored answers.
+    """Return the figures of scored answers.
 
     Args:
         scored: `score` of each answer with ``group``, ``name`` (skill or category), ``split``, ``complexity`` and
@@ -153,8 +153,12 @@ def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Shares (0 to 1) over some answers: ``accuracy`` with its 95 % interval, ``within_wer``, ``given_own_transcript``
-    the same two, ``copying`` (what plain transcription would get), and ``wer`` (None where no target has a word)."""
+    """Return shares (0 to 1) over some answers.
+
+    Returns:
+        ``accuracy`` with its 95 % interval, ``within_wer``, ``given_own_transcript`` the same two, ``copying`` (what
+        plain transcription would get), and ``wer`` (None where no target has a word).
+    """
 
     def share(key: str) -> float:
         return sum(item[key] for item in answers) / len(answers)
@@ -173,7 +177,7 @@ def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _groups(items: list[dict[str, Any]], key: str, of: Callable[[list], Any]) -> dict[str, Any]:
-    """``of`` the items of each value of a key, in order of appearance."""
+    """Return ``of`` the items of each value of a key, in order of appearance."""
     return {value: of([i for i in items if i[key] == value]) for value in dict.fromkeys(i[key] for i in items)}
 
 
@@ -186,7 +190,7 @@ def _nested(items: list[dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 def instruction_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """An `instruction_report`'s figures as flat rows: ``group``, ``name``, ``split`` and the figures."""
+    """Return an `instruction_report`'s figures as flat rows: ``group``, ``name``, ``split`` and the figures."""
     rows = []
     for split in report["rule"]:
         rows.append({"group": "all rule skills", "name": "", "split": split} | _flat(report["rule"][split]))
@@ -211,7 +215,7 @@ def _flat(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def format_instruction_table(report: dict[str, Any]) -> str:
-    """An `instruction_report` as a Markdown table, shares in percent."""
+    """Return an `instruction_report` as a Markdown table, shares in percent."""
     lines = [
         "| | split | answers | accuracy (95 % interval) | within WER | given own transcript: accuracy | within WER "
         "| copying | WER |",

@@ -14,9 +14,9 @@
 
 """Free answers rated by an LLM beside a reference, after AIR-Bench-Chat (2402.07729).
 
-The judge reads the question, what is known of the recording and two answers, the reference and the model's, and rates both
-from 1 to 10. It is asked twice, with the answers in either order, because judges prefer a place; the two ratings of an answer
-are averaged. The prompt is ``judge_prompt.txt`` beside this file.
+The judge reads the question, what is known of the recording and two answers, the reference and the model's, and rates
+both from 1 to 10. It is asked twice, with the answers in either order, because judges prefer a place; the two ratings
+of an answer are averaged. The prompt is ``judge_prompt.txt`` beside this file.
 """
 
 import re
@@ -38,7 +38,7 @@ _SCORES = re.compile(rf"{_NUMBER}\s*[\s,;]\s*{_NUMBER}")
 
 
 def read_prompt(path: str | Path = PROMPT) -> str:
-    """A judge's prompt.
+    """Read a judge's prompt.
 
     Raises:
         ValueError: a slot of ``SLOTS`` is missing.
@@ -51,7 +51,7 @@ def read_prompt(path: str | Path = PROMPT) -> str:
 
 
 def judge_message(prompt: str, row: dict[str, Any], order: str) -> str:
-    """What the judge reads.
+    """Return what the judge reads.
 
     Args:
         prompt: with ``SLOTS``.
@@ -67,7 +67,7 @@ def judge_message(prompt: str, row: dict[str, Any], order: str) -> str:
 
 
 def read_scores(text: str, order: str) -> dict[str, float] | None:
-    """The scores of ``reference`` and ``answer``, or None where the judge gave none.
+    """Read the scores of ``reference`` and ``answer``, or None where the judge gave none.
 
     They are the first line that holds nothing but two numbers from 1 to 10, with white space, a comma or a semicolon
     between them.
@@ -76,16 +76,16 @@ def read_scores(text: str, order: str) -> dict[str, float] | None:
         if match := _SCORES.fullmatch(line.strip()):
             scores = [float(number) for number in match.groups()]
             names = ("reference", "answer") if order == "reference_first" else ("answer", "reference")
-            return dict(zip(names, scores))
+            return dict(zip(names, scores, strict=True))
     return None
 
 
 def judge_report(judgements: list[dict[str, Any]]) -> dict[str, Any]:
-    """Figures of ``all`` and by ``categories``, see `judge_figures`.
+    """Return figures of ``all`` and by ``categories``, see `judge_figures`.
 
     Args:
-        judgements: two for each question, each with ``index`` of the question, ``category``, ``order`` and ``scores`` (see
-            `read_scores`).
+        judgements: two for each question, each with ``index`` of the question, ``category``, ``order`` and ``scores``
+            (see `read_scores`).
     """
     names = sorted({judgement["category"] for judgement in judgements})
     return {
@@ -95,12 +95,13 @@ def judge_report(judgements: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def judge_figures(judgements: list[dict[str, Any]]) -> dict[str, Any]:
-    """
+    """Return the figures of some judgements.
+
     Returns:
         ``questions``; ``scored``, those with scores in both orders, which the means are of; ``score`` of the model's
         answers from 1 to 10 with its 95 % bootstrap interval ``ci``, and ``reference_score`` (None where nothing is
-        scored); ``parse_failures``, the share of judgements without scores; ``order_difference``, by how much the model's
-        answers are rated higher where they stand first.
+        scored); ``parse_failures``, the share of judgements without scores; ``order_difference``, by how much the
+        model's answers are rated higher where they stand first.
     """
     by_question: dict[int, dict[str, dict[str, float] | None]] = defaultdict(dict)
     for judgement in judgements:
@@ -125,7 +126,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def format_judge_table(report: dict[str, Any]) -> str:
-    """A `judge_report` as a text table: each category, all."""
+    """Return a `judge_report` as a text table: each category, all."""
     rows = [*report["categories"].items(), ("all", report["all"])]
     width = max(len(name) for name, _ in rows) + 2
     lines = [

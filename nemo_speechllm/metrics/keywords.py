@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""How well keywords are recognised: precision, recall and F of their occurrences, and how many leak into the answer unsaid."""
+"""How well keywords are recognised: precision, recall and F of their occurrences, and how many leak in unsaid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,12 +56,12 @@ class KeywordCounts:
 def count_keywords(
     hypothesis: str, reference: str, keywords: Sequence[str], normalize: str = "english"
 ) -> KeywordCounts:
-    """Keywords of one utterance, in word-aligned texts.
+    """Count the keywords of one utterance, in word-aligned texts.
 
-    An occurrence is a keyword's words one after the other; it is a hit where hypothesis and reference have it in the same
-    place of their alignment. NeMo's ``compute_fscore`` counts the same, but for three things: it has no false alarm where
-    one keyword of a single word stands for another, it takes a phrase with words inserted into it for a hit, and it passes
-    over phrases of three words and more.
+    An occurrence is a keyword's words one after the other; it is a hit where hypothesis and reference have it in the
+    same place of their alignment. NeMo's ``compute_fscore`` counts the same, but for three things: it has no false
+    alarm where one keyword of a single word stands for another, it takes a phrase with words inserted into it for a
+    hit, and it passes over phrases of three words and more.
 
     Args:
         keywords: words and phrases; those that are alike once normalised count once.
@@ -80,7 +80,7 @@ def _phrase(keyword: str, normalize: str) -> str:
 
 
 def _occurrences(words: list[str], phrases: set[str]) -> Iterator[Occurrence]:
-    """Where the phrases occur in one side of an alignment."""
+    """Return where the phrases occur in one side of an alignment."""
     places = [place for place, word in enumerate(words) if word != _GAP]
     for length in {len(phrase.split()) for phrase in phrases}:
         for start in range(len(places) - length + 1):
@@ -91,12 +91,12 @@ def _occurrences(words: list[str], phrases: set[str]) -> Iterator[Occurrence]:
 
 
 def keyword_report(counts: Sequence[KeywordCounts]) -> dict[str, Any]:
-    """The figures of utterances that had keywords.
+    """Return the figures of utterances that had keywords.
 
     Returns:
-        ``utterances``, the sums ``hits``, ``misses``, ``false_alarms`` and ``leaked``, and ``precision``, ``recall``, ``f``
-        (their harmonic mean) and ``leakage`` (share of utterances with a leaked keyword) with 95 % bootstrap intervals over
-        utterances ``<name>_ci``; None where there is nothing to take a share of.
+        ``utterances``, the sums ``hits``, ``misses``, ``false_alarms`` and ``leaked``, and ``precision``, ``recall``,
+        ``f`` (their harmonic mean) and ``leakage`` (share of utterances with a leaked keyword) with 95 % bootstrap
+        intervals over utterances ``<name>_ci``; None where there is nothing to take a share of.
     """
     total = sum(counts, KeywordCounts())
     shares = {
@@ -107,7 +107,7 @@ def keyword_report(counts: Sequence[KeywordCounts]) -> dict[str, Any]:
     }
     report = {"utterances": len(counts), **vars(total)}
     for name, pairs in shares.items():
-        parts, wholes = zip(*pairs) if pairs else ((), ())
+        parts, wholes = zip(*pairs, strict=True) if pairs else ((), ())
         report[name] = sum(parts) / sum(wholes) if sum(wholes) else None
         report[f"{name}_ci"] = percentile_interval(resampled_rates(parts, wholes)) if sum(wholes) else None
     return report

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Error rates, accuracies and keyword figures with their confidence intervals as figures; needs matplotlib (the extra ``plots``)."""
+"""Error rates, accuracies and keyword figures, drawn with their intervals; needs matplotlib (the extra ``plots``)."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,15 +26,17 @@ except ModuleNotFoundError as error:
 
 
 def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[str, Any]]]) -> None:
-    """Draws panels side by side, each with a line per language: WER in percent with its 95 % interval.
+    """Draw panels side by side, each with a line per language: WER in percent with its 95 % interval.
 
     Args:
         path: of the PNG, or an open file for it.
-        panels: title → rows of `report.figure_rows` with a ``value`` for the x axis, in order of appearance. A row whose
-            ``wer`` is None is left out, and so is ``all`` where there is ``macro``.
+        panels: title → rows of `report.figure_rows` with a ``value`` for the x axis, in order of appearance. A row
+            whose ``wer`` is None is left out, and so is ``all`` where there is ``macro``.
     """
     figure = Figure(figsize=(max(4.5, 4 * len(panels)), 3.6), layout="constrained")
-    for axes, (title, rows) in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items()):
+    for axes, (title, rows) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels.items(), strict=True
+    ):
         values = list(dict.fromkeys(str(row["value"]) for row in rows))
         languages = list(dict.fromkeys(row["language"] for row in rows))
         if "macro" in languages:
@@ -73,18 +75,18 @@ def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[st
 def plot_keyword_figures(
     path: str | Path, rows: list[dict[str, Any]], x: str = "size", label: str = "words in the list"
 ) -> None:
-    """Draws WER, F, precision, recall and leakage in percent with their 95 % intervals, over the size of keyword lists.
+    """Draw WER, F, precision, recall and leakage in percent with 95 % intervals, over the size of keyword lists.
 
     Args:
         path: of the PNG.
-        rows: each with ``condition``, ``size`` (None for a list of no set size, drawn as a level) and, for each figure, its
-            value (or None), ``<figure>_low`` and ``<figure>_high``.
+        rows: each with ``condition``, ``size`` (None for a list of no set size, drawn as a level) and, for each
+            figure, its value (or None), ``<figure>_low`` and ``<figure>_high``.
         x, label: another key of the rows in the place of ``size``, and its name on the axis.
     """
     names = ("wer", "f", "precision", "recall", "leakage")
     figure = Figure(figsize=(3.2 * len(names), 3.4), layout="constrained")
     values = list(dict.fromkeys(row[x] for row in rows if row[x] is not None))
-    for axes, name in zip(figure.subplots(1, len(names)), names):
+    for axes, name in zip(figure.subplots(1, len(names)), names, strict=True):
         for number, condition in enumerate(dict.fromkeys(row["condition"] for row in rows)):
             shown = [row for row in rows if row["condition"] == condition and row[name] is not None]
             sized = [row for row in shown if row[x] is not None]
@@ -116,12 +118,12 @@ def plot_keyword_figures(
 
 
 def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
-    """Draws accuracy by skill, seen and unseen, and beside it what was done for what was asked.
+    """Draw accuracy by skill, seen and unseen, and beside it what was done for what was asked.
 
     Args:
         path: of the PNG.
-        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark in it
-            the accuracy given the model's own transcript.
+        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark in
+            it the accuracy given the model's own transcript.
     """
     skills = list(report["skills"])
     splits = list(report["confusion"])
@@ -146,7 +148,7 @@ def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
     bars.set_xlim(0, 100)
     bars.set_xlabel("accuracy, %")
     bars.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    for axes, split in zip(maps, splits):
+    for axes, split in zip(maps, splits, strict=True):
         asked = report["confusion"][split]
         done = [*skills, *sorted({did for row in asked.values() for did in row} - set(skills))]
         shares = [[row.get(did, 0) / sum(row.values()) for did in done] for row in asked.values()]

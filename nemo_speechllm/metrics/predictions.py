@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A file of predictions that grows batch by batch and can be taken up again after a kill, and the script that writes one."""
+"""Predictions that grow batch by batch and can be taken up again after a kill, and the script that writes them."""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ class PredictionLog:
         return self._journal.rows
 
     def append(self, predictions: list[dict[str, Any]]) -> None:
-        """Adds predictions and makes sure that they are on disk."""
+        """Add predictions and makes sure that they are on disk."""
         self._journal.append(predictions)
 
     def _claim(self, record: Path, run: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class PredictionLog:
 
 
 def run_evaluation(script: Path, model: str, manifest: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """Metrics of a model on a manifest, by a process of its own that writes into ``evaluation`` beside the manifest.
+    """Return metrics of a model on a manifest, by a process that writes into ``evaluation`` beside the manifest.
 
     Args:
         script: examples/evaluate.py.

@@ -23,8 +23,8 @@ Each check is a rule that needs no judgement (2409.20007, demonstrations of form
 - ``digits``: a number in digits; a full stop behind it is allowed.
 - ``ends_with``: the argument stands at the end; punctuation behind it is allowed.
 - ``quoted``: straight or curly double quotation marks at both ends.
-- ``words_per_second``: the last number is the words of the transcript over the seconds of the recording, give or take the
-  argument's share of it: a listener knows the seconds roughly.
+- ``words_per_second``: the last number is the words of the transcript over the seconds of the recording, give or take
+  the argument's share of it: a listener knows the seconds roughly.
 - ``number_of_words``: the last number is that of the words of the transcript.
 
 Words are those that Whisper's basic normaliser leaves. A number written out in letters is not read.
@@ -97,7 +97,7 @@ CHECKS: dict[str, Check] = {
 
 
 def read_probes(path: str | Path = PROBES) -> list[dict[str, Any]]:
-    """Probes, each with ``name``, ``category``, ``check``, ``instruction`` and maybe ``argument``.
+    """Read probes, each with ``name``, ``category``, ``check``, ``instruction`` and maybe ``argument``.
 
     Raises:
         ValueError: the file is no list of probes, a key is missing, a check is unknown, or two probes have one name.
@@ -121,7 +121,7 @@ def read_probes(path: str | Path = PROBES) -> list[dict[str, Any]]:
 
 
 def passes(answer: str, probe: dict[str, Any], row: dict[str, Any]) -> bool:
-    """Whether an answer does what a probe asks for.
+    """Tell whether an answer does what a probe asks for.
 
     Args:
         answer: the model's.
@@ -132,7 +132,9 @@ def passes(answer: str, probe: dict[str, Any], row: dict[str, Any]) -> bool:
 
 
 def probe_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """``answers``, share ``passed`` and its 95 % bootstrap interval ``ci``: of ``all``, by ``categories`` and by ``probes``.
+    """Return how many ``answers``, share ``passed`` and interval of ``all``, by ``categories`` and by ``probes``.
+
+    ``ci`` is the share's 95 % bootstrap interval.
 
     Args:
         answers: each with ``probe``, ``category`` and whether it ``passed``.
@@ -151,7 +153,7 @@ def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
 
 
 def format_probe_table(report: dict[str, Any]) -> str:
-    """A `probe_report` as a text table: each probe, each category, all."""
+    """Return a `probe_report` as a text table: each probe, each category, all."""
     rows = [*report["probes"].items(), *report["categories"].items(), ("all", report["all"])]
     width = max(len(name) for name, _ in rows) + 2
     lines = [f"{'':{width}}{'answers':>8}{'passed %':>10}{'95 % CI':>14}"]

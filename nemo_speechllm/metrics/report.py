@@ -43,27 +43,33 @@ Scored = tuple[dict[str, Any], ErrorCounts, ErrorCounts]  # a prediction with it
 
 
 def error_report(predictions: list[dict[str, Any]], normalize: str = AUTO) -> dict[str, Any]:
-    """
+    """Return error rates, by language where there are several, and what they were counted from.
+
     Args:
         predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``duration`` (seconds of audio),
-            ``seconds`` (of computing) and, if known, ``lang`` and ``lm_loss`` (of the reference, nats per token; of all or none).
+            ``seconds`` (of computing) and, if known, ``lang`` and ``lm_loss`` (of the reference, nats per token; of
+            all or none).
         normalize: the text `normalizer` applied to both sides; ``auto`` is that of each prediction's language.
 
     Returns:
-        ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 % bootstrap
-        interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions, insertions,
-        reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio per second of
-        computing), ``normalizer``, ``normalizers`` (the languages by the normaliser that was applied), ``unspaced`` (languages
-        whose words are characters, see `words_of`), ``lm_loss`` (mean over utterances) with ``lm_loss_ci`` where it is known, and ``language``
-        where there is one. Where there are several, also ``languages`` (the same by language) and
-        ``macro``: the mean of the languages' ``wer``, ``cer`` and ``lm_loss``, with intervals for utterances drawn language
-        by language.
+        ``utterances``, ``wer`` and ``cer`` (fractions; None where there is no reference word), ``wer_ci`` (95 %
+        bootstrap interval over utterances, [low, high]), ``words`` and ``characters`` (substitutions, deletions,
+        insertions, reference length), ``truncated``, ``audio_seconds``, ``wall_seconds``, ``rtfx`` (seconds of audio
+        per second of computing), ``normalizer``, ``normalizers`` (the languages by the normaliser that was applied),
+        ``unspaced`` (languages whose words are characters, see `words_of`), ``lm_loss`` (mean over utterances) with
+        ``lm_loss_ci`` where it is known, and ``language`` where there is one. Where there are several, also
+        ``languages`` (the same by language) and ``macro``: the mean of the languages' ``wer``, ``cer`` and
+        ``lm_loss``, with intervals for utterances drawn language by language.
     """
     hypotheses = [prediction["pred_text"] for prediction in predictions]
     references = [prediction["text"] for prediction in predictions]
     names = [normalizer_for(prediction.get("lang"), prediction["text"], normalize) for prediction in predictions]
     scored = list(
-        zip(predictions, *(count_errors_each(hypotheses, references, unit, names) for unit in ("word", "char")))
+        zip(
+            predictions,
+            *(count_errors_each(hypotheses, references, unit, names) for unit in ("word", "char")),
+            strict=True,
+        )
     )
     by_language: dict[str, list[Scored]] = {}
     for item in scored:
@@ -78,12 +84,12 @@ def error_report(predictions: list[dict[str, Any]], normalize: str = AUTO) -> di
 
 
 def _conventions(predictions: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
-    """How the words of each language were counted."""
+    """Return how the words of each language were counted."""
     languages = [str(prediction.get("lang")) for prediction in predictions]
-    unspaced = {language for p, language in zip(predictions, languages) if is_unspaced(p["text"])}
+    unspaced = {language for p, language in zip(predictions, languages, strict=True) if is_unspaced(p["text"])}
     return {
         "normalizers": {
-            name: sorted({language for language, own in zip(languages, names) if own == name})
+            name: sorted({language for language, own in zip(languages, names, strict=True) if own == name})
             for name in sorted(set(names))
         },
         "unspaced": sorted(unspaced),
@@ -111,9 +117,9 @@ def _figures(scored: list[Scored]) -> dict[str, Any]:
 
 
 def _macro_figures(languages: list[list[Scored]]) -> dict[str, Any]:
-    """Means over languages; one without a reference word has no error rate and is left out."""
+    """Return means over languages; one without a reference word has no error rate and is left out."""
     totals = [[sum((item[unit] for item in scored), ErrorCounts()) for scored in languages] for unit in (1, 2)]
-    spoken = [scored for scored, words in zip(languages, totals[0]) if words.reference]
+    spoken = [scored for scored, words in zip(languages, totals[0], strict=True) if words.reference]
     resampled = [_resampled_wer(scored, index) for index, scored in enumerate(spoken)]
     return {
         "wer": macro_rate(totals[0]),
@@ -124,7 +130,7 @@ def _macro_figures(languages: list[list[Scored]]) -> dict[str, Any]:
 
 
 def _loss_figures(groups: list[list[Scored]]) -> dict[str, Any]:
-    """``lm_loss`` and its interval, the mean of the groups' means; nothing where it is not known."""
+    """Return ``lm_loss`` and its interval, the mean of the groups' means; nothing where it is not known."""
     losses = [[item[0]["lm_loss"] for item in scored if "lm_loss" in item[0]] for scored in groups]
     if not all(losses):
         return {}
@@ -144,11 +150,11 @@ def _rate(counts: ErrorCounts) -> float | None:
 
 
 def _named(counts: ErrorCounts) -> dict[str, int]:
-    return dict(zip(("substitutions", "deletions", "insertions", "reference"), counts.counts))
+    return dict(zip(("substitutions", "deletions", "insertions", "reference"), counts.counts, strict=True))
 
 
 def bucketed_reports(predictions: list[dict[str, Any]], normalize: str = AUTO) -> dict[str, dict[str, Any]]:
-    """`error_report` by ``duration`` and by signal-to-noise ratio, ``snr`` in dB, of the predictions that have one.
+    """Return an `error_report` by ``duration`` and by ``snr`` (dB), of the predictions that have one.
 
     Returns:
         For each key that a prediction has its groups in order, e.g. ``{"duration": {"< 2 s": …, "2–5 s": …}}``.
@@ -166,13 +172,13 @@ def bucketed_reports(predictions: list[dict[str, Any]], normalize: str = AUTO) -
 
 
 def report_rows(report: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """An `error_report`'s figures by name: each language, ``macro`` where there are several, and ``all``."""
+    """Return an `error_report`'s figures by name: each language, ``macro`` where there are several, and ``all``."""
     macro = [("macro", report["macro"])] if "macro" in report else []
     return [*report.get("languages", {}).items(), *macro, ("all", report)]
 
 
 def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """An `error_report` as flat rows for a table: ``language`` (or ``macro`` or ``all``), counts, error rates, interval."""
+    """Return an `error_report` as flat rows: ``language`` (or ``macro`` or ``all``), counts, error rates, interval."""
     rows = []
     for name, figures in report_rows(report):
         low, high = figures["wer_ci"] or (None, None)
@@ -195,9 +201,10 @@ def figure_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def format_table(report: dict[str, Any]) -> str:
-    """An `error_report` as a text table of its `report_rows`."""
+    """Return an `error_report` as a text table of its `report_rows`."""
     lines = [
-        f"{'':8}{'utts':>7}{'words':>8}{'WER %':>8}{'95 % CI':>16}{'sub':>7}{'del':>7}{'ins':>7}{'CER %':>8}{'cut':>6}{'RTFx':>8}"
+        f"{'':8}{'utts':>7}{'words':>8}{'WER %':>8}{'95 % CI':>16}{'sub':>7}{'del':>7}{'ins':>7}"
+        f"{'CER %':>8}{'cut':>6}{'RTFx':>8}"
     ]
     for name, figures in report_rows(report):
         rates = f"{_percent(figures['wer'])}{format_interval(figures['wer_ci']):>16}"
@@ -214,7 +221,7 @@ def format_table(report: dict[str, Any]) -> str:
 
 
 def format_conventions(report: dict[str, Any]) -> str:
-    """How the words of an `error_report` were counted, in a line or two."""
+    """Return how the words of an `error_report` were counted, in a line or two."""
     listed = [f"{name} for {_named_languages(languages)}" for name, languages in report["normalizers"].items()]
     lines = [f"text normalizer: {'; '.join(listed)}"]
     if sum("None" in languages for languages in report["normalizers"].values()) > 1:
@@ -230,7 +237,7 @@ def _named_languages(languages: list[str]) -> str:
 
 
 def format_shares(report: dict[str, Any]) -> str:
-    """The ``hallucination`` and, where there is one, the ``keywords`` section of a report, a line each."""
+    """Return the ``hallucination`` and, where there is one, the ``keywords`` section of a report, a line each."""
     found = {name: share for name, share in report["hallucination"].items() if isinstance(share, dict)}
     counts = [f"{name.replace('_', ' ')} {share['count']} of {share['of']}" for name, share in found.items()]
     lines = [f"hallucination: {', '.join(counts)}"]
@@ -249,17 +256,17 @@ def _percent(rate: float | None) -> str:
 
 
 def format_interval(interval: list[float] | None) -> str:
-    """Fractions [low, high] as percentages, ``12.3–14.5``."""
+    """Return fractions [low, high] as percentages, ``12.3–14.5``."""
     return "-" if interval is None else "–".join(f"{100 * bound:.1f}" for bound in interval)
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Writes an object as indented JSON. The file appears whole or not at all."""
+    """Write an object as indented JSON. The file appears whole or not at all."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file, which appears whole or not at all."""
+    """Write a text file, which appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -270,7 +277,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
-    """Notes beside results what they depend on, or refuses to add to those that depend on something else.
+    """Note beside results what they depend on, or refuse to add to those that depend on something else.
 
     Args:
         path: of the note.
@@ -291,12 +298,12 @@ def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
 
 
 def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's content, for the record of what depends on it."""
+    """Return SHA-256 of a file's content, for the record of what depends on it."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows that all have the same keys as CSV with a head line. The file appears whole or not at all."""
+    """Write rows that all have the same keys as CSV with a head line. The file appears whole or not at all."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -29,7 +29,7 @@ def resampled_rates(
     seed: int | Sequence[int] = 0,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
-    """Rates (a sum over a sum) of sets of utterances that are drawn with replacement from the given ones.
+    """Return rates (a sum over a sum) of sets of utterances that are drawn with replacement from the given ones.
 
     Args:
         numerators: per utterance, e.g. its word errors, (N,); or of K systems on the same utterances, (K, N).
@@ -48,7 +48,7 @@ def resampled_rates(
 
 
 def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> list[float] | None:
-    """The middle ``level`` of resampled figures as [low, high]; None where there is not one."""
+    """Return the middle ``level`` of resampled figures as [low, high]; None where there is not one."""
     samples = samples[np.isfinite(samples)]
     if not len(samples):
         return None
@@ -57,7 +57,7 @@ def percentile_interval(samples: np.ndarray, level: float = LEVEL) -> list[float
 
 
 def mean_interval(values: Sequence[float], seed: int | Sequence[int] = 0) -> list[float] | None:
-    """95 % bootstrap interval [low, high] of a mean; None of no values."""
+    """Return the 95 % bootstrap interval [low, high] of a mean; None of no values."""
     return percentile_interval(resampled_rates(values, np.ones(len(values)), seed)) if len(values) else None
 
 
@@ -81,7 +81,7 @@ class PairedDifference:
 def compare_paired(
     errors_a: Sequence[float], errors_b: Sequence[float], words: Sequence[int], seed: int = 0
 ) -> PairedDifference:
-    """Paired bootstrap of the difference of two error rates.
+    """Compare two error rates by a paired bootstrap of their difference.
 
     Args:
         errors_a, errors_b: errors of both systems, utterance by utterance, (N,).

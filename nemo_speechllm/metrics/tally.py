@@ -53,13 +53,13 @@ class ErrorTally:
         self, hypotheses: list[str], references: list[str], languages: Sequence[str | None], normalize: str
     ) -> None:
         """Add the errors of pairs of texts, each pair in a language; ``normalize`` is as of `normalizer_for`."""
-        names = [normalizer_for(*pair, normalize) for pair in zip(languages, references)]
+        names = [normalizer_for(*pair, normalize) for pair in zip(languages, references, strict=True)]
         for unit, counts in (("word", self.words), ("char", self.characters)):
-            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, names)):
+            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, names), strict=True):
                 counts[str(language)] += found
 
     def count_loss(self, loss: float, ids: list[str]) -> None:
-        """Adds a batch's mean loss, and the ids of its items."""
+        """Add a batch's mean loss, and the ids of its items."""
         if math.isfinite(loss):
             self.loss += Fraction(loss) * len(ids)
             self.items += len(ids)
@@ -67,7 +67,7 @@ class ErrorTally:
             self.without_loss += ids
 
     def count_translation(self, hypothesis: str, reference: str, direction: Direction) -> None:
-        """Adds a translation to those of a direction."""
+        """Add a translation to those of a direction."""
         self.translations[direction].append((canonical(hypothesis), canonical(reference)))
 
     def __add__(self, other: "ErrorTally") -> "ErrorTally":
@@ -82,7 +82,7 @@ class ErrorTally:
         return total
 
     def figures(self) -> dict[str, float]:
-        """``loss``, ``wer``, ``cer`` and, where there are translations, ``bleu`` and ``chrf``: the means of their directions."""
+        """Return ``loss``, ``wer``, ``cer`` and, of translations, mean ``bleu`` and ``chrf`` of the directions."""
         directions = self._translation_figures()
         return {
             "loss": float(self.loss / self.items) if self.items else math.nan,
@@ -91,8 +91,12 @@ class ErrorTally:
         } | {name: sum(scores.values()) / len(scores) for name, scores in directions.items()}
 
     def language_figures(self) -> dict[str, float]:
-        """``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``, ``bleu_<lang>-<target_lang>`` and
-        ``chrf_<lang>-<target_lang>``; none for a single language or direction."""
+        """Return figures by language and direction; none for a single one.
+
+        Returns:
+            ``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``, ``bleu_<lang>-<target_lang>``
+            and ``chrf_<lang>-<target_lang>``.
+        """
         figures = {}
         if len(self.translations) > 1:
             for name, scores in self._translation_figures().items():
@@ -109,7 +113,7 @@ class ErrorTally:
     def _translation_figures(self) -> dict[str, dict[Direction, float]]:
         figures: dict[str, dict[Direction, float]] = defaultdict(dict)
         for direction, pairs in sorted(self.translations.items()):
-            hypotheses, references = zip(*pairs)
+            hypotheses, references = zip(*pairs, strict=True)
             for name, metric in translation_metrics(direction[1]).items():
                 figures[name.lower()][direction] = metric.corpus_score(hypotheses, [references]).score
         return figures

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Whether a speech LM with a frozen LLM still answers text as that LLM does, token for token (2409.20007, section 2.2)."""
+"""Whether a speech LM with a frozen LLM answers text as that LLM does, token for token (2409.20007, section 2.2)."""
 
 from collections.abc import Sequence
 from itertools import zip_longest
@@ -23,7 +23,7 @@ QUESTIONS = Path(__file__).with_name("text_questions.txt")
 
 
 def read_questions(path: str | Path = QUESTIONS) -> list[str]:
-    """The questions of a file, a line each; by default those that come with the package.
+    """Read the questions of a file, a line each; by default those that come with the package.
 
     Raises:
         ValueError: there is none.
@@ -36,18 +36,20 @@ def read_questions(path: str | Path = QUESTIONS) -> list[str]:
 
 
 def differing_tokens(ids: Sequence[int], others: Sequence[int]) -> int:
-    """Places at which two answers differ; those that only one of them has count."""
+    """Count the places at which two answers differ; those that only one of them has count."""
     return sum(a != b for a, b in zip_longest(ids, others))
 
 
 def text_ability_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """
+    """Return by how much a model's answers differ from those of its LLM.
+
     Args:
-        answers: each with ``llm_ids``, the token ids of the LLM's answer, and how many ``differing_tokens`` the model's has.
+        answers: each with ``llm_ids``, the token ids of the LLM's answer, and how many ``differing_tokens`` the
+            model's has.
 
     Returns:
-        ``questions``, ``tokens`` of the LLM's answers, ``differing_tokens``, ``differing_answers``, and whether the model's
-        are ``identical``.
+        ``questions``, ``tokens`` of the LLM's answers, ``differing_tokens``, ``differing_answers``, and whether the
+        model's are ``identical``.
     """
     differing = [answer["differing_tokens"] for answer in answers]
     return {

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""BLEU and chrF of translations by sacrebleu (1804.08771), by direction, with its bootstrap and randomization over utterances."""
+"""BLEU and chrF of translations by direction, with bootstrap and randomization, all of sacrebleu (1804.08771)."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -34,9 +34,9 @@ class TranslationScore:
 
     Attributes:
         name: ``BLEU`` or ``chrF``.
-        results: of each system: ``score`` and half the width ``ci`` of its 95 % interval around ``mean``, all from 0 to 100;
-            ``p_value``, two-sided,
-            against the first system by approximate randomization (Riezler & Maxwell 2005), 1 where the scores are the same.
+        results: of each system: ``score`` and half the width ``ci`` of its 95 % interval around ``mean``, all from 0
+            to 100; ``p_value``, two-sided, against the first system by approximate randomization (Riezler & Maxwell
+            2005), 1 where the scores are the same.
         signature: sacrebleu's, which says how the figure was computed.
     """
 
@@ -46,7 +46,7 @@ class TranslationScore:
 
 
 def is_translation(prediction: dict[str, Any]) -> bool:
-    """Whether a prediction of evaluate.py is a translation, which has no word errors."""
+    """Tell whether a prediction of evaluate.py is a translation, which has no word errors."""
     return "target_lang" in prediction
 
 
@@ -56,7 +56,7 @@ def written_language(prediction: dict[str, Any]) -> str | None:
 
 
 def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Translations by ``lang>target_lang``, in the order of the names."""
+    """Group translations by ``lang>target_lang``, in the order of the names."""
     directions: dict[str, list[dict[str, Any]]] = {}
     for prediction in predictions:
         name = f"{prediction['lang'] or '?'}>{prediction['target_lang'] or '?'}"
@@ -67,8 +67,8 @@ def by_direction(predictions: Sequence[dict[str, Any]]) -> dict[str, list[dict[s
 def bleu_tokenizer(target_lang: str | None) -> str:
     """Return the name of sacrebleu's tokenizer for a language, in whatever form its code is.
 
-    Languages without spaces between words that sacrebleu has no words of are counted in characters; its other tokenizers for them
-    would be fetched from the net.
+    Languages without spaces between words that sacrebleu has no words of are counted in characters; its other
+    tokenizers for them would be fetched from the net.
     """
     if is_chinese(target_lang):
         return "zh"
@@ -77,7 +77,7 @@ def bleu_tokenizer(target_lang: str | None) -> str:
 
 
 def translation_metrics(target_lang: str | None) -> dict[str, BLEU | CHRF]:
-    """Return BLEU, with the tokenizer of the target language, and chrF of texts as they are: case and punctuation count.
+    """Return BLEU, with the target language's tokenizer, and chrF of texts as they are: case and punctuation count.
 
     Raises:
         ValueError: the tokenizer needs a package that is not installed.
@@ -87,8 +87,8 @@ def translation_metrics(target_lang: str | None) -> dict[str, BLEU | CHRF]:
         return {"BLEU": BLEU(tokenize=tokenizer), "chrF": CHRF()}
     except (RuntimeError, ImportError, AssertionError) as error:  # not there, or with another dictionary
         raise ValueError(
-            f"BLEU of translations into {target_lang} needs sacrebleu's tokenizer {tokenizer}, whose packages are missing or of another "
-            f"version; `pip install 'sacrebleu[{tokenizer.partition('-')[0]}]'`"
+            f"BLEU of translations into {target_lang} needs sacrebleu's tokenizer {tokenizer}, whose packages "
+            f"are missing or of another version; `pip install 'sacrebleu[{tokenizer.partition('-')[0]}]'`"
         ) from error
 
 
@@ -100,8 +100,9 @@ def check_metrics(normalize: str, translations: Iterable[tuple[str | None, str]]
         translations: language and text of each reference translation.
 
     Raises:
-        ValueError: there is no such normaliser, the tokenizer of one of the languages needs a package that is not installed, or the
-            references are written without spaces between words and their language is not named so that a tokenizer is known.
+        ValueError: there is no such normaliser, the tokenizer of one of the languages needs a package that is not
+            installed, or the references are written without spaces between words and their language is not named so
+            that a tokenizer is known.
     """
     normalizer(normalizer_for(None, "", normalize))
     unspaced: dict[str | None, list[bool]] = {}
@@ -111,8 +112,9 @@ def check_metrics(normalize: str, translations: Iterable[tuple[str | None, str]]
         translation_metrics(language)
         if bleu_tokenizer(language) == "13a" and sum(flags) > len(flags) / 2:
             raise ValueError(
-                f"translations whose target_lang is {language!r} are written without spaces between words, and BLEU would take each for one "
-                "word; give their language's code as target_lang, such as zh, ja or th"
+                f"translations whose target_lang is {language!r} are written without spaces between "
+                "words, and BLEU would take each for one word; give their language's code as target_lang, such as zh, "
+                "ja or th"
             )
 
 
@@ -124,7 +126,7 @@ def canonical(text: str) -> str:
 def score_translations(
     systems: Sequence[Sequence[str]], references: Sequence[str], target_lang: str | None
 ) -> list[TranslationScore]:
-    """The `translation_metrics` of systems, with intervals or, of several systems, with their significance.
+    """Return the `translation_metrics` of systems, with intervals or, of several systems, with their significance.
 
     Args:
         systems: the translations of each system, N texts.
@@ -146,13 +148,14 @@ def score_translations(
 
 
 def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """
+    """Return BLEU and chrF of each direction.
+
     Args:
         predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``lang`` and ``target_lang``.
 
     Returns:
-        For each direction ``utterances``, ``truncated``, ``bleu`` and ``chrf`` (0 to 100) with the 95 % bootstrap intervals
-        ``bleu_ci`` and ``chrf_ci``, [low, high], and sacrebleu's ``signatures``.
+        For each direction ``utterances``, ``truncated``, ``bleu`` and ``chrf`` (0 to 100) with the 95 % bootstrap
+        intervals ``bleu_ci`` and ``chrf_ci``, [low, high], and sacrebleu's ``signatures``.
     """
     report = {}
     for direction, found in by_direction(predictions).items():
@@ -168,7 +171,7 @@ def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def format_translations(report: dict[str, Any]) -> str:
-    """A `translation_report` as a text table, and the signatures below it."""
+    """Return a `translation_report` as a text table, and the signatures below it."""
     lines = [f"{'':8}{'utts':>7}{'BLEU':>8}{'95 % CI':>16}{'chrF':>8}{'95 % CI':>16}{'cut':>6}"]
     signatures = {}
     for direction, figures in report.items():

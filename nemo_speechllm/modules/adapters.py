@@ -39,14 +39,14 @@ class FrameStacking(nn.Module):
         self.n = n
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """states (B, T, D), lengths (B,) → (B, ceil(T / n), n · D), ceil(lengths / n)."""
+        """Stack states (B, T, D), lengths (B,): (B, ceil(T / n), n · D), ceil(lengths / n)."""
         batch, time, width = states.shape
         valid = valid_positions(lengths, time)
         states = nn.functional.pad(states * valid[..., None], (0, 0, 0, -time % self.n))
         return states.reshape(batch, -1, self.n * width), -(-lengths // self.n)
 
     def one_by_one(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Each frame in its place of its stack, the stack's other frames zero: (B, T, D) → (B, n · ceil(T / n), n · D).
+        """Return each frame in its place of its stack, the others zero: (B, T, D) → (B, n · ceil(T / n), n · D).
 
         What is linear in a stack is the sum over its frames of what is seen here; lengths (B,) stay.
         """
@@ -72,7 +72,7 @@ class ConformerAdapter(nn.Module):
         self.subsampling = self.conformer.subsampling_factor
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """states (B, T, d_in), lengths (B,) → (B, T', d_out) and lengths (B,)."""
+        """Adapt states (B, T, d_in), lengths (B,): (B, T', d_out), lengths (B,)."""
         if isinstance(self.conformer.pre_encode, StackingSubsampling):  # see `NeMoEncoder`; here the rest is kept
             states = states * valid_positions(lengths, states.shape[1])[..., None]
             states = nn.functional.pad(states, (0, 0, 0, -states.shape[1] % self.subsampling))
@@ -84,8 +84,8 @@ class ConformerAdapter(nn.Module):
 class LLMProjection(nn.Module):
     """Linear map to the LLM's width, brought to the size of the LLM's own token embeddings.
 
-    Without the scale an untrained projection may be a hundred times larger than the token embeddings that the frozen LLM
-    expects, and the first thousand steps go into shrinking it.
+    Without the scale an untrained projection may be a hundred times larger than the token embeddings that the frozen
+    LLM expects, and the first thousand steps go into shrinking it.
 
     Args:
         d_in: width of the adapter's output.
@@ -99,6 +99,6 @@ class LLMProjection(nn.Module):
         self.scale = nn.Parameter(rms.reshape(1))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(B, T, d_in) → (B, T, d_llm) of root mean square ``scale``."""
+        """Return embeddings (B, T, d_llm) of root mean square ``scale`` for states (B, T, d_in)."""
         projected = self.linear(hidden)
         return nn.functional.rms_norm(projected, projected.shape[-1:]) * self.scale

@@ -57,18 +57,21 @@ class CTCHead(nn.Module):
         self.ctc_loss = CTCLoss(self.blank, zero_infinity=True, reduction="mean_volume")
 
     def log_probs(self, states: Tensor) -> Tensor:
-        """(B, T, d_model) → log-probabilities (B, T, V + 1); the blank is the last."""
+        """Return log-probabilities (B, T, V + 1) of states (B, T, d_model); the blank is the last."""
         return self.decoder(encoder_output=states.transpose(1, 2))
 
     @torch.inference_mode()
     def log_ratios(self, states: Tensor, tokens: Tensor) -> Tensor:
-        """(T, d_model) → log-probabilities of blank and tokens (N,) over that of each frame's likeliest class, (T, 1 + N)."""
+        """Return how much likelier blank and tokens (N,) are than each frame's likeliest class, (T, 1 + N).
+
+        These are log-probabilities of states (T, d_model), over that of the likeliest class.
+        """
         log_probs = self.log_probs(states[None])[0]
         classes = torch.cat([tokens.new_tensor([self.blank]), tokens]).to(states.device)
         return log_probs[:, classes] - log_probs.amax(-1, keepdim=True)
 
     def loss(self, states: Tensor, lengths: Tensor, texts: list[str]) -> Tensor:
-        """Mean loss per token of the texts. One with more tokens than its audio has states adds nothing.
+        """Return the mean loss per token of the texts. One with more tokens than its audio has states adds nothing.
 
         Args:
             states: (B, T, d_model), lengths (B,).
@@ -83,23 +86,27 @@ class CTCHead(nn.Module):
         )
 
     def greedy(self, states: Tensor, lengths: Tensor) -> list[Transcript]:
-        """Best path of each item, states (B, T, d_model), lengths (B,)."""
+        """Return the best path of each item, states (B, T, d_model), lengths (B,)."""
         found = self.decoding.ctc_decoder_predictions_tensor(
             self.log_probs(states), decoder_lengths=lengths, return_hypotheses=True
         )
         paths = [torch.as_tensor(hypothesis.y_sequence).unique_consecutive() for hypothesis in found]
-        return [Transcript(path[path != self.blank].tolist(), item.text) for path, item in zip(paths, found)]
+        return [
+            Transcript(path[path != self.blank].tolist(), item.text) for path, item in zip(paths, found, strict=True)
+        ]
 
 
 def check_has_ctc_head(asr_model: ASRModel, reference: str) -> EncDecCTCModelBPE:
-    """
+    """Return the model if it has a CTC output over SentencePiece tokens.
+
     Raises:
         ValueError: the model has no CTC output over SentencePiece tokens.
     """
     has_head = isinstance(asr_model, EncDecCTCModelBPE) and isinstance(asr_model.tokenizer, SentencePieceTokenizer)
     if not has_head:
         raise ValueError(
-            f"model.perception.encoder.pretrained={reference} holds a {type(asr_model).__name__}, not an EncDecCTCModelBPE "
-            "with one SentencePiece tokenizer; train one with --config-name=ctc_prompted_llm/stage1_ctc"
+            f"model.perception.encoder.pretrained={reference} holds a {type(asr_model).__name__}, not an "
+            "EncDecCTCModelBPE with one SentencePiece tokenizer; train one with "
+            "--config-name=ctc_prompted_llm/stage1_ctc"
         )
     return asr_model

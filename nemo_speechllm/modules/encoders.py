@@ -14,8 +14,8 @@
 
 """Speech encoders: audio samples in, a sequence of states with true lengths out.
 
-Every encoder here answers ``encoder(audio, audio_lengths) -> (states, state_lengths)`` and its states for one item do not
-depend on the other items of the batch nor on how far the batch is padded.
+Every encoder here answers ``encoder(audio, audio_lengths) -> (states, state_lengths)`` and its states for one item do
+not depend on the other items of the batch nor on how far the batch is padded.
 """
 
 from collections.abc import Iterator
@@ -40,10 +40,10 @@ SAMPLE_RATE = 16000
 class WhisperEncoder(nn.Module):
     """Whisper's encoder on audio of any length.
 
-    With ``trim`` an item is encoded at its own length: far cheaper than Whisper's fixed window for short utterances, at
-    the price of states that differ a little from those Whisper was trained on. Without it every 30 s window is padded
-    with silence as in Whisper itself, and the padding's states are cut off afterwards. Audio longer than 30 s is encoded
-    in consecutive windows whose states are concatenated; nothing is dropped.
+    With ``trim`` an item is encoded at its own length: far cheaper than Whisper's fixed window for short utterances,
+    at the price of states that differ a little from those Whisper was trained on. Without it every 30 s window is
+    padded with silence as in Whisper itself, and the padding's states are cut off afterwards. Audio longer than 30 s
+    is encoded in consecutive windows whose states are concatenated; nothing is dropped.
 
     Args:
         config: of the Hugging Face model.
@@ -51,8 +51,8 @@ class WhisperEncoder(nn.Module):
         trim: encode each window at its own length.
         spec_augment: NeMo ``SpectrogramAugmentation`` applied to the log-mel features while training.
         taps: numbers of layers, from 0, whose outputs are the states, side by side; None: the last layer's. Tap i is
-            Hugging Face's ``hidden_states[i + 1]``, so the last layer's output is taken after the encoder's final layer
-            norm and the others' are not normalised.
+            Hugging Face's ``hidden_states[i + 1]``, so the last layer's output is taken after the encoder's final
+            layer norm and the others' are not normalised.
 
     Raises:
         ValueError: there is no such layer, or one is named twice.
@@ -75,7 +75,8 @@ class WhisperEncoder(nn.Module):
         last = config.encoder_layers - 1
         if taps is not None and not (taps and sorted({*taps} & {*range(last + 1)}) == sorted(taps)):
             raise ValueError(
-                f"model.perception.encoder.taps is {taps}; give numbers of this encoder's layers, each once: 0 to {last}"
+                f"model.perception.encoder.taps is {taps}; give numbers of this encoder's layers, "
+                f"each once: 0 to {last}"
             )
         self.taps = sorted(taps) if taps is not None else None
         self.model = HFWhisperEncoder(config)
@@ -86,32 +87,33 @@ class WhisperEncoder(nn.Module):
         self.d_model = config.d_model * self.n_taps
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Return Whisper's states of audio of any length.
+
         Args:
             audio: float samples at 16 kHz, shape (B, T).
             audio_lengths: samples that are audio and not padding, shape (B,).
 
         Returns:
-            states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320). ``d_model`` is the
-            width of all taps together, in the order of the layers.
+            states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320). ``d_model`` is
+            the width of all taps together, in the order of the layers.
         """
         windows, windows_per_item = [], []
-        for samples, length in zip(audio, audio_lengths.tolist()):
+        for samples, length in zip(audio, audio_lengths.tolist(), strict=True):
             pieces = samples[:length].split(self.window_samples)
             windows.extend(pieces)
             windows_per_item.append(len(pieces))
         trimmed = []
         for start in range(0, len(windows), len(audio)):  # so many at once: memory must not grow with a recording
             states, lengths = self._encode_windows(windows[start : start + len(audio)])
-            trimmed += [state[:length] for state, length in zip(states, lengths)]
+            trimmed += [state[:length] for state, length in zip(states, lengths, strict=True)]
         items = [torch.cat(group) for group in _regroup(trimmed, windows_per_item)]
         state_lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), state_lengths
 
     def _encode_windows(self, windows: list[Tensor]) -> tuple[Tensor, list[int]]:
-        """At most 30 s each → states (N, T', d_model) and the number of states that stand for audio."""
+        """Return states (N, T', d_model) of windows of at most 30 s, and how many of them stand for audio."""
         lengths = [-(-len(window) // self.samples_per_state) for window in windows]
-        features = [self._log_mel(window, length) for window, length in zip(windows, lengths)]
+        features = [self._log_mel(window, length) for window, length in zip(windows, lengths, strict=True)]
         feature_lengths = torch.tensor([len(f) for f in features], device=windows[0].device)
         features = pad_sequence(features, batch_first=True).transpose(1, 2)
         if self.spec_augment is not None and self.training:
@@ -119,7 +121,7 @@ class WhisperEncoder(nn.Module):
         return self._encode_features(features, feature_lengths), lengths
 
     def _log_mel(self, window: Tensor, n_states: int) -> Tensor:
-        """Log-mel features of one window, (2 · n_states, n_mels), or (3000, n_mels) when not trimming.
+        """Return log-mel features of one window, (2 · n_states, n_mels), or (3000, n_mels) when not trimming.
 
         Computed item by item: Whisper normalises by the loudest bin, which must not be another item's.
         """
@@ -131,7 +133,7 @@ class WhisperEncoder(nn.Module):
         return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
 
     def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
-        """Hugging Face's encoder with what it lacks: a mask, and windows shorter than 30 s.
+        """Run Hugging Face's encoder with what it lacks: a mask, and windows shorter than 30 s.
 
         Args:
             features: (N, n_mels, T), feature_lengths (N,), even.
@@ -179,7 +181,8 @@ class NeMoEncoder(nn.Module):
         preprocessor.featurizer.pad_to = 0
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Return the encoder's states of audio.
+
         Args:
             audio: float samples at 16 kHz, shape (B, T).
             audio_lengths: samples that are audio and not padding, shape (B,).
@@ -200,7 +203,7 @@ class NeMoEncoder(nn.Module):
 
 
 def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
-    """Builds the encoder that a recipe's ``model.perception.encoder`` section describes.
+    """Build the encoder that a recipe's ``model.perception.encoder`` section describes.
 
     The section's ``config`` is filled in when it is read from a pretrained model, so that a checkpoint that holds the
     encoder's weights can be restored without the original.
@@ -264,7 +267,9 @@ def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module
 
 
 def load_asr_model(pretrained: str) -> nn.Module:
-    """A NeMo ASR model on the CPU, from a ``.nemo`` file or by a NeMo pretrained name; also inside another model's restore.
+    """Load a NeMo ASR model on the CPU, from a ``.nemo`` file or by a NeMo pretrained name.
+
+    It may be loaded inside another model's restore.
 
     Raises:
         nemo_speechllm.assets.AssetError: there is no such file.
@@ -285,7 +290,7 @@ def load_asr_model(pretrained: str) -> nn.Module:
 
 @contextmanager
 def _nested_restore() -> Iterator[None]:
-    """NeMo's restore says at its end that no model is being restored, which is wrong inside another model's restore."""
+    """Keep NeMo's mark that a model is being restored: a restore inside another one's takes it away at its end."""
     state = AppState()
     outer = state.is_model_being_restored, state.nemo_file_folder
     try:
@@ -307,7 +312,7 @@ def _jsonable(values: dict) -> dict:
 
 
 def valid_positions(lengths: Tensor, size: int) -> Tensor:
-    """(B,) → bool mask (B, size), true within each length."""
+    """Return a bool mask (B, size), true within each of the lengths (B,)."""
     return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 

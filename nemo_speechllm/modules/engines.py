@@ -25,7 +25,8 @@ ENGINES = ("transformers", "vllm", "endpoint")
 
 
 def check_engine(cfg: DictConfig) -> None:
-    """
+    """Check that there is such an engine.
+
     Raises:
         ValueError: there is no such ``engine``.
     """
@@ -34,10 +35,11 @@ def check_engine(cfg: DictConfig) -> None:
 
 
 def load_engine(cfg: DictConfig) -> Engine:
-    """
+    """Load the engine that a config describes.
+
     Args:
-        cfg: ``engine``, ``llm``, ``max_new_tokens``, ``transformers`` (``batch_size``, ``dtype``) and ``endpoint`` (``url``,
-            ``model`` and what else `EndpointEngine` takes).
+        cfg: ``engine``, ``llm``, ``max_new_tokens``, ``transformers`` (``batch_size``, ``dtype``) and ``endpoint``
+            (``url``, ``model`` and what else `EndpointEngine` takes).
 
     Raises:
         ValueError: there is no such engine.

@@ -35,17 +35,17 @@ _known: WeakKeyDictionary[nn.Module, tuple[tuple, str]] = WeakKeyDictionary()
 
 
 def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
-    """Hash of all of a module's weights.
+    """Return a hash of all of a module's weights.
 
-    Of every tensor the name, the shape and all values (rounded to bfloat16, so that the precision a model is loaded in does
-    not matter) enter the hash. LoRA weights are left out and the names are those of the model before LoRA was added.
-    It takes about a second for a billion parameters, and is computed once: as long as the tensors are unchanged it is
-    remembered, and across processes as long as the files are.
+    Of every tensor the name, the shape and all values (rounded to bfloat16, so that the precision a model is loaded in
+    does not matter) enter the hash. LoRA weights are left out and the names are those of the model before LoRA was
+    added. It takes about a second for a billion parameters, and is computed once: as long as the tensors are unchanged
+    it is remembered, and across processes as long as the files are.
 
     Args:
         module: any module; its ``state_dict`` is read.
-        files: which its weights were just loaded from, if they were. The fingerprint of a large module is kept in the cache
-            of models under their paths, sizes and times, and a sample of the weights.
+        files: which its weights were just loaded from, if they were. The fingerprint of a large module is kept in the
+            cache of models under their paths, sizes and times, and a sample of the weights.
 
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
@@ -59,7 +59,7 @@ def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
 
 
 def matches_fingerprint(module: nn.Module, expected: str, found: str) -> bool:
-    """Whether weights are those of a fingerprint, be it an older checkpoint's.
+    """Tell whether weights are those of a fingerprint, be it an older checkpoint's.
 
     Args:
         module: whose weights they are.
@@ -70,7 +70,7 @@ def matches_fingerprint(module: nn.Module, expected: str, found: str) -> bool:
 
 
 def sampled_fingerprint(module: nn.Module) -> str:
-    """What checkpoints held before `weight_fingerprint`: a hash of 256 evenly spaced values of every tensor.
+    """Return what checkpoints held before `weight_fingerprint`: a hash of 256 evenly spaced values of every tensor.
 
     Returns:
         32 hexadecimal digits.
@@ -85,7 +85,7 @@ def sampled_fingerprint(module: nn.Module) -> str:
 
 
 def state_digest(module: nn.Module) -> str:
-    """SHA-256 of every value in a module's ``state_dict``: of a speech LM, exactly of what its checkpoint holds.
+    """Return SHA-256 of every value in a module's ``state_dict``: of a speech LM, of what its checkpoint holds.
 
     Returns:
         64 hexadecimal digits.
@@ -98,17 +98,17 @@ def state_digest(module: nn.Module) -> str:
 
 
 def is_adapter_key(name: str) -> bool:
-    """Whether a parameter name belongs to a LoRA layer that PEFT injected."""
+    """Tell whether a parameter name belongs to a LoRA layer that PEFT injected."""
     return ".lora_" in name
 
 
 def base_name(name: str) -> str:
-    """A parameter's name before PEFT wrapped its layer."""
+    """Return a parameter's name before PEFT wrapped its layer."""
     return name.replace(".base_layer.", ".")
 
 
 def _base_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Names and tensors without LoRA, in the names' order."""
+    """Yield names and tensors without LoRA, in the names' order."""
     state = ((base_name(name), tensor) for name, tensor in module.state_dict().items() if not is_adapter_key(name))
     yield from sorted(state, key=lambda item: item[0])
 
@@ -119,7 +119,7 @@ def _stamp(name: str, tensor: Tensor) -> tuple:
 
 
 def _remembered(module: nn.Module, files: Sequence[Path], sample: str) -> str:
-    """The fingerprint, of a large module looked up under the files it came from."""
+    """Return the fingerprint, of a large module looked up under the files it came from."""
     if (
         sum(tensor.numel() * tensor.element_size() for _, tensor in _base_weights(module)) < REMEMBERED_BYTES
         or not files

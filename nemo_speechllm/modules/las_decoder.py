@@ -30,7 +30,7 @@ from nemo_speechllm.versions import named
 
 @dataclass
 class DecoderText:
-    """What the decoder reads: instructions padded on the left and answers on the right, so that all answers begin at one position.
+    """What the decoder reads: instructions padded on the left, answers on the right, so that these begin at one place.
 
     Attributes:
         ids: (B, L).
@@ -48,10 +48,10 @@ class DecoderText:
 class LASDecoder(T5ForConditionalGeneration):
     """Hugging Face's T5, whose encoder has no layers, with absolute positions of the answer's tokens.
 
-    T5 knows positions by their distance alone. So instructions of unequal length, padded on the left, are answered in one
-    batch as they are one by one. But which of the spoken words comes next is a question of how many have been written:
-    that place, counted from ``[EOT]``, is added to a token's embedding. What is left of T5's encoder normalises the audio
-    states that are given as ``inputs_embeds`` and drops out some.
+    T5 knows positions by their distance alone. So instructions of unequal length, padded on the left, are answered in
+    one batch as they are one by one. But which of the spoken words comes next is a question of how many have been
+    written: that place, counted from ``[EOT]``, is added to a token's embedding. What is left of T5's encoder
+    normalises the audio states that are given as ``inputs_embeds`` and drops out some.
     """
 
     def forward(
@@ -61,10 +61,10 @@ class LASDecoder(T5ForConditionalGeneration):
         decoder_answer_start: int,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
-        """T5's, of ids (B, L), the last of those that ``decoder_attention_mask`` (B, known + L) covers.
+        """Return T5's output for ids (B, L), the last of those that ``decoder_attention_mask`` (B, known + L) covers.
 
-        What is known is in the cache among ``kwargs``, which is found by its type: its name is between ``generate`` and T5, and
-        has changed from one version of transformers to the next.
+        What is known is in the cache among ``kwargs``, which is found by its type: its name is between ``generate``
+        and T5, and has changed from one version of transformers to the next.
 
         Args:
             decoder_answer_start: see `DecoderText`; named as ``generate`` wants what is not for the encoder.
@@ -76,7 +76,8 @@ class LASDecoder(T5ForConditionalGeneration):
         cached = sum(value.get_seq_length() for value in kwargs.values() if isinstance(value, Cache))
         if known != cached:
             raise ValueError(
-                f"the mask covers {known} tokens before the {decoder_input_ids.shape[1]} that are given, the cache holds {cached}"
+                f"the mask covers {known} tokens before the {decoder_input_ids.shape[1]} that are given, "
+                f"the cache holds {cached}"
             )
         positions = known + torch.arange(decoder_input_ids.shape[1], device=decoder_input_ids.device)
         places = (positions - decoder_answer_start + 1).clamp(min=0)
@@ -88,7 +89,7 @@ class LASDecoder(T5ForConditionalGeneration):
 
 
 def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LASDecoder:
-    """A Transformer decoder with cross-attention and random weights.
+    """Build a Transformer decoder with cross-attention and random weights.
 
     Args:
         cfg: the recipe's ``model.decoder`` section: ``n_layers``, ``d_model``, ``n_heads``, ``ff_expansion_factor``,
@@ -123,7 +124,10 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LA
 
 
 class ScaledQuery(nn.Linear):
-    """The query of scaled dot-product attention (1706.03762, section 3.2.1): the scale is a factor, not the size of the weights."""
+    """The query of scaled dot-product attention (1706.03762, section 3.2.1).
+
+    The scale is a factor, not the size of the weights.
+    """
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__(d_model, d_model, bias=False)
@@ -131,13 +135,16 @@ class ScaledQuery(nn.Linear):
         nn.init.normal_(self.weight, std=d_model**-0.5)
 
     def forward(self, states: Tensor) -> Tensor:
-        """(B, L, d_model) → (B, L, d_model)."""
+        """Return the scaled queries (B, L, d_model) of states (B, L, d_model)."""
         return super().forward(states) * self.scale
 
 
 def _initialise_for_adam(decoder: LASDecoder) -> None:
-    """T5's weights are for Adafactor, whose steps grow with a weight. Adam's do not: it would take thousands to move T5's
-    embeddings, and twenty to double T5's queries, after which attention looks at one place and learns nothing more."""
+    """Shrink T5's initial weights to what Adam can move.
+
+    T5's weights are for Adafactor, whose steps grow with a weight. Adam's do not: it would take thousands to move T5's
+    embeddings, and twenty to double T5's queries, after which attention looks at one place and learns nothing more.
+    """
     width, heads = decoder.config.d_model, decoder.config.num_heads
     nn.init.normal_(decoder.get_input_embeddings().weight, std=width**-0.5)
     attentions = [module for module in decoder.modules() if isinstance(module, T5Attention)]
@@ -150,17 +157,17 @@ def _initialise_for_adam(decoder: LASDecoder) -> None:
 
 
 def sinusoids(positions: Tensor, width: int) -> Tensor:
-    """Sinusoids of absolute positions (T,): (T, width) (1706.03762, section 3.5)."""
+    """Return sinusoids (T, width) of absolute positions (T,) (1706.03762, section 3.5)."""
     pairs = torch.arange(0, width, 2, device=positions.device)
     angles = positions[:, None] * 10000.0 ** (-pairs / width)
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
 
 
 def add_positions(states: Tensor) -> Tensor:
-    """Audio states (B, T, d), brought to size 1, with sinusoids of their absolute positions.
+    """Return audio states (B, T, d), brought to size 1, with sinusoids of their absolute positions.
 
-    A Conformer knows positions by their distance alone, and so does the decoder: without this, what follows the first of
-    two like-sounding words cannot be told from what follows the second.
+    A Conformer knows positions by their distance alone, and so does the decoder: without this, what follows the first
+    of two like-sounding words cannot be told from what follows the second.
     """
     _, time, width = states.shape
     positions = sinusoids(torch.arange(time, device=states.device), width)
@@ -168,7 +175,7 @@ def add_positions(states: Tensor) -> Tensor:
 
 
 def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.device | str = "cpu") -> DecoderText:
-    """Joins the segments of each prompt, and pads instructions on the left, answers on the right.
+    """Join the segments of each prompt, and pad instructions on the left, answers on the right.
 
     Args:
         prompts: B lists of segments; those that are learned come last, and are the answer.
@@ -177,7 +184,7 @@ def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.devic
     halves = [
         [[i for s in prompt if s.loss == learned for i in s.ids] for learned in (False, True)] for prompt in prompts
     ]
-    start, size = (max(len(half) for half in column) for column in zip(*halves))
+    start, size = (max(len(half) for half in column) for column in zip(*halves, strict=True))
     rows = [(start - len(asked), asked + answer, size - len(answer)) for asked, answer in halves]
     ids = [[pad_id] * left + row + [pad_id] * right for left, row, right in rows]
     mask = torch.tensor([[0] * left + [1] * len(row) + [0] * right for left, row, right in rows], device=device)
@@ -186,12 +193,13 @@ def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.devic
 
 
 def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label_smoothing: float) -> Tensor:
-    """Weighted mean cross-entropy of each token after those before it.
+    """Return the weighted mean cross-entropy of each token after those before it.
 
     Args:
         logits: (B, L, V), the prediction at each position of the next.
         text: what was read.
-        instruction_weight: of the instruction's tokens; those learned have weight 1. The first token of all is not predicted.
+        instruction_weight: of the instruction's tokens; those learned have weight 1. The first token of all is not
+            predicted.
         label_smoothing: share of the target that is spread over the vocabulary.
     """
     weights = loss_weights(text, instruction_weight)

@@ -28,7 +28,7 @@ PATTERN_SECONDS = 5  # for all parameters; a sane pattern takes milliseconds
 
 
 def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) -> PreTrainedModel:
-    """A causal LLM of an architecture that transformers itself has; code in the folder is not run.
+    """Load a causal LLM of an architecture that transformers itself has; code in the folder is not run.
 
     Args:
         folder: a Hugging Face model folder (``config.json`` is enough when ``with_weights`` is false).
@@ -48,11 +48,12 @@ def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) ->
 
 
 def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
-    """Injects LoRA layers into the LLM in place; parameter names elsewhere stay as they are.
+    """Inject LoRA layers into the LLM in place; parameter names elsewhere stay as they are.
 
     Args:
         llm: the model.
-        cfg: ``r``, ``alpha``, ``dropout``, ``target_modules`` (explicit list of module names, e.g. ``[q_proj, v_proj]``).
+        cfg: ``r``, ``alpha``, ``dropout``, ``target_modules`` (explicit list of module names, e.g.
+            ``[q_proj, v_proj]``).
 
     Raises:
         ValueError: a target module name matches nothing in the LLM.
@@ -62,8 +63,8 @@ def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
     unknown = [target for target in targets if target not in present]
     if unknown:
         raise ValueError(
-            f"model.lora.target_modules names {unknown}, which {type(llm).__name__} does not have; its linear layers are "
-            f"{sorted(present)}"
+            f"model.lora.target_modules names {unknown}, which {type(llm).__name__} does not have; its linear layers "
+            f"are {sorted(present)}"
         )
     lora = LoraConfig(
         r=cfg.r, lora_alpha=cfg.get("alpha", cfg.r), lora_dropout=cfg.get("dropout", 0.0), target_modules=targets
@@ -78,15 +79,15 @@ def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
 
 
 def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
-    """Stops the gradient of every parameter whose name a pattern matches from its start.
+    """Stop the gradient of every parameter whose name a pattern matches from its start.
 
     Args:
         module: whose ``named_parameters`` are matched.
         patterns: regular expressions.
 
     Raises:
-        ValueError: a pattern matches no parameter: most often a typo that would leave a "frozen" part training. Or it is no
-            regular expression, or one that takes for ever.
+        ValueError: a pattern matches no parameter: most often a typo that would leave a "frozen" part training. Or it
+            is no regular expression, or one that takes for ever.
     """
     for pattern in patterns:
         matched = _matching(module, pattern)
@@ -110,8 +111,8 @@ def _matching(module: nn.Module, pattern: str) -> list[nn.Parameter]:
         ]
     except TimeoutError as error:
         raise ValueError(
-            f"model.freeze_params: the pattern {pattern!r} takes more than {PATTERN_SECONDS} s to match; write one without "
-            "repetitions inside repetitions"
+            f"model.freeze_params: the pattern {pattern!r} takes more than {PATTERN_SECONDS} s to match; write one "
+            "without repetitions inside repetitions"
         ) from error
     except regex.error as error:
         raise ValueError(f"model.freeze_params: {pattern!r} is no regular expression: {error}") from error

@@ -44,7 +44,7 @@ def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Ten
         return {name: loss.value for name, loss in losses.items()}
     counts = torch.stack([torch.as_tensor(losses[name].count if name in losses else 0.0) for name in names])
     device = next(iter(losses.values())).value.device
-    totals = dict(zip(names, summed(counts.to(device, torch.float64))))
+    totals = dict(zip(names, summed(counts.to(device, torch.float64)), strict=True))
     return {
         name: loss.value * (loss.count * world_size() / totals[name].clamp(min=1e-9)).to(loss.value.dtype)
         for name, loss in losses.items()
@@ -54,9 +54,9 @@ def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Ten
 class EmbeddingCTC(nn.Module):
     """CTC that reads audio embeddings as the LLM's own tokens.
 
-    A frame's score for a token is the cosine between the audio embedding and the token's embedding, times a learned scale;
-    the blank has a learned embedding. So the adapter is taught to place audio where the frozen LLM already reads text,
-    without a pass through the LLM. Alignment, not language, is what a small model is slow to learn.
+    A frame's score for a token is the cosine between the audio embedding and the token's embedding, times a learned
+    scale; the blank has a learned embedding. So the adapter is taught to place audio where the frozen LLM already
+    reads text, without a pass through the LLM. Alignment, not language, is what a small model is slow to learn.
 
     The softmax runs over the tokens met in training so far (``seen``), a few thousand of an LLM's vocabulary.
 
@@ -74,15 +74,15 @@ class EmbeddingCTC(nn.Module):
     def forward(
         self, audio_embeddings: Tensor, lengths: Tensor, targets: list[Tensor], token_embeddings: Tensor
     ) -> Tensor:
-        """Mean loss per target token.
+        """Return the mean loss per target token.
 
         Args:
             audio_embeddings: (B, T, d_llm), lengths (B,).
             targets: token ids of each item's transcript; of no item: the loss is 0.
             token_embeddings: the LLM's embedding matrix (V, d_llm), not trained here.
 
-        An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss. In training
-        a token that any process meets counts as met in all of them, so all of them must be here.
+        An item with fewer frames than CTC needs for its transcript has no alignment; it adds nothing to the loss. In
+        training a token that any process meets counts as met in all of them, so all of them must be here.
         """
         flat = torch.cat([torch.zeros(0, dtype=torch.long, device=self.seen.device), *targets])
         known = self.seen.clone()
@@ -101,7 +101,7 @@ class EmbeddingCTC(nn.Module):
         ) / max(1, len(flat))
 
     def log_probs(self, audio_embeddings: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, d_llm) → log-probabilities (B, T, 1 + N) over blank and the N seen tokens, and those tokens' ids (N,)."""
+        """Return log-probabilities (B, T, 1 + N) of blank and N seen tokens in (B, T, d_llm), and their ids (N,)."""
         return self._scores(audio_embeddings, token_embeddings, self.seen)
 
     def _scores(self, audio_embeddings: Tensor, token_embeddings: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,21 +115,25 @@ class EmbeddingCTC(nn.Module):
 
     @torch.inference_mode()
     def log_ratios(self, audio_embeddings: Tensor, tokens: Tensor, token_embeddings: Tensor) -> Tensor:
-        """(T, d_llm) → log-probabilities of blank and tokens (N,), also of such as were never met in training, over that of the
-        likeliest class of each frame, (T, 1 + N)."""
+        """Return how much likelier blank and tokens (N,) are than each frame's likeliest class, (T, 1 + N).
+
+        These are log-probabilities of embeddings (T, d_llm), also of such tokens as were never met in training, over
+        that of the likeliest class.
+        """
         known = self._logits(audio_embeddings, token_embeddings, self.seen.nonzero().squeeze(1))
         asked = self._logits(audio_embeddings, token_embeddings, tokens.to(self.seen.device))
         return asked - known.amax(-1, keepdim=True)
 
     def greedy(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> list[list[int]]:
-        """Best path with repeats and blanks removed, as token ids of the LLM, one list per item."""
+        """Return the best path with repeats and blanks removed, as token ids of the LLM, one list per item."""
         log_probs, tokens = self.log_probs(audio_embeddings, token_embeddings)
         return [tokens[labels[labels > 0] - 1].tolist() for labels, _ in _best_paths(log_probs, lengths)]
 
     def compress(self, audio_embeddings: Tensor, lengths: Tensor, token_embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """One embedding per heard token, see `compress_runs`: (B, T, d_llm), lengths (B,) → (B, T', d_llm), lengths (B,).
+        """Return one embedding per heard token, (B, T', d_llm), and their number (B,); see `compress_runs`.
 
-        Where nothing is heard it is the mean of all frames: an LLM whose prompt is audio alone has to begin somewhere.
+        Audio embeddings are (B, T, d_llm), lengths (B,). Where nothing is heard it is the mean of all frames: an LLM
+        whose prompt is audio alone has to begin somewhere.
         """
         log_probs, _ = self.log_probs(audio_embeddings.detach(), token_embeddings)
         heard, counts = compress_runs(audio_embeddings, lengths, log_probs, blank=0)
@@ -143,15 +147,15 @@ class EmbeddingCTC(nn.Module):
 
 
 def no_loss(module: nn.Module, states: Tensor) -> Tensor:
-    """0, of which the states and every parameter of a module have a gradient: DDP would wait for one that is missing."""
+    """Return 0, of which states and every parameter of a module have a gradient: DDP would wait for a missing one."""
     return sum((parameter.sum() for parameter in module.parameters()), states.sum()) * 0.0
 
 
 def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int) -> tuple[Tensor, Tensor]:
-    """The mean over each run of frames that CTC's best path reads as the same token.
+    """Return the mean over each run of frames that CTC's best path reads as the same token.
 
-    Blank frames are left out, so what reads them reads about as many vectors as there are tokens to hear, in their order
-    (the CTC compressor of 2307.03917, section 3.1, with blank removal and averaging).
+    Blank frames are left out, so what reads them reads about as many vectors as there are tokens to hear, in their
+    order (the CTC compressor of 2307.03917, section 3.1, with blank removal and averaging).
 
     Args:
         states: (B, T, D), lengths (B,).
@@ -162,13 +166,16 @@ def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int
         (B, T', D), lengths (B,). Where nothing was heard a length is 0.
     """
     heard = []
-    for item, (labels, run) in zip(states, _best_paths(log_probs, lengths)):
+    for item, (labels, run) in zip(states, _best_paths(log_probs, lengths), strict=True):
         membership = (run[:, None] == (labels != blank).nonzero().squeeze(1)).to(item.dtype)
         heard.append((membership / membership.sum(0)).T @ item[: len(run)])
     return nn.utils.rnn.pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(lengths)
 
 
 def _best_paths(log_probs: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Of each item the classes of its best path's runs, blanks among them, and the run of each of its frames."""
+    """Return the classes of each item's best path's runs, blanks among them, and the run of each of its frames."""
     best = log_probs.argmax(-1)
-    return [path[:length].unique_consecutive(return_inverse=True) for path, length in zip(best, lengths.tolist())]
+    return [
+        path[:length].unique_consecutive(return_inverse=True)
+        for path, length in zip(best, lengths.tolist(), strict=True)
+    ]

@@ -28,10 +28,10 @@ class Perception(nn.Module):
     """encoder → stack n frames → adapter or none → linear.
 
     Args:
-        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (its ``type`` is ``conformer``,
-            if not given, or ``qformer``; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation`` over the encoder's
-            states; the augmentation to use with cached states) and ``state_cache`` (folder for training; see
-            `cache_states`).
+        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (its ``type`` is
+            ``conformer``, if not given, or ``qformer``; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation``
+            over the encoder's states; the augmentation to use with cached states) and ``state_cache`` (folder for
+            training; see `cache_states`).
         token_embeddings: the LLM's embedding matrix (V, d_llm).
         from_config_only: build the encoder without loading its pretrained weights.
 
@@ -39,8 +39,8 @@ class Perception(nn.Module):
         frame_shift: seconds from one embedding to the next; None of a Q-Former's, which stand for a whole window.
 
     Raises:
-        ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied; an unknown adapter, or a
-            Q-Former over stacked frames.
+        ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied; an unknown adapter,
+            or a Q-Former over stacked frames.
     """
 
     def __init__(self, cfg: DictConfig, token_embeddings: Tensor, from_config_only: bool = False):
@@ -61,7 +61,8 @@ class Perception(nn.Module):
         self._cache: list[CachedEncoder] = []
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Embed audio for the LLM.
+
         Args:
             audio: samples at 16 kHz, (B, T).
             audio_lengths: true lengths in samples, (B,).
@@ -73,7 +74,7 @@ class Perception(nn.Module):
         return self.adapt(*self.encode(audio, audio_lengths))
 
     def adapt(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, T, d_model), lengths (B,) → what `forward` returns."""
+        """Return what `forward` does, of the encoder's states (B, T, d_model), lengths (B,)."""
         return self._project(*self.stacking(self._mask(states, lengths), lengths))
 
     @property
@@ -82,12 +83,13 @@ class Perception(nn.Module):
         return self.adapter is None and self.stacking.n == 1
 
     def adapt_frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Where stacking is all there is between encoder and projection: each frame projected alone.
+        """Project each frame alone, where stacking is all there is between encoder and projection.
 
-        CTC needs a position per token, which a stack of 240 ms is not. A frame's embedding is what `adapt` makes of its stack
-        with the other frames zero; the embedding of the stack, before it is scaled, is their sum.
+        CTC needs a position per token, which a stack of 240 ms is not. A frame's embedding is what `adapt` makes of
+        its stack with the other frames zero; the embedding of the stack, before it is scaled, is their sum.
 
-        The encoder's states (B, T, d_model), lengths (B,) → (B, ≥T, d_llm), lengths (B,); None where `adapt`'s are the finest.
+        The encoder's states (B, T, d_model), lengths (B,) → (B, ≥T, d_llm), lengths (B,); None where `adapt`'s are the
+        finest.
         """
         if self.adapter is not None or self.has_frames_of_encoder:
             return None
@@ -106,7 +108,7 @@ class Perception(nn.Module):
         return self.projection(hidden), lengths
 
     def cache_states(self, folder: str | None) -> None:
-        """From now on takes the encoder's states from a folder where they are known; None: no longer.
+        """Take the encoder's states from now on from a folder where they are known; None: no longer.
 
         States computed while the encoder trains would be stale one step later, so then the cache is refused.
 
@@ -122,7 +124,7 @@ class Perception(nn.Module):
         self._cache = [CachedEncoder(self.encoder, folder)] if folder else []
 
     def encode(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one."""
+        """Return the encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one."""
         encoder = self._cache[0] if self._cache else self.encoder
         return encoder(audio, audio_lengths)
 

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Q-Former: learned queries, a fixed number, look at the states of several encoder layers (2409.20007, section 2.2)."""
+"""Q-Former: a fixed number of learned queries look at states of several encoder layers (2409.20007, section 2.2)."""
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,10 @@ from nemo_speechllm.versions import named
 
 
 class Standardization(nn.Module):
-    """Each feature minus its mean and divided by its deviation, over all that was seen in training, the present batch included.
+    """Each feature minus its mean and divided by its deviation, over all that was seen in training.
 
-    After training an item does not depend on its batch. There are buffers and no parameters; of several ranks the first one's
-    count, which DDP sends to the others.
+    The present batch is included. After training an item does not depend on its batch. There are buffers and no
+    parameters; of several ranks the first one's count, which DDP sends to the others.
 
     Args:
         n_features: of what is standardised.
@@ -41,13 +41,13 @@ class Standardization(nn.Module):
         self.register_buffer("variance", torch.ones(n_features))
 
     def forward(self, states: Tensor) -> Tensor:
-        """(N, n_features) → the same shape."""
+        """Return states (N, n_features), normalised, in the same shape."""
         if self.training:
             self._count(states.detach().float())
         return ((states - self.mean) * (self.variance + 1e-5).rsqrt()).to(states.dtype)
 
     def _count(self, states: Tensor) -> None:
-        """Adds states to mean and variance (Chan et al. 1979)."""
+        """Add states to mean and variance (Chan et al. 1979)."""
         n, mean = len(states), states.mean(0)
         total, shift = self.count + n, mean - self.mean
         squares = (
@@ -59,7 +59,7 @@ class Standardization(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Each tapped layer has queries of its own; they attend to that layer's states through blocks that all layers share.
+    """Each tapped layer has its own queries, which attend to its states through blocks that all layers share.
 
     What the k-th queries of all layers find is added up with weights that are learned for each k, and normalised. The
     blocks are those of BERT with cross-attention, as in the authors' code. Long audio is read window by window.
@@ -72,8 +72,8 @@ class QFormer(nn.Module):
         n_heads: of attention.
         dropout: in the blocks, of attention as well.
         window: states in a window; None: all of an item's states are one.
-        standardize: bring every feature of the states to mean 0 and variance 1 first (see `Standardization`). Most of a raw
-            state is the same in every frame of every clip, and queries learn to hear the rest only slowly.
+        standardize: bring every feature of the states to mean 0 and variance 1 first (see `Standardization`). Most of
+            a raw state is the same in every frame of every clip, and queries learn to hear the rest only slowly.
     """
 
     subsampling = None  # an embedding stands for no stretch of time
@@ -116,7 +116,8 @@ class QFormer(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Read each window of states with the queries.
+
         Args:
             states: (B, T, n_taps · d_model), the layers side by side.
             lengths: true lengths, (B,).
@@ -124,7 +125,7 @@ class QFormer(nn.Module):
         Returns:
             embeddings (B, T', d_model), ``n_queries`` for each window of an item, and their number (B,).
         """
-        items = [item[:length] for item, length in zip(states, lengths.tolist())]
+        items = [item[:length] for item, length in zip(states, lengths.tolist(), strict=True)]
         standard = self.standardization(torch.cat(items)).split(lengths.tolist())
         windows = [item.split(self.window or len(item)) for item in standard]
         flat = [window for of_item in windows for window in of_item]
@@ -135,7 +136,7 @@ class QFormer(nn.Module):
         return pad_sequence(embeddings, batch_first=True), torch.tensor(counts, device=states.device) * self.n_queries
 
     def _ask(self, windows: Tensor, sizes: Tensor) -> Tensor:
-        """Windows (N, T, n_taps · d_model) of ``sizes`` states → (N, n_queries, d_model)."""
+        """Ask windows (N, T, n_taps · d_model) of ``sizes`` states; return what was found, (N, n_queries, d_model)."""
         n = len(windows)
         memory = windows.unflatten(-1, (self.n_taps, -1)).permute(2, 0, 1, 3).flatten(0, 1)
         memory_mask = valid_positions(sizes, windows.shape[1])[:, None, None].repeat(self.n_taps, 1, 1, 1)

@@ -44,7 +44,7 @@ class LLMInputs:
 def join_segments(
     prompts: list[list[Segment]], audio_embeddings: list[list[Tensor]], embed_tokens: nn.Module
 ) -> LLMInputs:
-    """Embeds and joins the segments of each prompt.
+    """Embed and join the segments of each prompt.
 
     Whether a position is padding is known from its place, never from its id, so an end token that is also the padding
     token keeps its loss.
@@ -66,7 +66,7 @@ def join_segments(
 
 
 def _join_one(segments: list[Segment], audios: list[Tensor], embed_tokens: nn.Module) -> tuple[Tensor, Tensor]:
-    """One prompt → embeddings (T, d_llm) and labels (T,)."""
+    """Return embeddings (T, d_llm) and labels (T,) of one prompt."""
     device = embed_tokens.weight.device
     embeddings, labels = [], []
     for segment in segments:
@@ -83,7 +83,7 @@ def _join_one(segments: list[Segment], audios: list[Tensor], embed_tokens: nn.Mo
 
 
 def mask_text(segments: list[Segment], fraction: float, mask_id: int, name: tuple) -> list[Segment]:
-    """Lets the model read a mask in place of some of the answer's tokens (2307.11795, text-token masking).
+    """Let the model read a mask in place of some of the answer's tokens (2307.11795, text-token masking).
 
     What it is trained to produce stays as it is: it must find a masked token in the audio. End tokens are not masked.
 
@@ -104,4 +104,4 @@ def mask_text(segments: list[Segment], fraction: float, mask_id: int, name: tupl
 
 def _masked(ids: list[int], random: np.random.Generator, fraction: float, mask_id: int) -> list[int]:
     masked = random.random(len(ids) - 1) < fraction
-    return [mask_id if hide else token for token, hide in zip(ids, masked)] + ids[-1:]
+    return [mask_id if hide else token for token, hide in zip(ids[:-1], masked, strict=True)] + ids[-1:]

@@ -42,8 +42,8 @@ class CachedEncoder(nn.Module):
     """A frozen encoder behind a cache of its states, keyed by the audio's content.
 
     States are stored in float16, one safetensors file per item, written under a temporary name and then renamed, so
-    several processes may share a folder and a killed run leaves no half-written entry. An entry holds a digest of itself and
-    its name; one without, as older versions wrote, is computed again.
+    several processes may share a folder and a killed run leaves no half-written entry. An entry holds a digest of
+    itself and its name; one without, as older versions wrote, is computed again.
 
     Args:
         encoder: ``(audio, audio_lengths) -> (states, state_lengths)``, frozen.
@@ -62,9 +62,9 @@ class CachedEncoder(nn.Module):
         self._claimed = False
 
     def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T) samples → states (B, T', d_model) and their lengths (B,), from disk where they are known."""
+        """Return states (B, T', d_model) and lengths (B,) of samples (B, T), from disk where they are known."""
         self._claim_folder()
-        paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist())]
+        paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist(), strict=True)]
         items = [self._load(path, audio.device) for path in paths]
         missing = [i for i, item in enumerate(items) if item is None]
         if missing:
@@ -75,7 +75,7 @@ class CachedEncoder(nn.Module):
         return pad_sequence(items, batch_first=True), lengths
 
     def _claim_folder(self) -> None:
-        """Writes whose states these are, or refuses a folder that holds another encoder's. Once per process."""
+        """Write whose states these are, or refuse a folder that holds another encoder's. Once per process."""
         if self._claimed:
             return
         record = {
@@ -107,19 +107,20 @@ class CachedEncoder(nn.Module):
     def _encode_and_store(self, audio: Tensor, audio_lengths: Tensor, paths: list[Path]) -> None:
         with torch.no_grad():
             states, state_lengths = self.encoder(audio, audio_lengths)
-        for item, length, path in zip(states, state_lengths.tolist(), paths):
+        for item, length, path in zip(states, state_lengths.tolist(), paths, strict=True):
             path.parent.mkdir(exist_ok=True)
             stored = item[:length].to(device="cpu", dtype=torch.float16).contiguous()
             if not stored.isfinite().all():
                 raise StateCacheError(
-                    f"the encoder's states of an audio of {len(item)} states are not finite in float16, so they cannot be kept: "
-                    "set model.perception.state_cache to null, and look for the audio with examples/data/check_manifest.py"
+                    f"the encoder's states of an audio of {len(item)} states are not finite in float16, "
+                    "so they cannot be kept: set model.perception.state_cache to null, and look for the audio with "
+                    "examples/data/check_manifest.py"
                 )
             write = partial(save_file, {"states": stored}, metadata={DIGEST: _digest(path, stored)})
             _write_atomically(path, write)
 
     def _load(self, path: Path, device: torch.device) -> Tensor | None:
-        """What an entry holds; None where there is none, or one of an older version."""
+        """Return what an entry holds; None where there is none, or one of an older version."""
         if not path.exists():
             return None
         try:
@@ -137,7 +138,7 @@ class CachedEncoder(nn.Module):
 
 
 def _digest(path: Path, states: Tensor) -> str:
-    """Of the states, and of the audio that they belong to."""
+    """Return a hash of states and of the audio that they belong to."""
     digest = hashlib.sha256(f"{path.stem} {tuple(states.shape)} {states.dtype}".encode())
     digest.update(states.contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
