@@ -27,7 +27,7 @@ import struct
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -108,7 +108,7 @@ def convert_gguf(source: Path, folder: Path) -> None:
         trust_remote_code=False,
     )
     # A model read from GGUF refuses `save_pretrained`, so its state moves to a fresh one.
-    model = type(loaded)(loaded.config).to(torch.bfloat16)
+    model = type(loaded)(loaded.config).bfloat16()
     model.load_state_dict(loaded.state_dict())
     model.config.dtype = torch.bfloat16
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
@@ -209,7 +209,7 @@ def ctranslate2_to_whisper(variables: dict[str, np.ndarray]) -> dict[str, torch.
     Returns:
         State of ``WhisperModel`` in float32, without its tied output projection.
     """
-    state = {}
+    state: dict[str, torch.Tensor] = {}
     for name, array in variables.items():
         # Scalars and alignment heads are settings; the output projection is the embedding again.
         if array.dtype != np.float16 and array.dtype != np.float32 or name.startswith("decoder/projection"):
@@ -307,10 +307,12 @@ def _save_whisper(
 
 def _whisper_tokenizer(vocab: dict[str, int], config: WhisperConfig) -> WhisperTokenizer:
     # Merges come from the vocabulary: the lists that circulate as tokenizer.json may lack the first one ("Ġ" + "t").
-    text = {token: rank for token, rank in vocab.items() if rank < config.eos_token_id}
+    end = config.eos_token_id
+    assert isinstance(end, int)  # of Whisper there is one
+    text = {token: rank for token, rank in vocab.items() if rank < end}
     timestamps = [f"<|{0.02 * step:.2f}|>" for step in range(1501)]
     # What the embedding's size leaves between the text and the timestamps: the languages and 8 controls.
-    languages = list(LANGUAGES)[: config.vocab_size - config.eos_token_id - len(timestamps) - 8]
+    languages = list(LANGUAGES)[: config.vocab_size - end - len(timestamps) - 8]
     controls = ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
     special = [f"<|{name}|>" for name in ["startoftranscript", *languages, *controls]]
     tokenizer = WhisperTokenizer(vocab=text, merges=merges_of(text), pad_token="<|endoftext|>", model_max_length=1024)
@@ -327,7 +329,7 @@ def _whisper_generation_config(
     """Return what Whisper's ``generate`` needs beyond the model: suppressed tokens, ids of languages and tasks."""
     multilingual = config.vocab_size >= 51865
     space = tokenizer.convert_tokens_to_ids("Ġ")
-    settings = {
+    settings: dict[str, Any] = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
         "pad_token_id": config.pad_token_id,

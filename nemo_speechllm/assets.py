@@ -218,10 +218,11 @@ def weight_files(reference: str | Path, cache_dir: Path | None = None) -> list[P
     name, path = str(reference), Path(reference).expanduser()
     if path.is_file():
         return [path]
+    folder: Path | None = path
     if not path.is_dir():
-        path = (cache_dir or default_cache_dir()) / name if name in ASSETS else _hub_snapshot(name)
+        folder = (cache_dir or default_cache_dir()) / name if name in ASSETS else _hub_snapshot(name)
     patterns = ("*.safetensors", "*.bin", "*.gguf")
-    return sorted(file for pattern in patterns for file in path.glob(pattern)) if path is not None else []
+    return sorted(file for pattern in patterns for file in folder.glob(pattern)) if folder is not None else []
 
 
 def _hub_snapshot(name: str) -> Path | None:

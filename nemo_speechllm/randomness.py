@@ -16,7 +16,7 @@
 
 import hashlib
 import random
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ def random_states(device: torch.device | str = "cpu") -> dict[str, Any]:
     Args:
         device: whose generator is meant beside the CPU's.
     """
-    algorithm, keys, *position = np.random.get_state()
+    algorithm, keys, *position = cast(tuple[str, np.ndarray, int, int, float], np.random.get_state())
     on_gpu = torch.device(device).type == "cuda"
     return {
         "python": random.getstate(),

@@ -32,6 +32,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 TARGET_PREFIX = "nemo_speechllm."
 GUARD_MODULE = "nemo.core.classes.common"
@@ -61,7 +62,9 @@ def _list_shipped(asr: ModuleType) -> None:
     if "ShippedSpeechLMs" in vars(asr):
         return
 
-    class ShippedSpeechLMs(asr.ASRModel):
+    base: Any = asr.ASRModel
+
+    class ShippedSpeechLMs(base):
         """No model: ``ASRModel.list_available_models`` asks subclasses, and this one answers for the speech LMs."""
 
         @classmethod
@@ -70,7 +73,9 @@ def _list_shipped(asr: ModuleType) -> None:
 
             return list_shipped_models()
 
-    asr.ShippedSpeechLMs = ShippedSpeechLMs  # held there: a class that nothing refers to is no subclass for long
+    vars(asr)["ShippedSpeechLMs"] = (
+        ShippedSpeechLMs  # held there: a class that nothing refers to is no subclass for long
+    )
 
 
 def _hand_on_restores(module: ModuleType) -> None:
@@ -92,7 +97,7 @@ def _hand_on_restores(module: ModuleType) -> None:
 
         return SpeechLM.restore_from(path, *args, **kwargs)
 
-    restore_from.hands_on = True
+    vars(restore_from)["hands_on"] = True
     module.ModelPT.restore_from = classmethod(restore_from)
 
 
@@ -108,11 +113,14 @@ class _AfterImport(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(fullname)
-        execute = spec.loader.exec_module
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
             self.register(module)
 
-        spec.loader.exec_module = execute_and_register
+        loader.exec_module = execute_and_register
         return spec

@@ -14,6 +14,9 @@
 
 """Generation through Hugging Face's ``generate``: from embedded prompts, and from text beside encoder states."""
 
+from collections.abc import Callable
+from typing import cast
+
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, RepetitionPenaltyLogitsProcessor
@@ -47,7 +50,8 @@ def generate_ids(
     Returns:
         ids of each answer without its end token, and a bool tensor (B,) that is true where the answer was cut.
     """
-    ids = llm.generate(
+    generate = cast(Callable[..., Tensor], llm.generate)  # ids alone where nothing else is asked for
+    ids = generate(
         inputs_embeds=inputs.embeddings,
         attention_mask=inputs.attention_mask,
         generation_config=_search(end_token_id, max_new_tokens, beam_size),
@@ -79,7 +83,8 @@ def generate_text_ids(
     config = _search(end_token_id, max_new_tokens, beam_size)
     # Hugging Face puts this token before a text that begins with another; here nothing stands before the instruction
     config.decoder_start_token_id = text.ids[:, 0].tolist()
-    ids = decoder.generate(
+    generate = cast(Callable[..., Tensor], decoder.generate)
+    ids = generate(
         inputs_embeds=states,
         attention_mask=states_mask,
         decoder_input_ids=text.ids,

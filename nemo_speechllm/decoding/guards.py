@@ -51,14 +51,14 @@ def check_guards(guards: DictConfig | None) -> dict[str, str]:
         raise ValueError(
             f"model.generation.guards is {guards!r}; it must be null or a mapping such as {DEFAULT_GUARDS}"
         )
-    guards = {kind: action for kind, action in {**DEFAULT_GUARDS, **guards}.items() if action is not None}
-    for kind, action in guards.items():
+    chosen = {str(k): action for k, action in (DEFAULT_GUARDS | dict(guards)).items() if action is not None}
+    for kind, action in chosen.items():
         if kind not in KINDS or action not in ACTIONS:
             raise ValueError(
                 f"model.generation.guards: {{{kind}: {action}}} is unknown; there are {list(KINDS)}, each with one of "
                 f"{list(ACTIONS)}"
             )
-    return {kind: guards[kind] for kind in KINDS if kind in guards}
+    return {kind: chosen[kind] for kind in KINDS if kind in chosen}
 
 
 def is_silent(samples: Tensor) -> bool:
@@ -88,6 +88,6 @@ def find_fault(kinds: list[str], text: str, samples: Tensor, heard: str | None) 
         "silence": lambda: is_silent(samples),
         "loop": lambda: is_loop(text),
         "chatter": lambda: is_chatter(text) and not is_chatter(heard or ""),
-        "disagreement": lambda: disagrees(text, heard),
+        "disagreement": lambda: disagrees(text, heard or ""),
     }
     return next((kind for kind in kinds if shows[kind]()), None)

@@ -56,7 +56,7 @@ class CTCPrefixScores:
         self._probs = np.exp(self.log_probs[:, 1:])
         never = np.full(len(log_probs) + 1, -np.inf)
         blank = np.concatenate([[0.0], self.log_probs[:, 0].cumsum()])
-        self._prefixes = {(): Prefix(never, blank, 0.0)}
+        self._prefixes: dict[tuple[int, ...], Prefix] = {(): Prefix(never, blank, 0.0)}
 
     def next(self, prefix: tuple[int, ...]) -> tuple[np.ndarray, float]:
         """Return log-probabilities of each class 0…N−1 as the next after a prefix, (N,), and of the text's end."""

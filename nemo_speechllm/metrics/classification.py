@@ -78,6 +78,7 @@ def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
     """
     right = [float(answer["choice"] == answer["label"]) for answer in answers]
     interval = mean_interval(right)
+    assert interval is not None  # there are answers
     chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
     return {
         "answers": len(answers),

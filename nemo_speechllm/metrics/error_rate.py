@@ -147,8 +147,8 @@ def count_errors_each(
 
 
 def _count_pair(hypothesis: str, reference: str, normalize: str, unit: str) -> ErrorCounts:
-    units = {"word": words_of, "char": _characters_of}[unit]
-    heard, said = units(hypothesis, normalize), units(reference, normalize)
+    units: dict[str, Callable[[str, str], str | list[str]]] = {"word": words_of, "char": _characters_of}
+    heard, said = (units[unit](text, normalize) for text in (hypothesis, reference))
     if not said:
         return ErrorCounts(insertions=len(heard))
     found = (

@@ -75,7 +75,7 @@ def _tables(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     if "translation" in metrics:
         tables.append(_translation_table(metrics["translation"]))
     shares = {name: share for name, share in metrics["hallucination"].items() if isinstance(share, dict)}
-    rows = [
+    rows: list[tuple] = [
         (name.replace("_", " "), share["count"], share["of"], _percent(share["rate"]), format_interval(share["ci"]))
         for name, share in shares.items()
     ]
@@ -110,7 +110,8 @@ def _error_table(
 
 
 def _translation_table(directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    rows, notes = [], {}
+    rows: list[tuple] = []
+    notes: dict[str, None] = {}
     for direction, figures in directions.items():
         cells = []
         for name in ("bleu", "chrf"):

@@ -79,9 +79,9 @@ def nearest_skill(output: str, candidates: dict[str, str], asked: Iterable[str])
     asked = set(asked)
 
     def nearness(skill: str) -> tuple[float, float, bool]:
-        pairs = [(_words(output), _words(candidates[skill]))]
-        pairs.insert(0, tuple(text.casefold() for text in pairs[0]))
-        return *(round(Levenshtein.normalized_similarity(*pair), 6) for pair in pairs), skill in asked
+        done, wanted = _words(output), _words(candidates[skill])
+        whatever_case = Levenshtein.normalized_similarity(done.casefold(), wanted.casefold())
+        return round(whatever_case, 6), round(Levenshtein.normalized_similarity(done, wanted), 6), skill in asked
 
     best = max(candidates, key=nearness)
     return best if nearness(best)[0] >= MIN_SIMILARITY else UNLIKE_ANY
@@ -135,7 +135,7 @@ def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
     """
     skills = [item for item in scored if item["group"] == "skills"]
     traps = [item for item in scored if item["group"] == "adversarial"]
-    report = {
+    report: dict[str, Any] = {
         "rule": _by([item for item in skills if item["rule"]], "split"),
         "written": _by([item for item in skills if not item["rule"]], "split"),
         "complexity": _nested(skills, "complexity"),

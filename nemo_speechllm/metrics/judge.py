@@ -106,9 +106,10 @@ def judge_figures(judgements: list[dict[str, Any]]) -> dict[str, Any]:
     by_question: dict[int, dict[str, dict[str, float] | None]] = defaultdict(dict)
     for judgement in judgements:
         by_question[judgement["index"]][judgement["order"]] = judgement["scores"]
-    scored = [[found[order] for order in ORDERS] for found in by_question.values() if all(found.values())]
-    answers = [np.mean([scores["answer"] for scores in pair]) for pair in scored]
-    references = [np.mean([scores["reference"] for scores in pair]) for pair in scored]
+    found = [[scores[order] for order in ORDERS] for scores in by_question.values()]
+    scored = [(first, second) for first, second in found if first and second]
+    answers = [float(np.mean([scores["answer"] for scores in pair])) for pair in scored]
+    references = [float(np.mean([scores["reference"] for scores in pair])) for pair in scored]
     differences = [second["answer"] - first["answer"] for first, second in scored]
     return {
         "questions": len(by_question),

@@ -99,7 +99,7 @@ def keyword_report(counts: Sequence[KeywordCounts]) -> dict[str, Any]:
         intervals over utterances ``<name>_ci``; None where there is nothing to take a share of.
     """
     total = sum(counts, KeywordCounts())
-    shares = {
+    shares: dict[str, list[tuple[int, int]]] = {
         "precision": [(c.hits, c.hits + c.false_alarms) for c in counts],
         "recall": [(c.hits, c.hits + c.misses) for c in counts],
         "f": [(2 * c.hits, 2 * c.hits + c.false_alarms + c.misses) for c in counts],
@@ -107,7 +107,7 @@ def keyword_report(counts: Sequence[KeywordCounts]) -> dict[str, Any]:
     }
     report = {"utterances": len(counts), **vars(total)}
     for name, pairs in shares.items():
-        parts, wholes = zip(*pairs, strict=True) if pairs else ((), ())
+        parts, wholes = [part for part, _ in pairs], [whole for _, whole in pairs]
         report[name] = sum(parts) / sum(wholes) if sum(wholes) else None
         report[f"{name}_ci"] = percentile_interval(resampled_rates(parts, wholes)) if sum(wholes) else None
     return report

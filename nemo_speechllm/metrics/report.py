@@ -118,13 +118,14 @@ def _figures(scored: list[Scored]) -> dict[str, Any]:
 
 def _macro_figures(languages: list[list[Scored]]) -> dict[str, Any]:
     """Return means over languages; one without a reference word has no error rate and is left out."""
-    totals = [[sum((item[unit] for item in scored), ErrorCounts()) for scored in languages] for unit in (1, 2)]
-    spoken = [scored for scored, words in zip(languages, totals[0], strict=True) if words.reference]
+    words = [sum((words for _, words, _ in scored), ErrorCounts()) for scored in languages]
+    characters = [sum((characters for _, _, characters in scored), ErrorCounts()) for scored in languages]
+    spoken = [scored for scored, counts in zip(languages, words, strict=True) if counts.reference]
     resampled = [_resampled_wer(scored, index) for index, scored in enumerate(spoken)]
     return {
-        "wer": macro_rate(totals[0]),
+        "wer": macro_rate(words),
         "wer_ci": percentile_interval(np.mean(resampled, axis=0)) if resampled else None,
-        "cer": macro_rate(totals[1]),
+        "cer": macro_rate(characters),
         **_loss_figures(languages),
     }
 

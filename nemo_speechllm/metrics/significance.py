@@ -25,7 +25,7 @@ LEVEL = 0.95
 
 def resampled_rates(
     numerators: Sequence[Sequence[float]] | Sequence[float],
-    denominators: Sequence[float],
+    denominators: Sequence[float] | np.ndarray,
     seed: int | Sequence[int] = 0,
     resamples: int = RESAMPLES,
 ) -> np.ndarray:
@@ -101,4 +101,6 @@ def compare_paired(
     crossing = min((differences <= 0).sum(), (differences >= 0).sum())
     # the set that was observed counts as one of the resampled: no finite number of draws proves p = 0
     p = min(1.0, 2 * (crossing + 1) / (len(differences) + 1))
-    return PairedDifference(rates, rates[1] - rates[0], percentile_interval(differences), float(p))
+    interval = percentile_interval(differences)
+    assert interval is not None  # thousands of sets do not all miss the words that there are
+    return PairedDifference(rates, rates[1] - rates[0], interval, float(p))

@@ -97,7 +97,7 @@ class ErrorTally:
             ``wer_<lang>``, ``cer_<lang>`` and their means ``wer_macro``, ``cer_macro``, ``bleu_<lang>-<target_lang>``
             and ``chrf_<lang>-<target_lang>``.
         """
-        figures = {}
+        figures: dict[str, float] = {}
         if len(self.translations) > 1:
             for name, scores in self._translation_figures().items():
                 figures |= {f"{name}_{'-'.join(direction)}": score for direction, score in scores.items()}

@@ -17,7 +17,7 @@
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.significance import PairedTest, Result
@@ -134,16 +134,19 @@ def score_translations(
         target_lang: chooses BLEU's tokenizer, see `bleu_tokenizer`.
     """
     # of one system only the bootstrap is of use, and the signature says which was run
-    test = {"test_type": "ar", "n_ar_confidence": 0} if len(systems) > 1 else {"test_type": "bs"}
+    test: dict[str, Any] = {"test_type": "ar", "n_ar_confidence": 0} if len(systems) > 1 else {"test_type": "bs"}
     scores = []
     for name, metric in translation_metrics(target_lang).items():
-        named = [(str(number), [*map(canonical, texts)]) for number, texts in enumerate(systems)]
+        named: list[tuple[str, Sequence[str]]] = [
+            (str(number), [*map(canonical, texts)]) for number, texts in enumerate(systems)
+        ]
         signatures, found = PairedTest(named, {name: metric}, [[*map(canonical, references)]], **test)()
         (key,) = signatures
-        for result in found[key][1:]:
-            if result.score == found[key][0].score:  # sacrebleu says 0.0001: the difference of 0 is not by chance
+        results = cast(list[Result], found[key])  # the names have a key of their own
+        for result in results[1:]:
+            if result.score == results[0].score:  # sacrebleu says 0.0001: the difference of 0 is not by chance
                 result.p_value = 1.0
-        scores.append(TranslationScore(name, found[key], str(signatures[key])))
+        scores.append(TranslationScore(name, results, str(signatures[key])))
     return scores
 
 
@@ -160,9 +163,11 @@ def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
     report = {}
     for direction, found in by_direction(predictions).items():
         texts, references = [p["pred_text"] for p in found], [p["text"] for p in found]
-        figures = {"utterances": len(found), "truncated": sum(p["truncated"] for p in found), "signatures": {}}
+        figures: dict[str, Any] = {"utterances": len(found), "truncated": sum(p["truncated"] for p in found)}
+        figures["signatures"] = {}
         for score in score_translations([texts], references, found[0]["target_lang"]):
             name, (result,) = score.name.lower(), score.results
+            assert result.mean is not None and result.ci is not None  # there are, of a bootstrap
             figures[name] = float(result.score)
             figures[f"{name}_ci"] = [float(result.mean - result.ci), float(result.mean + result.ci)]
             figures["signatures"][name] = score.signature
@@ -173,7 +178,7 @@ def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def format_translations(report: dict[str, Any]) -> str:
     """Return a `translation_report` as a text table, and the signatures below it."""
     lines = [f"{'':8}{'utts':>7}{'BLEU':>8}{'95 % CI':>16}{'chrF':>8}{'95 % CI':>16}{'cut':>6}"]
-    signatures = {}
+    signatures: dict[str, None] = {}
     for direction, figures in report.items():
         cells = "".join(
             f"{figures[name]:8.2f}{'–'.join(f'{bound:.1f}' for bound in figures[f'{name}_ci']):>16}"

@@ -18,12 +18,14 @@ Every encoder here answers ``encoder(audio, audio_lengths) -> (states, state_len
 not depend on the other items of the batch nor on how far the batch is padded.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from nemo.collections.asr.parts.submodules.subsampling import StackingSubsampling
+from nemo.core.classes import NeuralModule
 from nemo.utils import AppState
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
@@ -34,10 +36,29 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder as HFWhi
 from nemo_speechllm import assets
 from nemo_speechllm.versions import named
 
+if TYPE_CHECKING:
+    from nemo.collections.asr.models import ASRModel
+
 SAMPLE_RATE = 16000
 
 
-class WhisperEncoder(nn.Module):
+class Encoder(nn.Module):
+    """Audio (B, T) at 16 kHz and its lengths (B,) → states (B, T', d_model) and theirs.
+
+    Attributes:
+        d_model: width of the states.
+        n_taps: how many layers' states stand side by side in it.
+        frame_shift: seconds from one state to the next.
+        states_per_window: how many are computed at once; None: all of an audio.
+    """
+
+    d_model: int
+    n_taps: int
+    frame_shift: float
+    states_per_window: int | None
+
+
+class WhisperEncoder(Encoder):
     """Whisper's encoder on audio of any length.
 
     With ``trim`` an item is encoded at its own length: far cheaper than Whisper's fixed window for short utterances,
@@ -97,7 +118,8 @@ class WhisperEncoder(nn.Module):
             states (B, T', d_model) at 50 Hz, zero beyond ``state_lengths`` (B,) = ceil(samples / 320). ``d_model`` is
             the width of all taps together, in the order of the layers.
         """
-        windows, windows_per_item = [], []
+        windows: list[Tensor] = []
+        windows_per_item = []
         for samples, length in zip(audio, audio_lengths.tolist(), strict=True):
             pieces = samples[:length].split(self.window_samples)
             windows.extend(pieces)
@@ -113,9 +135,9 @@ class WhisperEncoder(nn.Module):
     def _encode_windows(self, windows: list[Tensor]) -> tuple[Tensor, list[int]]:
         """Return states (N, T', d_model) of windows of at most 30 s, and how many of them stand for audio."""
         lengths = [-(-len(window) // self.samples_per_state) for window in windows]
-        features = [self._log_mel(window, length) for window, length in zip(windows, lengths, strict=True)]
-        feature_lengths = torch.tensor([len(f) for f in features], device=windows[0].device)
-        features = pad_sequence(features, batch_first=True).transpose(1, 2)
+        spectra = [self._log_mel(window, length) for window, length in zip(windows, lengths, strict=True)]
+        feature_lengths = torch.tensor([len(spectrum) for spectrum in spectra], device=windows[0].device)
+        features = pad_sequence(spectra, batch_first=True).transpose(1, 2)
         if self.spec_augment is not None and self.training:
             features = self.spec_augment(input_spec=features, length=feature_lengths)
         return self._encode_features(features, feature_lengths), lengths
@@ -126,10 +148,10 @@ class WhisperEncoder(nn.Module):
         Computed item by item: Whisper normalises by the loudest bin, which must not be another item's.
         """
         padded = self.window_samples if not self.trim else n_states * self.samples_per_state
-        window = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
+        samples = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
         whole = named(self.feature_extractor.__call__, sampling_rate=SAMPLE_RATE, padding=False, truncation=False)
         with torch.autocast("cpu", enabled=False):  # Hugging Face computes them there, and from tensors back to NumPy
-            features = self.feature_extractor(window, **whole, return_tensors="pt").input_features[0]
+            features = self.feature_extractor(samples, **whole, return_tensors="pt").input_features[0]
         return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
 
     def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
@@ -158,7 +180,7 @@ class WhisperEncoder(nn.Module):
         return outputs[-1] if self.taps is None else torch.cat([outputs[tap] for tap in self.taps], dim=-1)
 
 
-class NeMoEncoder(nn.Module):
+class NeMoEncoder(Encoder):
     """A NeMo ASR model's preprocessor and encoder (FastConformer, Conformer, …).
 
     Args:
@@ -170,7 +192,7 @@ class NeMoEncoder(nn.Module):
     n_taps = 1  # the last layer's states
     states_per_window = None  # audio of any length is encoded at once
 
-    def __init__(self, preprocessor: nn.Module, encoder: nn.Module, spec_augment: nn.Module | None = None):
+    def __init__(self, preprocessor: NeuralModule, encoder: NeuralModule, spec_augment: nn.Module | None = None):
         super().__init__()
         self.preprocessor = preprocessor
         self.encoder = encoder
@@ -202,7 +224,7 @@ class NeMoEncoder(nn.Module):
         return states * valid_positions(state_lengths, states.shape[1])[..., None], state_lengths
 
 
-def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
+def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
     """Build the encoder that a recipe's ``model.perception.encoder`` section describes.
 
     The section's ``config`` is filled in when it is read from a pretrained model, so that a checkpoint that holds the
@@ -218,7 +240,10 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> nn.Module:
         ValueError: unknown ``type``, or neither ``pretrained`` nor ``config``.
         nemo_speechllm.assets.AssetError: the pretrained model cannot be found.
     """
-    builders = {"whisper": _build_whisper, "nemo": _build_nemo}
+    builders: dict[str, Callable[[DictConfig, bool, nn.Module | None], Encoder]] = {
+        "whisper": _build_whisper,
+        "nemo": _build_nemo,
+    }
     if cfg.type not in builders:
         raise ValueError(f"model.perception.encoder.type is {cfg.type!r}; known are {sorted(builders)}")
     if cfg.get("pretrained") is None and cfg.get("config") is None:
@@ -232,13 +257,13 @@ def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Mod
     folder = None
     if cfg.get("config") is None or not (from_config_only or cfg.get("pretrained") is None):
         folder = assets.resolve(cfg.pretrained)
-    if cfg.get("config") is None:
+    if folder is not None and cfg.get("config") is None:
         with open_dict(cfg):
             cfg.config = {
                 "model": WhisperConfig.from_pretrained(folder).to_diff_dict(),
                 "feature_extractor": _jsonable(WhisperFeatureExtractor.from_pretrained(folder).to_dict()),
             }
-    config = OmegaConf.to_container(cfg.config, resolve=True)
+    config = cast(dict[str, dict[str, Any]], OmegaConf.to_container(cfg.config, resolve=True))
     encoder = WhisperEncoder(
         WhisperConfig(**config["model"]),
         WhisperFeatureExtractor(**config["feature_extractor"]),
@@ -266,7 +291,7 @@ def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module
     return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
 
 
-def load_asr_model(pretrained: str) -> nn.Module:
+def load_asr_model(pretrained: str) -> "ASRModel":
     """Load a NeMo ASR model on the CPU, from a ``.nemo`` file or by a NeMo pretrained name.
 
     It may be loaded inside another model's restore.

@@ -50,10 +50,11 @@ def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
     """
-    stamp = (sampled_fingerprint(module), *(_stamp(name, tensor) for name, tensor in _base_weights(module)))
+    sample = sampled_fingerprint(module)
+    stamp = (sample, *(_stamp(name, tensor) for name, tensor in _base_weights(module)))
     known = _known.get(module)
     if known is None or known[0] != stamp:
-        known = stamp, _remembered(module, files, stamp[0])
+        known = stamp, _remembered(module, files, sample)
         _known[module] = known
     return known[1]
 

@@ -118,7 +118,7 @@ def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LA
         eos_token_id=end_token_id,
     )
     # they are tied all the same; what this turns off is T5's scaling of the output
-    decoder = LASDecoder(T5Config(**sizes, tie_word_embeddings=False))
+    decoder = LASDecoder(T5Config(**sizes | {"tie_word_embeddings": False}))
     _initialise_for_adam(decoder)
     return decoder
 

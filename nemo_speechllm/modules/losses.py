@@ -15,7 +15,7 @@
 """Losses beside the LLM's own cross-entropy, and what a loss weighs where several processes train together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from nemo_speechllm.modules.collectives import summed, united, world_size
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True)
+class Mean:
     """A loss and how many tokens, frames or whatever it counts it is the mean of."""
 
     value: Tensor
@@ -64,6 +65,8 @@ class EmbeddingCTC(nn.Module):
         vocab_size: of the LLM.
         d_llm: width of its embeddings.
     """
+
+    seen: Tensor
 
     def __init__(self, vocab_size: int, d_llm: int):
         super().__init__()

@@ -14,12 +14,14 @@
 
 """Audio in, LLM input embeddings out: encoder, frame stacking, adapter, projection."""
 
+from typing import Any, cast
+
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from nemo_speechllm.modules.adapters import ConformerAdapter, FrameStacking, LLMProjection
-from nemo_speechllm.modules.encoders import build_encoder
+from nemo_speechllm.modules.encoders import Encoder, build_encoder
 from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
@@ -129,8 +131,8 @@ class Perception(nn.Module):
         return encoder(audio, audio_lengths)
 
 
-def _build_adapter(cfg: DictConfig, encoder: nn.Module, width: int) -> nn.Module:
-    options = OmegaConf.to_container(cfg.adapter, resolve=True)
+def _build_adapter(cfg: DictConfig, encoder: Encoder, width: int) -> ConformerAdapter | QFormer:
+    options = cast(dict[str, Any], OmegaConf.to_container(cfg.adapter, resolve=True))
     kind = options.pop("type", "conformer")
     if kind == "conformer":
         return ConformerAdapter(width, options)

@@ -34,6 +34,10 @@ class Standardization(nn.Module):
         n_features: of what is standardised.
     """
 
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
     def __init__(self, n_features: int):
         super().__init__()
         self.register_buffer("count", torch.zeros(()))
@@ -50,7 +54,7 @@ class Standardization(nn.Module):
         """Add states to mean and variance (Chan et al. 1979)."""
         n, mean = len(states), states.mean(0)
         total, shift = self.count + n, mean - self.mean
-        squares = (
+        squares: Tensor = (
             self.variance * self.count + (states - mean).square().sum(0) + shift.square() * self.count * n / total
         )
         self.mean += shift * n / total
@@ -97,22 +101,18 @@ class QFormer(nn.Module):
         self.standardization = Standardization(n_taps * d_model) if standardize else nn.Identity()
         self.queries = nn.Parameter(torch.randn(n_taps, n_queries, d_model))
         self.tap_weights = nn.Parameter(torch.zeros(n_queries, n_taps))
-        self.blocks = BertEncoder(
-            BertConfig(
-                **named(
-                    BertConfig,
-                    hidden_size=d_model,
-                    num_hidden_layers=n_layers,
-                    num_attention_heads=n_heads,
-                    intermediate_size=4 * d_model,
-                    hidden_dropout_prob=dropout,
-                    attention_probs_dropout_prob=dropout,
-                    is_decoder=True,  # as BERT calls what has cross-attention
-                    add_cross_attention=True,
-                ),
-                attn_implementation="sdpa",
-            )
+        settings = named(
+            BertConfig,
+            hidden_size=d_model,
+            num_hidden_layers=n_layers,
+            num_attention_heads=n_heads,
+            intermediate_size=4 * d_model,
+            hidden_dropout_prob=dropout,
+            attention_probs_dropout_prob=dropout,
+            is_decoder=True,  # as BERT calls what has cross-attention
+            add_cross_attention=True,
         )
+        self.blocks = BertEncoder(BertConfig(**settings | {"attn_implementation": "sdpa"}))
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@
 """A prompt is a list of segments, text ids or audio embeddings; one function joins them for the LLM."""
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -67,15 +68,15 @@ def join_segments(
 
 def _join_one(segments: list[Segment], audios: list[Tensor], embed_tokens: nn.Module) -> tuple[Tensor, Tensor]:
     """Return embeddings (T, d_llm) and labels (T,) of one prompt."""
-    device = embed_tokens.weight.device
+    weight = cast(Tensor, embed_tokens.weight)
     embeddings, labels = [], []
     for segment in segments:
         if isinstance(segment, AudioSegment):
-            embedded = audios[segment.index].to(embed_tokens.weight.dtype)
-            target = torch.full((len(embedded),), IGNORE_INDEX, device=device)
+            embedded = audios[segment.index].to(weight.dtype)
+            target = torch.full((len(embedded),), IGNORE_INDEX, device=weight.device)
         else:
-            ids = torch.tensor(segment.ids, dtype=torch.long, device=device)
-            embedded = embed_tokens(ids if segment.read is None else torch.tensor(segment.read, device=device))
+            ids = torch.tensor(segment.ids, dtype=torch.long, device=weight.device)
+            embedded = embed_tokens(ids if segment.read is None else torch.tensor(segment.read, device=weight.device))
             target = ids if segment.loss else torch.full_like(ids, IGNORE_INDEX)
         embeddings.append(embedded)
         labels.append(target)

@@ -20,14 +20,16 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from nemo_speechllm.modules.encoders import Encoder
 from nemo_speechllm.modules.fingerprint import matches_fingerprint, weight_fingerprint
 
 CACHE_RECORD = "encoder.json"
@@ -38,7 +40,7 @@ class StateCacheError(RuntimeError):
     """The cache folder belongs to another encoder, or one of its files cannot be read, or states cannot be kept."""
 
 
-class CachedEncoder(nn.Module):
+class CachedEncoder(Encoder):
     """A frozen encoder behind a cache of its states, keyed by the audio's content.
 
     States are stored in float16, one safetensors file per item, written under a temporary name and then renamed, so
@@ -53,7 +55,7 @@ class CachedEncoder(nn.Module):
         StateCacheError: the folder holds the states of another encoder.
     """
 
-    def __init__(self, encoder: nn.Module, folder: str | Path):
+    def __init__(self, encoder: Encoder, folder: str | Path):
         super().__init__()
         self.encoder = encoder
         self.folder = Path(folder)
@@ -65,12 +67,13 @@ class CachedEncoder(nn.Module):
         """Return states (B, T', d_model) and lengths (B,) of samples (B, T), from disk where they are known."""
         self._claim_folder()
         paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist(), strict=True)]
-        items = [self._load(path, audio.device) for path in paths]
-        missing = [i for i, item in enumerate(items) if item is None]
+        found = [self._load(path, audio.device) for path in paths]
+        missing = [i for i, item in enumerate(found) if item is None]
         if missing:
             self._encode_and_store(audio[missing], audio_lengths[missing], [paths[i] for i in missing])
             for i in missing:
-                items[i] = self._load(paths[i], audio.device)
+                found[i] = self._load(paths[i], audio.device)
+        items = cast(list[Tensor], found)
         lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), lengths
 
@@ -78,9 +81,10 @@ class CachedEncoder(nn.Module):
         """Write whose states these are, or refuse a folder that holds another encoder's. Once per process."""
         if self._claimed:
             return
+        weights = weight_fingerprint(self.encoder)
         record = {
             "encoder": type(self.encoder).__name__,
-            "weights": weight_fingerprint(self.encoder),
+            "weights": weights,
             "trim": getattr(self.encoder, "trim", None),
         }
         if getattr(self.encoder, "taps", None):
@@ -88,7 +92,7 @@ class CachedEncoder(nn.Module):
         path = self.folder / CACHE_RECORD
         if path.exists():
             found = _read_record(path)
-            if matches_fingerprint(self.encoder, str(found.get("weights")), record["weights"]):
+            if matches_fingerprint(self.encoder, str(found.get("weights")), weights):
                 record["weights"] = found["weights"]  # which may be an older version's
             if found != record:
                 raise StateCacheError(
