@@ -219,7 +219,7 @@ def _open(source: Path | bytes, name: str) -> Iterator["_Sndfile | _FFmpeg"]:
                     yield _Sndfile(sound, name)
             else:
                 file.seek(0)
-                with av.open(file, container_options={"format_whitelist": _FFMPEG_FORMATS}) as container:
+                with av.open(file, "r", container_options={"format_whitelist": _FFMPEG_FORMATS}) as container:
                     yield _FFmpeg(container, name)
     except AudioError:
         raise

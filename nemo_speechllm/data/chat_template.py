@@ -49,7 +49,7 @@ MULTIPLYING = frozenset(
 )
 WIDE_FIELD = re.compile(r"\*|\d{4,}")
 
-_left: ContextVar[list[int] | None] = ContextVar("left", default=None)
+_left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
 
 class EndlessTemplateError(TemplateError):

@@ -43,7 +43,7 @@ NOISES: dict[str, Callable[[int, np.random.Generator], np.ndarray]] = {"white": 
 
 def noise_from_recordings(recordings: Sequence[np.ndarray], samples: int, random: np.random.Generator) -> np.ndarray:
     """Return a part of a recording drawn at random, begun at random and repeated as often as needed, (samples,)."""
-    recording = recordings[random.integers(len(recordings))]
+    recording = recordings[int(random.integers(len(recordings)))]
     return np.resize(np.roll(recording, -random.integers(len(recording))), samples)
 
 

@@ -127,14 +127,14 @@ class Audio:
         """
         if isinstance(self.source, Tensor):
             return as_samples(self.source, name=self.name)
-        samples = torch.from_numpy(np.atleast_2d(np.ascontiguousarray(self._read_cut(), dtype=np.float32)))
+        samples = torch.from_numpy(np.atleast_2d(np.ascontiguousarray(self._read_cut(self.source), dtype=np.float32)))
         if samples.numel() == 0 or not torch.isfinite(samples).all():
             raise AudioError(f"{self.name}: the audio is empty, or holds NaN or infinite samples")
         return one_channel(samples, "average" if self.average_channels else None, self.name)
 
-    def _read_cut(self) -> np.ndarray:
+    def _read_cut(self, cut: Cut) -> np.ndarray:
         try:
-            return self.source.resample(SAMPLE_RATE).load_audio()
+            return cut.resample(SAMPLE_RATE).load_audio()
         except Exception as error:  # Lhotse wraps what its readers say in messages of its own
             first = original_error(error)
             if isinstance(first, AudioError):

@@ -17,7 +17,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from lhotse import CutSet
@@ -289,7 +289,7 @@ def build_dataloader(
     from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer
     from nemo_speechllm.data.sources import check_sources
 
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    cfg = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
     check_sources(cfg, dataset.builder, dataset.skip_bad_audio)
     cfg.pop("skip_bad_audio", None)
     cfg.pop("defer_setup", None)

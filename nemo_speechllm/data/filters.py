@@ -15,7 +15,7 @@
 """What is left of a data section after its filters: a training on nothing would wait for its first batch for ever."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
 from omegaconf import DictConfig, OmegaConf
@@ -80,12 +80,12 @@ def _sections(cfg: DictConfig) -> Iterator[DictConfig]:
     parts = {name: part for name, part in cfg.items() if isinstance(part, DictConfig)}
     common = {name: value for name, value in cfg.items() if name not in parts and name != "multi_config"}
     for part in parts.values():
-        yield OmegaConf.merge(common, part)
+        yield cast(DictConfig, OmegaConf.merge(common, part))
 
 
 def _without(cfg: DictConfig, name: str) -> DictConfig:
     kept = {key: value for key, value in cfg.items() if key != name}
-    return OmegaConf.merge(kept, FILTERS[name])
+    return cast(DictConfig, OmegaConf.merge(kept, FILTERS[name]))
 
 
 def _has_batch(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> bool:

@@ -90,7 +90,7 @@ class _Reader:
     channel_selector: int | str | None
     metadata_of: Callable[[dict[str, Any]], dict[str, Any]]
 
-    def read_rows(self, manifest: str | os.PathLike) -> list[Conversation]:
+    def read_rows(self, manifest: str | Path) -> list[Conversation]:
         placed = ((f"{manifest}:{n}", row) for n, row in enumerate(read_manifest(manifest, locate_audio=True), 1))
         return [self._read_row(row | {PLACE_KEY: place}, place) for place, row in placed]
 

@@ -53,7 +53,8 @@ class Speech:
         """Its rows' samples at 16 kHz as one recording; overlapping speakers are equally loud."""
         if self.mix == OVERLAPPED:
             size = max(map(len, recordings))
-            return mix_at_snr(*(np.pad(samples, (0, size - len(samples))) for samples in recordings), snr=0.0)
+            one, other = (np.pad(samples, (0, size - len(samples))) for samples in recordings)
+            return mix_at_snr(one, other, snr=0.0)
         return join_recordings(recordings, PAUSE)
 
 

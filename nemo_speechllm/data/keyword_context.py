@@ -59,7 +59,7 @@ class Pool:
         """Up to ``count`` different words that are not among ``said``, each with its frequency."""
         weights = self.weights.copy()
         weights[[self.places[word] for word in said if word in self.places]] = 0
-        count = min(count, np.count_nonzero(weights))
+        count = min(count, int(np.count_nonzero(weights)))
         return list(random.choice(self.words, count, replace=False, p=weights / weights.sum())) if count else []
 
 

@@ -86,9 +86,10 @@ def original_error(error: BaseException) -> BaseException:
     An `AudioError` where one was raised.
     """
     first = error
-    while error is not None:
-        first = error if isinstance(error, AudioError) or not isinstance(first, AudioError) else first
-        error = error.__context__
+    earlier: BaseException | None = error
+    while earlier is not None:
+        first = earlier if isinstance(earlier, AudioError) or not isinstance(first, AudioError) else first
+        earlier = earlier.__context__
     return first
 
 

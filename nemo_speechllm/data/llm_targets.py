@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import httpx
 import torch
@@ -33,6 +34,7 @@ from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.data.skills import WRITTEN, argument_lists, core_of, words_of
+from nemo_speechllm.segments import TextSegment
 
 PROMPTS = {
     "summarise": "Summarise the following transcript of speech in one short sentence, in its own language. "
@@ -182,8 +184,9 @@ class LocalLLM:
     def __call__(self, prompt: str) -> str:
         """Return the answer to a prompt."""
         (segment,) = self.prompt.segments(Conversation("target", [Turn("user", [prompt])]))
+        assert isinstance(segment, TextSegment)  # there is no audio
         asked = torch.tensor([segment.ids])
         ids = self.model.generate(
             asked, attention_mask=torch.ones_like(asked), max_new_tokens=MAX_NEW_TOKENS, do_sample=False
         )[0]
-        return self.tokenizer.decode(ids[len(segment.ids) :], skip_special_tokens=True)
+        return cast(str, self.tokenizer.decode(ids[len(segment.ids) :], skip_special_tokens=True))

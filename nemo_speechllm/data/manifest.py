@@ -91,6 +91,12 @@ class Line:
     row: dict | None
     issues: tuple[ManifestIssue, ...] = ()
 
+    @property
+    def known_row(self) -> dict:
+        """The row, where `raise_for` or `_is_readable` has shown that the line is one."""
+        assert self.row is not None, f"line {self.number} is no row"
+        return self.row
+
 
 def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
     """Read a manifest.
@@ -114,8 +120,8 @@ def read_manifest(path: str | Path, locate_audio: bool = False) -> list[dict]:
     if locate_audio:
         lines = with_audio_issues(lines, path, ANY_CHANNEL)
         raise_for(path, lines)
-        return [located(line.row, path) for line in lines]
-    return [line.row for line in lines]
+        return [located(line.known_row, path) for line in lines]
+    return [line.known_row for line in lines]
 
 
 def read_lines(
@@ -164,7 +170,7 @@ def with_audio_issues(
         decode: read what each row asks for, to its end; otherwise headers alone.
         workers: threads that read (decoding runs outside Python's lock).
     """
-    spans = list(dict.fromkeys(_span_of(line.row, path) for line in lines if _is_readable(line)))
+    spans = list(dict.fromkeys(_span_of(line.known_row, path) for line in lines if _is_readable(line)))
     with ThreadPoolExecutor(workers) as pool:
         results = pool.map(partial(_examine, decode=decode), spans)
         progress = tqdm(results, total=len(spans), desc=Path(path).name, unit="file", delay=2, leave=decode)
@@ -248,16 +254,18 @@ def check_manifest(
         tolerance=tolerance,
         workers=workers,
     )
-    clean, issues, seen = [], [], {}
+    clean: list[dict] = []
+    issues: list[ManifestIssue] = []
+    seen: dict[tuple, int] = {}
     for line in lines:
-        defects = []
+        defects: list[Defect] = []
         if line.row is not None:
             defects += _duplicate_defects(line.row, path, line.number, seen)
             defects += _duration_limit_defects(line.row, min_duration, max_duration)
         found = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
         issues += found
         if not found:
-            clean.append(line.row)
+            clean.append(line.known_row)
     return clean, issues
 
 
@@ -340,9 +348,10 @@ def _examined(
 ) -> Line:
     if not _is_readable(line):
         return line
-    found = audios[_span_of(line.row, path)]
-    defects = examine(line.row, found) if isinstance(found, AudioInfo) else [_or_in_tar(found, line.row)]
-    return Line(line.number, line.row, line.issues + tuple(ManifestIssue(str(path), line.number, *d) for d in defects))
+    row = line.known_row
+    found = audios[_span_of(row, path)]
+    defects = examine(row, found) if isinstance(found, AudioInfo) else [_or_in_tar(found, row)]
+    return Line(line.number, row, line.issues + tuple(ManifestIssue(str(path), line.number, *d) for d in defects))
 
 
 def _or_in_tar(defect: Defect, row: dict) -> Defect:

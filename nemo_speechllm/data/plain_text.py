@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from sentencepiece import SentencePieceProcessor
-from sentencepiece.sentencepiece_model_pb2 import ModelProto
+from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # protobuf makes it on import
 from transformers import PreTrainedTokenizerBase
 
 

@@ -93,7 +93,9 @@ class ChatPrompt:
 
     def _render(self, conversation: Conversation) -> tuple[str, list[str]]:
         """Return the conversation as template text with placeholders, and the texts they stand for."""
-        messages, texts, n_audios = [], [], 0
+        messages: list[dict[str, str]] = []
+        texts: list[str] = []
+        n_audios = 0
         if self.system_prompt is not None and conversation.turns[0].role != "system":
             messages.append({"role": "system", "content": _hidden(self.system_prompt, texts)})
         for turn in conversation.turns:

@@ -173,11 +173,11 @@ def implausible_durations(letters: Sequence[int], seconds: Sequence[float]) -> n
         fewer than 29 %). With fewer than three different lengths there is no line to judge by, and every clip is
         accepted.
     """
-    letters, seconds = np.asarray(letters, float), np.asarray(seconds, float)
-    if len(np.unique(letters)) < 3:
-        return np.full(len(letters), np.nan)
-    rate, pause, *_ = theilslopes(seconds, letters, method="joint")
-    ratio = seconds / np.maximum(pause + rate * letters, _MIN_EXPECTED_SECONDS)
+    lengths, taken = np.asarray(letters, float), np.asarray(seconds, float)
+    if len(np.unique(lengths)) < 3:
+        return np.full(len(lengths), np.nan)
+    rate, pause, *_ = theilslopes(taken, lengths, method="joint")
+    ratio = taken / np.maximum(pause + rate * lengths, _MIN_EXPECTED_SECONDS)
     return np.where(np.abs(np.log(ratio)) > np.log(_MAX_DURATION_RATIO), ratio, np.nan)
 
 

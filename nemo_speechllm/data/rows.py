@@ -25,7 +25,7 @@ import reprlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard, cast
 
 from nemo_speechllm.data.audio_file import TOLERANCE, AudioInfo, span_problem
 
@@ -158,14 +158,13 @@ def audio_defects(
 
 def _span_defects(row: dict[str, Any], info: AudioInfo, tolerance: float) -> Iterator[Defect]:
     offset, duration = row.get("offset"), row.get("duration")
-    has_offset, has_duration = is_number(offset), is_number(duration)
-    if has_offset and offset >= 0 and (duration is None or has_duration):
+    if is_number(offset) and offset >= 0 and (duration is None or is_number(duration)):
         problem = span_problem(info, offset, duration, tolerance)
         if problem:
             key = "offset" if duration is None else "duration"
             told = f"the part of {row.get('audio_filepath')} {problem}"
             yield Defect(key, "wrong duration", told, "correct 'offset' and 'duration'")
-    elif offset is None and has_duration and duration > 0:
+    elif offset is None and is_number(duration) and duration > 0:
         if abs(duration - info.duration) > tolerance + info.padding:
             problem = f"says {duration:.3f} s, the audio has {info.duration:.3f} s"
             remedy = "write the audio's duration, or add 'offset' to use a part of it"
@@ -203,9 +202,9 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that can be counted with: neither infinite nor beyond 64 bits."""
-    return isinstance(value, Real) and not isinstance(value, bool) and -(2.0**63) <= value < 2.0**63
+    return isinstance(value, Real) and not isinstance(value, bool) and -(2.0**63) <= cast(float, value) < 2.0**63
 
 
 def _has_word(text: str) -> bool:

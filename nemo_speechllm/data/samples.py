@@ -14,7 +14,7 @@
 
 """Samples as users have them, arrays and tensors of any kind, to what a model hears."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -79,7 +79,7 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
     if count == 1:
         return samples[0]
     check_selector(channel_selector, count, name)
-    return samples[channel_selector]
+    return samples[cast(int, channel_selector)]
 
 
 def check_selector(channel_selector: Any, count: int, name: str) -> None:

@@ -16,8 +16,10 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import cast
 
 from lhotse import CutSet
+from lhotse.dataset.sampling.base import CutSampler
 from torch.utils.data import DataLoader, IterableDataset, Sampler
 
 
@@ -33,7 +35,7 @@ class ShardedBatches(Sampler):
         rank, world_size: of this process.
     """
 
-    def __init__(self, sampler: Sampler, rank: int, world_size: int):
+    def __init__(self, sampler: CutSampler, rank: int, world_size: int):
         self.sampler, self.rank, self.world_size = sampler, rank, world_size
 
     def __iter__(self) -> Iterator[CutSet]:
@@ -61,7 +63,7 @@ def share_batches(dataloader: DataLoader, rank: int, world_size: int) -> DataLoa
         raise ValueError("validation by several processes needs force_map_dataset: true in model.validation_ds")
     return DataLoader(
         dataloader.dataset,
-        sampler=ShardedBatches(dataloader.sampler, rank, world_size),
+        sampler=ShardedBatches(cast(CutSampler, dataloader.sampler), rank, world_size),
         batch_size=None,
         num_workers=dataloader.num_workers,
         pin_memory=dataloader.pin_memory,

@@ -19,10 +19,10 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lhotse.serialization import load_jsonl
@@ -96,7 +96,7 @@ def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
     Raises:
         ValueError: a source is no NeMo manifest, or a line is broken.
     """
-    for source in _sources(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))):
+    for source in _sources(_resolved(cfg)):
         paths = _paths(source, "manifest_filepath")
         if not paths or source.get("type", "nemo") not in ("nemo", "nemo_tarred"):
             raise ValueError(
@@ -115,18 +115,24 @@ def translations_of(cfg: DictConfig) -> Iterator[tuple[str | None, str]]:
     Args:
         cfg: a ``train_ds``/``validation_ds`` section.
     """
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    cfg = _resolved(cfg)
     for source, tags in _tagged_sources(cfg, {}):
         for metadata in _metadata(source, cfg, tags):
             if task_of(metadata) == "ast":
                 yield metadata.get("target_lang"), str(metadata.get("answer") or metadata.get("text") or "")
 
 
+def _resolved(cfg: DictConfig) -> DictConfig:
+    return cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
+
+
 def _tagged_sources(cfg: DictConfig, tags: dict[str, Any]) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
     """Each source with what is noted with all of its examples; a group's tags go before those of its members."""
     tags = dict(cfg.get("tags") or {}) | tags
-    entries = [entry for entry in cfg.values() if isinstance(entry, DictConfig)] if cfg.get("multi_config") else None
-    if entries is None and cfg.get("input_cfg") is not None:
+    entries: Iterable[Any] | None = None
+    if cfg.get("multi_config"):
+        entries = [entry for entry in cfg.values() if isinstance(entry, DictConfig)]
+    elif cfg.get("input_cfg") is not None:
         entries = OmegaConf.load(cfg.input_cfg) if isinstance(cfg.input_cfg, (str, Path)) else cfg.input_cfg
     if entries is None:
         yield cfg, tags
@@ -252,7 +258,7 @@ def _checked_rows(
     lines = _without_bad_audio(path, lines) if skip_bad_audio else lines
     _raise_for_audio(lines)
     for line in lines:
-        row = {key: value for key, value in line.row.items() if key not in RATE_KEYS}
+        row = {key: value for key, value in line.known_row.items() if key not in RATE_KEYS}
         yield row | {"audio_filepath": os.path.abspath(audio_path(row, path)), PLACE_KEY: f"{path}:{line.number}"}
 
 
@@ -295,13 +301,13 @@ def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
 
 def _without_filtered(path: str, lines: list[Line], cfg: DictConfig) -> list[Line]:
     """Return the lines that NeMo's filters let through; the others are counted by their reason."""
-    reasons = [_reason_to_leave_out(line.row, cfg) for line in lines]
+    reasons = [_reason_to_leave_out(line.known_row, cfg) for line in lines]
     for reason, count in Counter(filter(None, reasons)).items():
-        seconds = sum(line.row["duration"] for line, own in zip(lines, reasons, strict=True) if own == reason)
+        seconds = sum(line.known_row["duration"] for line, own in zip(lines, reasons, strict=True) if own == reason)
         logging.warning(f"{path}: {count} of {len(lines)} lines ({seconds:.1f} s) are left out, being {reason}")
     kept = [line for line, reason in zip(lines, reasons, strict=True) if reason is None]
     if not kept:
-        raise ManifestError(f"{path}: no line is left: all are {', or '.join(dict.fromkeys(reasons))}")
+        raise ManifestError(f"{path}: no line is left: all are {', or '.join(dict.fromkeys(filter(None, reasons)))}")
     return kept
 
 
@@ -329,7 +335,7 @@ def _reason_to_leave_out(row: dict, cfg: DictConfig) -> str | None:
 def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
     """Return the line, with an issue where the recipe has no question for it."""
     try:
-        builder.question(Audio(torch.zeros(1)), dict(line.row), line.row["audio_filepath"])
+        builder.question(Audio(torch.zeros(1)), dict(line.known_row), line.known_row["audio_filepath"])
     except ValueError as error:
         issue = ManifestIssue(path, line.number, "task", "no question", str(error), "correct the line, or the recipe")
         return Line(line.number, line.row, (*line.issues, issue))
@@ -362,7 +368,7 @@ def _raise_for_audio(lines: list[Line]) -> None:
 
 def _told(line: Line, issue: ManifestIssue) -> str:
     if issue.kind == "missing file":
-        name = line.row["audio_filepath"]
+        name = line.known_row["audio_filepath"]
         return f"{issue.file}:{issue.line}: audio file {name} does not exist; {issue.remedy}"
     return f"{issue.file}:{issue.line}: {issue.problem}; {issue.remedy}"
 

@@ -181,7 +181,7 @@ def _read_group(table: Path, columns: tuple[str, ...], group: int) -> list[dict]
 
 def _open_stored(value: Any, table: Path, place: str, name: str, channel: int | str | None) -> Audio:
     """Open a recording as Hugging Face stores it: content, or a path."""
-    stored = {"path": value} if isinstance(value, str) else value or {}
+    stored: dict[str, Any] = {"path": value} if isinstance(value, str) else value or {}
     if stored.get("bytes"):
         return Audio.from_bytes(stored["bytes"], name, channel)
     if stored.get("path"):

@@ -23,8 +23,9 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import cast
 
 import httpx
 import torch
@@ -33,6 +34,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.prompt import ChatPrompt
+from nemo_speechllm.segments import TextSegment
 
 LONGEST_WAIT = 60.0  # s, between two attempts
 
@@ -92,7 +94,7 @@ class TransformersEngine:
 
     def _prompt_ids(self, request: Request) -> list[int]:
         segments = self.prompt.segments(Conversation(request.id, [Turn("user", [request.message])]))
-        return [token for segment in segments for token in segment.ids]
+        return [token for segment in segments if isinstance(segment, TextSegment) for token in segment.ids]
 
     @torch.inference_mode()
     def _complete(self, prompts: list[list[int]]) -> list[Completion]:
@@ -109,7 +111,8 @@ class TransformersEngine:
     def _completion(self, ids: list[int]) -> Completion:
         end = self.prompt.end_token_id
         written = ids[: ids.index(end)] if end in ids else ids
-        return Completion(self.tokenizer.decode(written, skip_special_tokens=True).strip(), end not in ids)
+        answer = cast(str, self.tokenizer.decode(written, skip_special_tokens=True))
+        return Completion(answer.strip(), end not in ids)
 
 
 class EndpointEngine:
@@ -156,7 +159,7 @@ class EndpointEngine:
         """
         stopped, coming = threading.Event(), iter(requests)
         with ThreadPoolExecutor(self.concurrency) as pool:
-            under_way = {}
+            under_way: dict[Future[Completion], str] = {}
             try:
                 while True:
                     while len(under_way) < self.concurrency and (request := next(coming, None)) is not None:

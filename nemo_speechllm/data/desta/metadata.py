@@ -235,7 +235,9 @@ def segments_of(row: Mapping[str, Any], seconds: float) -> list[dict[str, Any]]:
     segments = [{**shared, **segment} for segment in row["segments"]]
     for number, segment in enumerate(segments):
         start, end = segment.get("start"), segment.get("end")
-        if not all(isinstance(time, (int, float)) for time in (start, end)) or not 0 <= start < end <= seconds + 0.05:
+        if not (
+            isinstance(start, int | float) and isinstance(end, int | float) and 0 <= start < end <= seconds + 0.05
+        ):
             raise ValueError(
                 f"segments[{number}]: start {start!r} and end {end!r} are no part of a clip of {seconds:.2f} s; "
                 "give both in seconds from the clip's start"

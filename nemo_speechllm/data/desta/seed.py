@@ -49,7 +49,9 @@ ATTRIBUTES: dict[str, Callable[[Record], str]] = {
     "gender": lambda record: f"Gender:{_level(record)}",
     "accent": lambda record: f"Accent: {_word(record)}",
     "age": lambda record: f"Age: {_word(record)}",
-    "language": lambda record: f"Language: {LANGUAGES.get(record['value'].lower(), record['value']).capitalize()}",
+    "language": lambda record: (
+        f"Language: {str(LANGUAGES.get(record['value'].lower(), record['value'])).capitalize()}"
+    ),
     "emotion": lambda record: f"Emotion: {_word(record)}",
     "style": lambda record: f"Style: {_word(record)}",
     "intent": lambda record: f"Action: {_word(record)}",
