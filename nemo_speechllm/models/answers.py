@@ -74,7 +74,7 @@ class Answer:
 
 
 class AnswerLock:
-    """A lock for one answering thread of a model at a time; a copy of the model, also in another process, has its own."""
+    """A lock for one answering thread at a time; a copy of the model, also in another process, has its own."""
 
     def __init__(self) -> None:
         self.lock = RLock()
@@ -84,9 +84,10 @@ class AnswerLock:
 
 
 class GuardedAnswersMixin:
-    """Gives a model's answers with long keyword lists cut to the likely and with guards (``generation.max_keywords``, ``guards``).
+    """Gives a model's answers with long keyword lists cut to the likely, and with guards.
 
-    For classes with ``cfg``, ``builder``, ``generate_batch`` and, where they have CTC, ``ctc_ids`` and ``ctc_evidence``.
+    See ``generation.max_keywords`` and ``generation.guards``. For classes with ``cfg``, ``builder``,
+    ``generate_batch`` and, where they have CTC, ``ctc_ids`` and ``ctc_evidence``.
     """
 
     _last_filter: KeywordFilter | None = None
@@ -97,7 +98,7 @@ class GuardedAnswersMixin:
         return False
 
     def _with_likely_keywords(self, batch: ConversationBatch) -> ConversationBatch:
-        """The batch with at most ``generation.max_keywords`` in each question: those that CTC may have heard."""
+        """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""
         limit = self.cfg.generation.get("max_keywords")
         lists = [
             keyword_list(item.metadata.get("keywords"))
@@ -107,15 +108,16 @@ class GuardedAnswersMixin:
         ]
         if limit is None or max(map(len, lists), default=0) <= limit:
             return batch
-        for item, keywords in zip(batch.conversations, lists):
+        for item, keywords in zip(batch.conversations, lists, strict=True):
             if len(keywords) > limit and task_of(item.metadata) == "ast":
                 raise ValueError(
-                    f"{item.id}: {len(keywords)} keywords of a translation, more than generation.max_keywords={limit}: CTC hears the "
-                    "language that is spoken and cannot choose among them; give fewer, or set model.generation.max_keywords=null"
+                    f"{item.id}: {len(keywords)} keywords of a translation, more than "
+                    f"generation.max_keywords={limit}: CTC hears the language that is spoken and cannot choose among "
+                    "them; give fewer, or set model.generation.max_keywords=null"
                 )
         self._require_ctc(f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}")
         conversations = list(batch.conversations)
-        for index, (keywords, evidence) in enumerate(zip(lists, self.ctc_evidence(batch))):
+        for index, (keywords, evidence) in enumerate(zip(lists, self.ctc_evidence(batch), strict=True)):
             conversation = conversations[index]
             if len(keywords) > limit:
                 metadata = conversation.metadata | {"keywords": self._keyword_filter(keywords).select(evidence, limit)}
@@ -124,13 +126,16 @@ class GuardedAnswersMixin:
         return replace(batch, conversations=conversations)
 
     def _keyword_filter(self, keywords: list[str]) -> KeywordFilter:
-        """The filter of a list. The last one is kept: thousands of words take a second to get ready, and utterances share them."""
+        """Return the filter of a list.
+
+        The last one is kept: thousands of words take a second to get ready, and utterances share them.
+        """
         if self._last_filter is None or self._last_filter.keywords != keywords:
             self._last_filter = KeywordFilter(keywords, self.ctc_ids)
         return self._last_filter
 
     def _guarded_answers(self, batch: ConversationBatch, **options) -> list[Answer]:
-        """`generate_batch`, with transcripts that show a fault of ``generation.guards`` replaced."""
+        """Return `generate_batch`'s answers, with transcripts that show a fault of ``generation.guards`` replaced."""
         answers = self.generate_batch(batch, **options)
         guards = check_guards(self.cfg.generation.get("guards", DEFAULT_GUARDS))
         heard = self._ctc_texts(batch, "guards: disagreement") if "disagreement" in guards else [None] * len(answers)
@@ -143,7 +148,7 @@ class GuardedAnswersMixin:
         return answers
 
     def _answer_instead(self, action: str, item: ConversationBatch, **options) -> Answer:
-        """What a guard gives in the place of an answer."""
+        """Return what a guard gives in the place of an answer."""
         if action == "empty":
             return Answer("", [], truncated=False)
         if action == "ctc":
@@ -152,7 +157,7 @@ class GuardedAnswersMixin:
         return self.generate_batch(item, **options | changes[action])[0]
 
     def _ctc_texts(self, batch: ConversationBatch, purpose: str) -> list[str]:
-        """What CTC hears in each conversation; nothing in one without audio."""
+        """Return what CTC hears in each conversation; nothing in one without audio."""
         self._require_ctc(purpose)
         spoken = [item for item in batch.conversations if item.audios]
         options = generation_options(self.cfg.generation, decoder="ctc")
@@ -162,29 +167,36 @@ class GuardedAnswersMixin:
     def _require_ctc(self, purpose: str) -> None:
         if not self.has_ctc:
             raise ValueError(
-                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} has none that hears words; give fewer "
-                "keywords and other guards, or set model.generation.max_keywords=null and model.generation.guards=null"
+                f"{purpose}: this needs CTC's hypothesis, and this {type(self).__name__} has none that hears words; "
+                "give fewer keywords and other guards, or set model.generation.max_keywords=null and "
+                "model.generation.guards=null"
             )
 
 
 def gather_evidence(
     batch: ConversationBatch, answers: list[Answer], heard: tuple[Tensor, Tensor], log_ratios: Callable[..., Tensor]
 ) -> list[Evidence]:
-    """CTC's answers, one a conversation, with its scores of what was heard of the N audios: (N, T, d) and lengths (N,).
+    """Return CTC's answers, one a conversation, with its scores of what was heard.
+
+    What was heard of the N audios is (N, T, d) and lengths (N,).
 
     Args:
         log_ratios: (T, d) and tokens → see `Evidence`; a conversation's audios come one after the other.
     """
     items, lengths = heard
     silence, audios = items.new_zeros(0, items.shape[-1]), batch.by_conversation(items, lengths)
-    return [Evidence(a.text, partial(log_ratios, torch.cat([silence, *own]))) for a, own in zip(answers, audios)]
+    return [
+        Evidence(answer.text, partial(log_ratios, torch.cat([silence, *own])))
+        for answer, own in zip(answers, audios, strict=True)
+    ]
 
 
 def check_generation(recipe: DictConfig) -> None:
-    """
+    """Refuse a ``model.generation`` section that cannot be followed.
+
     Raises:
-        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, an unknown ``decoder``, a number
-            that is out of range or none, or wrong ``guards``.
+        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, an unknown ``decoder``,
+            a number that is out of range or none, or wrong ``guards``.
     """
     unknown = sorted(set(recipe) - set(GENERATION_SETTINGS))
     if unknown:
@@ -200,8 +212,11 @@ def check_generation(recipe: DictConfig) -> None:
 def answering_record(
     model: nn.Module, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
 ) -> dict[str, Any]:
-    """What the answers of a speech LM or a baseline depend on, whatever it is asked. The batch size is not in it: answers do not
-    depend on the batch. See `generation_options` for the rest of the arguments and for the errors."""
+    """Return what the answers of a speech LM or a baseline depend on, whatever it is asked.
+
+    The batch size is not in it: answers do not depend on the batch. See `generation_options` for the rest of the
+    arguments and for the errors.
+    """
     options = generation_options(model.cfg.generation, max_new_tokens, beam_size, decoder)
     return {
         "model": state_digest(model),
@@ -213,7 +228,7 @@ def answering_record(
 def generation_options(
     recipe: DictConfig, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
 ) -> dict[str, Any]:
-    """``max_new_tokens``, ``beam_size`` and ``decoder``, where they are None from the recipe's ``model.generation`` section.
+    """Return ``max_new_tokens``, ``beam_size`` and ``decoder``; those that are None are the recipe's.
 
     Raises:
         ValueError: a number is less than 1, or the decoder is unknown.

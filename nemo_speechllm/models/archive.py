@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a ``.nemo`` of unknown origin may hold: its members, sizes, config and weights are checked before anything is built of them.
+"""What a ``.nemo`` of unknown origin may hold.
 
-Every function here raises ``ValueError`` with the cause in words; `ReferencedCheckpointMixin.restore_from` adds the file and the remedy.
+Its members, sizes, config and weights are checked before anything is built of them. Every function here raises
+``ValueError`` with the cause in words; `ReferencedCheckpointMixin.restore_from` adds the file and the remedy.
 """
 
 import gzip
@@ -43,7 +44,7 @@ CONFIG_NAME, WEIGHTS_NAME = "model_config.yaml", "model_weights.ckpt"
 ARTIFACT_PREFIX = "nemo:"
 
 MAX_MEMBERS = 100  # there are about ten
-# A gzipped file may unpack to so many times its size, and so many bytes more: real weights and tokenizers stay below 6 times.
+# A gzipped file may unpack to so many times its size, and so many bytes more: real ones stay below 6 times.
 MAX_EXPANSION, FREE_EXPANSION = 20, 64 * 2**20
 MAX_CONFIG_BYTES, MAX_CONFIG_NODES, MAX_CONFIG_DEPTH = 2**20, 50_000, 32
 MAX_SIZE = 2**20  # of a width, a vocabulary, a number of layers
@@ -68,7 +69,7 @@ NO_PLACE = re.compile(r"[\w+.-]+://|(pipe|file|data):|//|\\|.*[\0\n]")  # an add
 CODE_AT_TOP, CODE_IN_ENCODER = {"_target_", "cls", "params", "model"}, {"cls", "params", "target"}
 OPTIMIZER_PREFIXES = ("torch.optim.", "nemo.core.optim.")
 
-# archive ------------------------------------------------------------------------------------------------------------------
+# archive -------------------------------------------------------------------------------------------------------------
 
 
 def unpack(path: Path, folder: Path, config_only: bool = False) -> None:
@@ -80,8 +81,8 @@ def unpack(path: Path, folder: Path, config_only: bool = False) -> None:
         config_only: stop when the config is there.
 
     Raises:
-        ValueError: a member is no plain file or has a name that leads elsewhere, there are too many, they unpack to far more
-            than the file holds, or config or weights are missing.
+        ValueError: a member is no plain file or has a name that leads elsewhere, there are too many, they unpack to
+            far more than the file holds, or config or weights are missing.
         tarfile.TarError, EOFError, OSError, zlib.error: the file is damaged.
     """
     with _opened(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
@@ -103,7 +104,7 @@ def unpack(path: Path, folder: Path, config_only: bool = False) -> None:
 
 
 def saved_config_bytes(path: Path) -> bytes | None:
-    """The text of a ``.nemo``'s config, unchecked and not parsed; None where there is none, or too much of it."""
+    """Return the text of a ``.nemo``'s config, unchecked, not parsed; None where there is none, or too much of it."""
     try:
         with _opened(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
@@ -125,12 +126,13 @@ class _Limited:
         self._stream, self._left = stream, limit
 
     def read(self, size: int = -1) -> bytes:
-        """As a file's."""
+        """Read as a file does."""
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
             raise ValueError(
-                f"it unpacks to more than {MAX_EXPANSION} times its size, which no weights do: it was made to fill the disk"
+                f"it unpacks to more than {MAX_EXPANSION} times its size, which no weights do: it was made to fill "
+                "the disk"
             )
         return data
 
@@ -159,11 +161,11 @@ def _checked_name(member: tarfile.TarInfo, number: int) -> str:
     return name
 
 
-# config -------------------------------------------------------------------------------------------------------------------
+# config --------------------------------------------------------------------------------------------------------------
 
 
 def read_config(path: Path) -> DictConfig:
-    """The config of an unpacked ``.nemo``; nothing in it is resolved.
+    """Return the config of an unpacked ``.nemo``; nothing in it is resolved.
 
     Raises:
         ValueError: it is no mapping, or too large or too deep, or uses YAML's anchors and aliases.
@@ -195,8 +197,8 @@ def check_config(config: DictConfig, members: set[str] | None = None) -> None:
         members: names of the files in the ``.nemo``; None for a Lightning ``.ckpt``, which has none.
 
     Raises:
-        ValueError: an entry is an interpolation, names a class that is no encoder, an artifact outside the archive or a model
-            by URL, refers to weights without saying which, or is a size that no model has. The entry is named.
+        ValueError: an entry is an interpolation, names a class that is no encoder, an artifact outside the archive or
+            a model by URL, refers to weights without saying which, or is a size that no model has. The entry is named.
     """
     _check_code_sections(config)
     for key, value in _leaves(OmegaConf.to_container(config, resolve=False)):
@@ -223,7 +225,7 @@ def _check_code_sections(config: DictConfig) -> None:
 
 
 def _check_class(key: str, value: Any) -> None:
-    """Classes are named where an encoder is described, and the optimizer's."""
+    """Refuse a class, unless it is named where an encoder is described, or is the optimizer's."""
     parent = key.rpartition(".")[0]
     if parent in ENCODER_PARTS:
         _check_encoder_class(key, value)
@@ -264,12 +266,13 @@ def _check_reference(name: str, section: Any, of_nemo_file: bool) -> None:
         )
     if of_nemo_file and section.get("by_reference") is not False and not isinstance(section.get("fingerprint"), str):
         raise ValueError(
-            f"its config refers to {name}.pretrained: {pretrained} without a fingerprint of the weights, which every save writes"
+            f"its config refers to {name}.pretrained: {pretrained} without a fingerprint of the weights, which every "
+            "save writes"
         )
 
 
 def make_inert(config: DictConfig) -> DictConfig:
-    """The config without data, caches and traces: what they name on this machine is the caller's to decide."""
+    """Return the config without data, caches and traces: what they name on this machine is the caller's to decide."""
     container = OmegaConf.to_container(config, resolve=False)
     dropped = [key for key in (*DATA_SECTIONS, *NEMO_TRACES) if container.get(key)]
     for key in DATA_SECTIONS:
@@ -316,7 +319,7 @@ def clean_json(path: Path) -> None:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as pairs of dotted name and value."""
+    """Yield nested settings as pairs of dotted name and value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield name, value
@@ -330,11 +333,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:120]}…"
 
 
-# weights ------------------------------------------------------------------------------------------------------------------
+# weights -------------------------------------------------------------------------------------------------------------
 
 
 def check_weights_file(path: Path) -> int:
-    """Refuse a weights file that is not what ``torch.save`` writes, or whose checksums are wrong; returns its number of tensors.
+    """Return the number of tensors in a weights file.
+
+    A file that is not what ``torch.save`` writes, or whose checksums are wrong, is refused.
 
     Raises:
         ValueError: see above.
@@ -357,7 +362,7 @@ def check_weights_file(path: Path) -> int:
 
 
 def load_weights(path: Path, map_location: Any = "cpu") -> dict[str, Tensor]:
-    """Tensors by name; nothing in the file is run, whatever the environment says.
+    """Return tensors by name; nothing in the file is run, whatever the environment says.
 
     Raises:
         ValueError: it holds something else than dense tensors.
@@ -379,7 +384,7 @@ def load_weights(path: Path, map_location: Any = "cpu") -> dict[str, Tensor]:
 
 @contextmanager
 def limited_parameters(weight_bytes: int, tensors: int) -> Iterator[None]:
-    """Inside, this thread builds no model whose parameters take far more than the weights there are for them.
+    """Let this thread build no model whose parameters take far more than the weights there are for them.
 
     Args:
         weight_bytes: size of the files that hold the model's weights.
@@ -398,8 +403,8 @@ def limited_parameters(weight_bytes: int, tensors: int) -> Iterator[None]:
         left["tensors"] -= 1
         if min(left.values()) < 0:
             raise ValueError(
-                f"its config asks for a model far larger than its weights: {type(module).__name__}.{name} has the shape "
-                f"{tuple(tensor.shape)}"
+                f"its config asks for a model far larger than its weights: {type(module).__name__}.{name} has the "
+                f"shape {tuple(tensor.shape)}"
             )
 
     handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the scripts that ask questions about recordings have in common: arguments, record, questions in batches, report."""
+"""What scripts that ask questions about recordings have in common: arguments, record, questions in batches, report."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class AskingArguments:
 
 
 def asking_record(cfg: AskingArguments, model: SpeechLM | Baseline, digest: Any) -> dict[str, Any]:
-    """What the answers depend on.
+    """Return what the answers depend on.
 
     Args:
         digest: of the manifest.
@@ -58,7 +58,7 @@ def asking_record(cfg: AskingArguments, model: SpeechLM | Baseline, digest: Any)
 
 
 def question_about(audios: list[Audio], row: dict[str, Any], model: SpeechLM | Baseline) -> Conversation:
-    """The recordings, then the instruction of a manifest's row."""
+    """Return a question: the recordings, then the instruction of a manifest's row."""
     name = row["audio_filepath"]
     metadata = {key: row[key] for key in ("instruction", "lang", "transcription") if row.get(key) is not None}
     asked = model.builder.question(audios[0], metadata, name)
@@ -73,17 +73,17 @@ def ask(
     prediction: Callable[[T, Answer], dict[str, Any]],
     log: PredictionLog,
 ) -> None:
-    """Asks what is not answered in the log yet, and adds a ``prediction`` of each item."""
+    """Ask what is not answered in the log yet, and add a ``prediction`` of each item."""
     with tqdm(total=len(items), initial=len(log.predictions), unit="answer") as progress:
         for batch in in_batches(items[len(log.predictions) :], cfg.batch_size):
             conversations = [question(item) for item in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
-            log.append([prediction(item, answer) for item, answer in zip(batch, answers)])
+            log.append([prediction(item, answer) for item, answer in zip(batch, answers, strict=True)])
             progress.update(len(batch))
 
 
 def write_report(cfg: AskingArguments, report: dict[str, Any], table: str) -> None:
-    """Writes ``metrics.json`` and ``results.md``, and prints the table."""
+    """Write ``metrics.json`` and ``results.md``, and print the table."""
     output = Path(cfg.output_dir)
     write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
     write_text(output / "results.md", f"```\n{table}\n```\n")

@@ -44,7 +44,7 @@ class Baseline(nn.Module):
     def generation_limits(
         self, max_new_tokens: int | None, beam_size: int | None, decoder: str | None
     ) -> dict[str, int]:
-        """``max_new_tokens`` and ``beam_size``, where they are None the baseline's own.
+        """Return ``max_new_tokens`` and ``beam_size``, where they are None the baseline's own.
 
         Raises:
             ValueError: a number is less than 1, or a ``decoder`` was asked for.

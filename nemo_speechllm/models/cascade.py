@@ -12,7 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Speech recognition, then an LLM that reads the transcription: what a speech LM must beat to have heard more than words."""
+"""Speech recognition, then an LLM that reads the transcription.
+
+A speech LM must beat it to have heard more than words.
+"""
 
 import torch
 from omegaconf import OmegaConf
@@ -37,7 +40,9 @@ INSTRUCTIONS = {"asr": "Transcribe the speech.", "ast": "Translate the speech in
 
 
 class Cascade(Baseline):
-    """What a speech LM is asked, with the transcription in the audio's place in the user's message: any chat template takes that.
+    """An LLM that is asked what a speech LM is, with the transcription in the audio's place.
+
+    It stands in the user's message, which any chat template takes.
 
     Args:
         recognizer: what transcribes.
@@ -63,7 +68,9 @@ class Cascade(Baseline):
         beam_size: int | None = None,
         decoder: str | None = None,
     ) -> list[Answer]:
-        """Answers in order; arguments are those of `SpeechLM.generate`. They are the LLM's: the recogniser keeps its own.
+        """Return answers in order; arguments are those of `SpeechLM.generate`.
+
+        They are the LLM's: the recogniser keeps its own.
 
         Raises:
             ValueError: a ``decoder`` was asked for, or ``max_new_tokens`` or ``beam_size`` is less than 1.
@@ -81,7 +88,7 @@ class Cascade(Baseline):
         inputs = join_segments(prompts, [[] for _ in prompts], self.llm.get_input_embeddings())
         ids, truncated = generate_ids(self.llm, inputs, self.prompt.end_token_id, **limits)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]
+        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated, strict=True)]
 
 
 def _in_text(conversation: Conversation, transcriptions: list[str]) -> Conversation:

@@ -14,8 +14,9 @@
 
 """What a checkpoint of a speech LM holds: what was trained, and references to what was not.
 
-A frozen LLM or encoder is saved as a reference (its name or path, and a fingerprint of its weights) as long as its weights
-are those of the reference and its section does not say ``embed: true``. Lightning ``.ckpt`` files and ``.nemo`` files follow the same rule.
+A frozen LLM or encoder is saved as a reference (its name or path, and a fingerprint of its weights) as long as its
+weights are those of the reference and its section does not say ``embed: true``. Lightning ``.ckpt`` files and
+``.nemo`` files follow the same rule.
 """
 
 import gzip
@@ -91,14 +92,15 @@ class ReferencedCheckpointMixin(ModelPT):
     A subclass calls `add_reference` for each pretrained part it builds, and asks `restores_weights_of` whether the
     checkpoint being restored brings that part's weights.
 
-    A checkpoint may be anybody's. Its file and config are checked before anything is built (`archive`), and a restored model
-    has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
+    A checkpoint may be anybody's. Its file and config are checked before anything is built (`archive`), and a restored
+    model has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         if _is_nemo_file_being_restored() and _checked.get() is None:
             raise CheckpointError(
-                f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with {type(self).__name__}.restore_from"
+                f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with "
+                f"{type(self).__name__}.restore_from"
             )
         if self._is_model_being_restored() and not _is_nemo_file_being_restored():
             cfg = _inert_config_of_ckpt(cfg)
@@ -107,13 +109,16 @@ class ReferencedCheckpointMixin(ModelPT):
 
     @classmethod
     def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedCheckpointMixin":
-        """A model of this class; NeMo's method tries twice where that fails, and hides the first error."""
+        """Return a model of this class.
+
+        NeMo's method tries twice where that fails, and hides the first error.
+        """
         return cls(cfg=config, trainer=trainer)
 
-    # a restored model has no data -------------------------------------------------------------------------------------
+    # a restored model has no data ------------------------------------------------------------------------------------
 
     def setup(self, stage: str | None = None) -> None:
-        """As NeMo's, which asks for the dataloaders before it makes them."""
+        """Set up as NeMo does, which asks for the dataloaders before it makes them."""
         self._is_setting_up = True
         try:
             super().setup(stage)
@@ -121,7 +126,7 @@ class ReferencedCheckpointMixin(ModelPT):
             self._is_setting_up = False
 
     def train_dataloader(self) -> DataLoader | None:
-        """As NeMo's.
+        """Return NeMo's dataloader.
 
         Raises:
             ValueError: there are no training data, as in a model that was just restored.
@@ -129,7 +134,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return self._given(super().train_dataloader(), "training", "fit")
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """As NeMo's.
+        """Return NeMo's dataloaders.
 
         Raises:
             ValueError: it is validated, and there are no validation data, as in a model that was just restored.
@@ -137,7 +142,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return self._given(super().val_dataloader(), "validation", "validate")
 
     def test_dataloader(self) -> DataLoader | list[DataLoader]:
-        """As NeMo's.
+        """Return NeMo's dataloaders.
 
         Raises:
             ValueError: it is tested, and there are no test data, as in a model that was just restored.
@@ -153,7 +158,7 @@ class ReferencedCheckpointMixin(ModelPT):
             )
         return dataloader
 
-    # pretrained parts -------------------------------------------------------------------------------------------------
+    # pretrained parts ------------------------------------------------------------------------------------------------
 
     @property
     def references(self) -> dict[str, DictConfig]:
@@ -170,11 +175,15 @@ class ReferencedCheckpointMixin(ModelPT):
         return self._pretrained_parts
 
     def restores_weights_of(self, section: DictConfig) -> bool:
-        """Whether a ``.nemo`` being restored holds this part's weights, so that its reference need not be found."""
+        """Return whether a ``.nemo`` being restored holds a part's weights: its reference need not be found then."""
         return _is_nemo_file_being_restored() and section.get("by_reference") is False
 
     def add_reference(self, prefix: str, section: DictConfig) -> None:
-        """Declares the submodule at ``prefix`` as a pretrained part whose section has ``pretrained`` and ``fingerprint``.
+        """Declare the submodule at ``prefix`` as a pretrained part.
+
+        Args:
+            prefix: of its parameters' names.
+            section: of the config; has ``pretrained`` and ``fingerprint``.
 
         Raises:
             CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
@@ -187,8 +196,9 @@ class ReferencedCheckpointMixin(ModelPT):
         expected = section.get("fingerprint")
         if self._is_model_being_restored() and expected is not None and not matches_fingerprint(part, expected, found):
             raise CheckpointError(
-                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those this "
-                f"checkpoint was trained with ({expected}); pass restore_from an override that points it at the original"
+                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those "
+                f"this checkpoint was trained with ({expected}); pass restore_from an override that points it at the "
+                "original"
             )
         with open_dict(section):
             section.fingerprint = found
@@ -204,7 +214,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return frozen and weight_fingerprint(part) == section.fingerprint
 
     def state_dict(self, *args, prefix: str = "", **kwargs) -> dict[str, Tensor]:
-        """All weights but those of parts that are saved by reference."""
+        """Return all weights but those of parts that are saved by reference."""
         state = super().state_dict(*args, prefix=prefix, **kwargs)
         for part, section in self.references.items():
             by_reference = self._is_saved_by_reference(part, section)
@@ -216,11 +226,11 @@ class ReferencedCheckpointMixin(ModelPT):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
-        """Strict, except that a part may be missing as a whole where it was loaded from its reference.
+        """Load strictly, except that a part may be missing as a whole where it was loaded from its reference.
 
         Raises:
-            CheckpointError: keys are missing or unexpected, have another shape, or values that are no finite numbers; they are
-                named.
+            CheckpointError: keys are missing or unexpected, have another shape, or values that are no finite numbers;
+                they are named.
         """
         own = nn.Module.state_dict(self)
         reshaped = [
@@ -230,16 +240,16 @@ class ReferencedCheckpointMixin(ModelPT):
         ]
         if reshaped:
             raise CheckpointError(
-                f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r and "
-                "perception.adapter.d_model must be those it was trained with"
+                f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r "
+                "and perception.adapter.d_model must be those it was trained with"
             )
         broken = [
             name for name, tensor in state_dict.items() if tensor.is_floating_point() and not tensor.isfinite().all()
         ]
         if broken:
             raise CheckpointError(
-                f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged or the file "
-                "is damaged. Take an earlier checkpoint"
+                f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged "
+                "or the file is damaged. Take an earlier checkpoint"
             )
         result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
         missing = set(result.missing_keys)
@@ -250,7 +260,8 @@ class ReferencedCheckpointMixin(ModelPT):
         if strict and (missing or result.unexpected_keys):
             raise CheckpointError(
                 f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
-                f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained with"
+                f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained "
+                "with"
             )
         result.missing_keys[:] = sorted(missing)
         if missing or result.unexpected_keys:
@@ -261,7 +272,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return result
 
     def register_llm_artifacts(self, folder: Path) -> Path:
-        """Puts the LLM's config and tokenizer files into every ``.nemo``; returns a folder that holds them.
+        """Put the LLM's config and tokenizer files into every ``.nemo``; return a folder that holds them.
 
         Args:
             folder: the LLM's own folder. While a ``.nemo`` is restored the files in it are used instead.
@@ -276,7 +287,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return folder
 
     def _unpack_llm_artifacts(self) -> Path:
-        """Gives the files of a ``.nemo`` their own names back, in a folder that lives as long as the model."""
+        """Give the files of a ``.nemo`` their own names back, in a folder that lives as long as the model."""
         self._artifact_folder = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
         folder = Path(self._artifact_folder.name)
         unpacked = self.cfg.artifacts
@@ -294,16 +305,20 @@ class ReferencedCheckpointMixin(ModelPT):
 
     @staticmethod
     def is_nemo_file_being_restored() -> bool:
-        """False for a Lightning ``.ckpt``, which has no artifacts."""
+        """Return False for a Lightning ``.ckpt``, which has no artifacts."""
         return _is_nemo_file_being_restored()
 
     @staticmethod
     def read_artifact(reference: str) -> bytes:
-        """Content of a file inside the ``.nemo`` that is being restored; ``reference`` is what its config calls it."""
+        """Return the content of a file inside the ``.nemo`` that is being restored.
+
+        Args:
+            reference: what its config calls it.
+        """
         return _artifact_path(reference).read_bytes()
 
     def keep_file(self, key: str, name: str, content: bytes) -> Path:
-        """Puts a file into every ``.nemo``; returns a copy of it that lives as long as the model.
+        """Put a file into every ``.nemo``; return a copy of it that lives as long as the model.
 
         Args:
             key: where the config says what it is called, e.g. ``tokenizer.model_file``.
@@ -317,7 +332,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return path
 
     def save_to(self, save_path: str | Path) -> None:
-        """Writes a ``.nemo``. A killed or failing save leaves nothing under the final name.
+        """Write a ``.nemo``. A killed or failing save leaves nothing under the final name.
 
         Args:
             save_path: file name, must end in ``.nemo``.
@@ -341,20 +356,22 @@ class ReferencedCheckpointMixin(ModelPT):
         validate_access_integrity: bool = True,
         override: dict | DictConfig | None = None,
     ):
-        """Restores a ``.nemo``, as NeMo's method does, with one addition. The model is of the class that the file names.
+        """Restore a ``.nemo``, as NeMo's method does, with one addition.
 
-        The file may be anybody's: it is checked before anything is built of it, nothing in it is run, no file but the frozen
-        parts it refers to is read, and the data it was trained on are not among its settings.
+        The model is of the class that the file names.
+
+        The file may be anybody's: it is checked before anything is built of it, nothing in it is run, no file but the
+        frozen parts it refers to is read, and the data it was trained on are not among its settings.
 
         Args:
             restore_path: the file.
             save_restore_connector: not used; files of this package are unpacked by it.
-            override: changes merged into the saved config, e.g. ``{"llm": {"pretrained": "/new/place"}}`` for an LLM that
-                has moved. (``override_config_path`` replaces the whole config.)
+            override: changes merged into the saved config, e.g. ``{"llm": {"pretrained": "/new/place"}}`` for an LLM
+                that has moved. (``override_config_path`` replaces the whole config.)
 
         Raises:
-            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found; whatever it
-                is, the message names the file, the cause and the remedy.
+            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found;
+                whatever it is, the message names the file, the cause and the remedy.
         """
         warn_of_untested_versions()
         restore_path = Path(restore_path).expanduser()
@@ -388,7 +405,11 @@ class ReferencedCheckpointMixin(ModelPT):
 
     @classmethod
     def _read_checked(cls, path: Path, folder: Path, config_only: bool) -> tuple[type, DictConfig, int]:
-        """Unpacks a file into ``folder`` and checks all of it; its class, its config without data, its number of tensors."""
+        """Unpack a file into ``folder`` and check all of it.
+
+        Returns:
+            its class, its config without data, its number of tensors.
+        """
         if not path.is_file():
             raise CheckpointError(
                 f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}; name a .nemo file"
@@ -409,14 +430,15 @@ class ReferencedCheckpointMixin(ModelPT):
         saved_class = import_class_by_path(target) if str(target).startswith("nemo_speechllm.") else None
         if not (isinstance(saved_class, type) and issubclass(saved_class, cls)):
             raise CheckpointError(
-                f"{path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that class"
+                f"{path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that "
+                "class"
             )
         return saved_class
 
 
 @contextmanager
 def _failures_named(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside becomes a `CheckpointError` that names the file, the cause and the remedy."""
+    """Turn whatever goes wrong inside into a `CheckpointError` that names the file, the cause and the remedy."""
     try:
         yield
     except CheckpointError as error:
@@ -451,7 +473,7 @@ def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
 
 
 def _referenced_bytes(config: DictConfig | str) -> int:
-    """Size of the weights that a config refers to, as far as they are files of this machine."""
+    """Return the size of the weights that a config refers to, as far as they are files of this machine."""
     if not isinstance(config, DictConfig):
         return _UNKNOWN_BYTES
     sections = [OmegaConf.select(config, name) for name in archive.REFERENCES]
@@ -461,12 +483,12 @@ def _referenced_bytes(config: DictConfig | str) -> int:
 
 
 def _is_nemo_file_being_restored() -> bool:
-    """False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
+    """Return False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
     return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
 
 
 def _artifact_path(reference: str) -> Path:
-    """The file inside the ``.nemo`` being restored that its config names so; no other file can be named."""
+    """Return the file inside the ``.nemo`` being restored that its config names so; no other can be named."""
     name = str(reference).removeprefix(archive.ARTIFACT_PREFIX)
     path = Path(AppState().nemo_file_folder) / name
     if not str(reference).startswith(archive.ARTIFACT_PREFIX) or Path(name).name != name or not path.is_file():
@@ -479,7 +501,7 @@ def _artifact_key(name: str) -> str:
 
 
 def _form(tensor: Tensor) -> str:
-    """Shape and kind of numbers; precision is free."""
+    """Return shape and kind of numbers; precision is free."""
     kind = "" if tensor.is_floating_point() else f" {tensor.dtype}"
     return f"{tuple(tensor.shape)}{kind}"
 

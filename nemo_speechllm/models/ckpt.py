@@ -64,8 +64,8 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: MapLocation = "c
             checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:  # a pickle of unknown origin raises whatever its writer likes
         raise CheckpointError(
-            f"{path} is not loaded: it holds something other than tensors and plain values, which could run code, or is "
-            f"no checkpoint at all ({_reason(error)}). Use a checkpoint that this package wrote, or a .nemo file"
+            f"{path} is not loaded: it holds something other than tensors and plain values, which could run code, or "
+            f"is no checkpoint at all ({_reason(error)}). Use a checkpoint that this package wrote, or a .nemo file"
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict; give a .ckpt of a training")
@@ -102,9 +102,10 @@ def _opened(path: str | Path | IO[bytes]) -> Iterator[IO[bytes]]:
 
 
 def _reason(error: Exception) -> str:
-    """An error in a line: torch goes on to tell how its guard is switched off."""
+    """Return an error in a line: torch goes on to tell how its guard is switched off."""
     lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {next((line for line in lines if 'WeightsUnpickler error' in line), lines[0]).strip()}"
+    telling = next((line for line in lines if "WeightsUnpickler error" in line), lines[0])
+    return f"{type(error).__name__}: {telling.strip()}"
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
@@ -133,7 +134,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A file to write a checkpoint to, which then takes the name ``path``: a kill or an error leaves nothing under it.
+    """Give a file to write to, which then takes the name ``path``: a kill or an error leaves nothing under it.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -149,13 +150,13 @@ def written_whole(path: Path) -> Iterator[Path]:
         if not _is_about_writing(error):
             raise
         raise CheckpointError(
-            f"{path} could not be written ({_reason(error)}); make room or give another exp_manager.exp_dir, and run the "
-            "same command again: it goes on from the last whole checkpoint"
+            f"{path} could not be written ({_reason(error)}); make room or give another exp_manager.exp_dir, and run "
+            "the same command again: it goes on from the last whole checkpoint"
         ) from error
 
 
 def _is_about_writing(error: Exception) -> bool:
-    """Whether a file could not be written; torch's own writer says so by a RuntimeError."""
+    """Return whether a file could not be written; torch's own writer says so by a RuntimeError."""
     if isinstance(error, OSError):
         return error.errno in NOT_WRITTEN
     return "PytorchStreamWriter" in str(error) or "inline_container" in str(error)

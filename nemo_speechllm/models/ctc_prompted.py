@@ -32,30 +32,31 @@ WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
 
 
 class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
-    """Conformer trained with CTC → n frames stacked → linear → LLM, whose prompt is the audio and nothing else (section 3).
+    """Conformer trained with CTC → n frames stacked → linear → LLM (section 3).
 
-    The CTC head that the encoder was trained with stays: it may go on training (``loss.encoder_ctc_weight``) and it answers
-    where ``decoder`` is ``ctc``. The alignment loss (``loss.ctc_weight``) is CTC of the audio embeddings against the same pieces,
-    each as the LLM's embedding of its text. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
+    The LLM's prompt is the audio and nothing else. The CTC head that the encoder was trained with stays: it may go on
+    training (``loss.encoder_ctc_weight``) and it answers where ``decoder`` is ``ctc``. The alignment loss
+    (``loss.ctc_weight``) is CTC of the audio embeddings against the same pieces, each as the LLM's embedding of its
+    text. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
 
     Raises:
-        ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no token to
-            mask with; or ``generation.ctc_weight`` is given.
+        ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no
+            token to mask with; or ``generation.ctc_weight`` is given.
     """
 
     def build_modules(self) -> None:
-        """What every decoder-only model has, and the CTC head."""
+        """Build what every decoder-only model has, and the CTC head."""
         super().build_modules()
         mask = self.cfg.get("text_mask")
         self._mask_id = self._find_mask_token(mask.get("token")) if mask and mask.fraction > 0 else None
 
     def _build_ctc(self) -> None:
-        """Stage 1's head, and for the alignment loss what its pieces are in the LLM."""
+        """Build stage 1's head, and for the alignment loss what its pieces are in the LLM."""
         self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._pretrained_head()
         if self.cfg.generation.get("ctc_weight", 0) > 0:
             raise ValueError(
-                "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's pieces: set "
-                "it to 0; decoder=ctc asks CTC alone"
+                "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's "
+                "pieces: set it to 0; decoder=ctc asks CTC alone"
             )
         super()._build_ctc()
 
@@ -69,7 +70,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         return torch.tensor([token for row in rows for token in row]), starts
 
     def _ctc_embeddings(self) -> Tensor:
-        """Stage 1's pieces in the LLM, (V, d_llm): the mean of the embeddings of the tokens that spell a piece.
+        """Return stage 1's pieces in the LLM, (V, d_llm): the mean of the embeddings of the tokens that spell a piece.
 
         An LLM's own tokens are too many for CTC to learn from hours of speech: most are met a few times.
         """
@@ -78,7 +79,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
 
     def _pretrained_head(self) -> CTCHead:
-        """The head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
+        """Return the head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
         reference = self.cfg.perception.encoder.pretrained
         asr_model = check_has_ctc_head(load_asr_model(reference), reference)
         head = self._head_with_tokenizer(asr_model.tokenizer.tokenizer.serialized_model_proto())
@@ -93,18 +94,18 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         return CTCHead(self.perception.encoder.d_model, path)
 
     def _find_mask_token(self, token: str | None) -> int:
-        """Id of the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""
+        """Return the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""
         found = self.tokenizer.unk_token_id if token is None else self.tokenizer.get_vocab().get(token)
         if found in (None, self.prompt.end_token_id):
             raise ValueError(
-                f"model.text_mask.token is {token}, and the tokenizer of {self.tokenizer.name_or_path} has no such token "
-                "beside the one that ends an answer; name one of its special tokens "
+                f"model.text_mask.token is {token}, and the tokenizer of {self.tokenizer.name_or_path} has no such "
+                "token beside the one that ends an answer; name one of its special tokens "
                 f"({', '.join(self.tokenizer.all_special_tokens)})"
             )
         return found
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
-        """The chat template's segments, while training with some of the answer's tokens masked."""
+        """Return the chat template's segments, while training with some of the answer's tokens masked."""
         segments = super().prompt_segments(conversation)
         if self._mask_id is None or not self.training:
             return segments
@@ -113,7 +114,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         return mask_text(segments, mask.fraction, self._mask_id, name)
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """The decoder-only losses + encoder_ctc_weight · CTC of the encoder's states."""
+        """Return the decoder-only losses + encoder_ctc_weight · CTC of the encoder's states."""
         if self.cfg.loss.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == 0:
             return super().loss(batch)
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)

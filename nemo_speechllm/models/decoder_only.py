@@ -58,9 +58,9 @@ class DecoderOnlySpeechLM(SpeechLM):
     """perception → LLM.
 
     A variant says what stands in the prompt, what trains (``freeze_params``, ``lora``) and which losses are taken
-    (``loss.lm_weight``, ``loss.ctc_weight``). With ``ctc_compression`` the LLM reads one embedding for each token that CTC
-    hears instead of one for each frame. With ``lm_weight`` 0 the LLM is not run at all: the adapter alone is taught by
-    CTC against the LLM's token embeddings, and answers are CTC's best path.
+    (``loss.lm_weight``, ``loss.ctc_weight``). With ``ctc_compression`` the LLM reads one embedding for each token that
+    CTC hears instead of one for each frame. With ``lm_weight`` 0 the LLM is not run at all: the adapter alone is
+    taught by CTC against the LLM's token embeddings, and answers are CTC's best path.
     """
 
     @property
@@ -69,7 +69,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         return self.ctc is not None
 
     def build_modules(self) -> None:
-        """Tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
+        """Build tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
         self._build_llm()
         encoder, embeddings = self.cfg.perception.encoder, self.llm.get_input_embeddings().weight
         self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
@@ -77,20 +77,20 @@ class DecoderOnlySpeechLM(SpeechLM):
         self._build_ctc()
 
     def _build_ctc(self) -> None:
-        """CTC of the audio embeddings, where the recipe gives it a weight."""
+        """Build CTC of the audio embeddings, where the recipe gives it a weight."""
         self.ctc = EmbeddingCTC(*self._ctc_embeddings().shape) if self.cfg.loss.ctc_weight > 0 else None
         if self.ctc is None and (self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0):
             raise ValueError(
-                "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: there is "
-                "none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"
+                "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: "
+                "there is none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"
             )
 
     def _ctc_embeddings(self) -> Tensor:
-        """What CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
+        """Return what CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
         return self.llm.get_input_embeddings().weight
 
     def ctc_ids(self, texts: list[str]) -> list[list[int]]:
-        """Texts as rows of `_ctc_embeddings`."""
+        """Return texts as rows of `_ctc_embeddings`."""
         return self.prompt.encode.texts(texts)
 
     def _build_llm(self) -> None:
@@ -112,7 +112,7 @@ class DecoderOnlySpeechLM(SpeechLM):
             add_lora(self.llm, self.cfg.lora)
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
-        """As every checkpoint's; where a model is but initialised, a projection of another stride stays as it is.
+        """Load as every checkpoint; where a model is but initialised, a projection of another stride stays as it is.
 
         So an encoder that was aligned at 80 ms serves any stride.
         """
@@ -123,7 +123,10 @@ class DecoderOnlySpeechLM(SpeechLM):
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """``loss`` = lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings."""
+        """Return ``loss`` and its parts.
+
+        It is lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings.
+        """
         return self._weighted_sum(self._losses(batch, self._perceive(batch)))
 
     def _losses(self, batch: ConversationBatch, heard: Heard) -> dict[str, Mean]:
@@ -135,7 +138,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         return losses
 
     def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
-        """What is heard in the batch's N audios.
+        """Return what is heard in the batch's N audios.
 
         Args:
             states: what the encoder makes of them, and lengths, where that is known already.
@@ -150,14 +153,14 @@ class DecoderOnlySpeechLM(SpeechLM):
         return Heard(embeddings, frames or embeddings)
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
-        """What the LLM reads of a conversation."""
+        """Return what the LLM reads of a conversation."""
         return self.prompt.segments(conversation)
 
     @torch.inference_mode()
     def embed_audio(self, conversations: list[Conversation]) -> list[Tensor]:
-        """Each conversation's audio projected to the LLM's width: (T, d_llm) each, audios of one conversation joined.
+        """Return each conversation's audio projected to the LLM's width, (T, d_llm) each.
 
-        A position lasts ``perception.frame_shift`` seconds.
+        Audios of one conversation are joined. A position lasts ``perception.frame_shift`` seconds.
         """
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
         with self._evaluation_mode():
@@ -165,13 +168,13 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
-        """A text's N tokens as text, and their embeddings in the LLM, (N, d_llm)."""
+        """Return a text's N tokens as text, and their embeddings in the LLM, (N, d_llm)."""
         (ids,) = self.prompt.encode.texts([text])
         embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
         return [self.tokenizer.decode([token]) for token in ids], embeddings
 
     def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
-        """Joins what `prompt` makes of each conversation with the embeddings of the batch's audios.
+        """Join what `prompt` makes of each conversation with the embeddings of the batch's audios.
 
         These are all of them, or with ``ctc_compression`` one for each token that CTC hears.
         """
@@ -182,12 +185,12 @@ class DecoderOnlySpeechLM(SpeechLM):
             embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
         audios = batch.by_conversation(*embeddings)
         limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
-        for conversation, prompt, own in zip(conversations, prompts, audios):
+        for conversation, prompt, own in zip(conversations, prompts, audios, strict=True):
             check_context(prompt, [len(audio) for audio in own], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _lm_loss(self, inputs: LLMInputs) -> Mean:
-        """Mean cross-entropy over the positions that have a label; logits are computed from the first of them on."""
+        """Return mean cross-entropy over the positions with a label; logits are computed from the first of them on."""
         first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
         positions = {"position_ids": (inputs.attention_mask.cumsum(1) - 1).clamp(min=0)}
         given = named(
@@ -204,7 +207,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         return Mean(loss, (labels != IGNORE_INDEX).sum())
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Mean:
-        """CTC of those audios of which `_aligned_texts` are known."""
+        """Return CTC of those audios of which `_aligned_texts` are known."""
         texts = self._aligned_texts(batch)
         picked = list(texts)
         targets = [torch.tensor(ids, device=embeddings.device) for ids in self.ctc_ids(list(texts.values()))]
@@ -212,14 +215,17 @@ class DecoderOnlySpeechLM(SpeechLM):
         return Mean(loss, sum(map(len, targets)))
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
-        """What CTC aligns with the audio embeddings, by the audio's place: a line's ``text``, which of a translation is not the answer."""
+        """Return what CTC aligns with the audio embeddings, by the audio's place.
+
+        It is a line's ``text``, which of a translation is not the answer.
+        """
         return self._transcripts(batch)
 
     @torch.inference_mode()
     def generate_batch(
         self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
     ) -> list[Answer]:
-        """Answers of the LLM, or of CTC's best path where that is asked for or the recipe gives the LLM no weight."""
+        """Return answers of the LLM, or of CTC's best path: where that is asked for, or the LLM has no weight."""
         if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
             silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
             if silent:
@@ -237,10 +243,10 @@ class DecoderOnlySpeechLM(SpeechLM):
             joint=self._joint_scores(batch, heard, beam_size),
         )
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated)]
+        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated, strict=True)]
 
     def _joint_scores(self, batch: ConversationBatch, heard: Heard, beam_size: int) -> JointCTCScores | None:
-        """CTC's say in the answers that are transcripts: those of one audio with the recipe's own instruction for it."""
+        """Return CTC's say in answers that are transcripts: of one audio, with the recipe's own instruction for it."""
         weight = self.cfg.generation.get("ctc_weight", 0)
         if weight == 0 or len(batch.audio) == 0:
             return None
@@ -249,16 +255,16 @@ class DecoderOnlySpeechLM(SpeechLM):
         per_conversation = batch.by_conversation(log_probs, lengths)
         scored = [
             audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
-            for conversation, audios in zip(batch.conversations, per_conversation)
+            for conversation, audios in zip(batch.conversations, per_conversation, strict=True)
         ]
         return JointCTCScores(scored, tokens, self.prompt.end_token_id, weight, beam_size)
 
     def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
-        """Best path of CTC against the LLM's token embeddings; a conversation's audios one after the other."""
+        """Return CTC's best path against the LLM's token embeddings; a conversation's audios one after the other."""
         if self.ctc is None:
             raise ValueError(
-                f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC decoder; "
-                "use decoder=llm"
+                f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC "
+                "decoder; use decoder=llm"
             )
         return self._ctc_answers_of(batch, self._perceive(batch))
 
@@ -266,11 +272,11 @@ class DecoderOnlySpeechLM(SpeechLM):
         paths = iter(self.ctc.greedy(*heard.aligned, self._ctc_embeddings()))
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids)]
+        return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids, strict=True)]
 
     @torch.inference_mode()
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
-        """What CTC against the LLM's token embeddings makes of each conversation's audio, one audio after the other."""
+        """Return what CTC against the LLM's token embeddings makes of each conversation, one audio after the other."""
         heard = self._perceive(batch)
         ratios = partial(self.ctc.log_ratios, token_embeddings=self._ctc_embeddings())
         return gather_evidence(batch, self._ctc_answers_of(batch, heard), heard.aligned, ratios)

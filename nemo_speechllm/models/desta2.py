@@ -31,13 +31,14 @@ from nemo_speechllm.modules.segments import LLMInputs
 class DeSTA2(DecoderOnlySpeechLM):
     """Whisper's encoder, tapped at several layers → Q-Former → LLM (2409.20007, section 2.2).
 
-    An audio is a message of its own, of the role ``audio``: its embeddings, then its transcription as text; the question
-    follows as the user's. The transcription is the manifest's, or else what Whisper's decoder hears. Whisper and the LLM
-    are frozen, so without audio the LLM answers as it did before.
+    An audio is a message of its own, of the role ``audio``: its embeddings, then its transcription as text; the
+    question follows as the user's. The transcription is the manifest's, or else what Whisper's decoder hears. Whisper
+    and the LLM are frozen, so without audio the LLM answers as it did before.
 
-    With ``loss.ctc_weight`` the queries also have to write, one token after another, those of ``ctc_attributes`` that the clip's
-    seed transcript told: by CTC against the LLM's token embeddings, so it needs no pass through the LLM. The paper has no such
-    loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for all clips is learned first.
+    With ``loss.ctc_weight`` the queries also have to write, one token after another, those of ``ctc_attributes`` that
+    the clip's seed transcript told: by CTC against the LLM's token embeddings, so it needs no pass through the LLM.
+    The paper has no such loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for all
+    clips is learned first.
 
     Raises:
         ValueError: the encoder is not Whisper's, the LLM's chat template refuses the role ``audio``, an attribute of
@@ -45,7 +46,7 @@ class DeSTA2(DecoderOnlySpeechLM):
     """
 
     def build_modules(self) -> None:
-        """What every decoder-only model has; Whisper's decoder is loaded when it is first needed."""
+        """Build what every decoder-only model has; Whisper's decoder is loaded when it is first needed."""
         encoder = self.cfg.perception.encoder
         if encoder.type != "whisper":
             raise ValueError(f"model.perception.encoder.type is {encoder.type!r}; DeSTA2 needs whisper")
@@ -74,18 +75,18 @@ class DeSTA2(DecoderOnlySpeechLM):
         return False
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
-        """Of single clips with one segment what the seed transcript told, as far as ``ctc_attributes`` names it.
+        """Return what the seed transcript told of single clips of one segment, as far as ``ctc_attributes`` names it.
 
         Raises:
-            ValueError: a text has more tokens than the clip has queries; or nothing is known of a whole batch and there is no
-                other loss. The clip is named.
+            ValueError: a text has more tokens than the clip has queries; or nothing is known of a whole batch and
+                there is no other loss. The clip is named.
         """
         texts = batch.texts_by_audio(self._told)
         if not texts and self.cfg.loss.lm_weight == 0:
             raise ValueError(
-                f"{batch.conversations[0].id}: neither this line nor any other of its batch has `metadata` of one segment with one of "
-                f"model.ctc_attributes={list(self.cfg.ctc_attributes)}, so there is nothing to learn; make the manifest with "
-                "examples/data/build_desta.py, or set model.loss.lm_weight"
+                f"{batch.conversations[0].id}: neither this line nor any other of its batch has `metadata` of one "
+                f"segment with one of model.ctc_attributes={list(self.cfg.ctc_attributes)}, so there is nothing to "
+                "learn; make the manifest with examples/data/build_desta.py, or set model.loss.lm_weight"
             )
         return texts
 
@@ -100,22 +101,23 @@ class DeSTA2(DecoderOnlySpeechLM):
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
         if needed > self.perception.adapter.n_queries:
             raise ValueError(
-                f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are {self.perception.adapter.n_queries}; "
-                "raise model.perception.adapter.n_queries or shorten model.ctc_attributes"
+                f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are "
+                f"{self.perception.adapter.n_queries}; raise model.perception.adapter.n_queries or shorten "
+                "model.ctc_attributes"
             )
         return text
 
     def on_fit_start(self) -> None:
-        """Opens the cache of transcriptions as well; it serves training alone, too."""
+        """Open the cache of transcriptions as well; it serves training alone, too."""
         super().on_fit_start()
         self.transcriber.cache(self.cfg.transcription.get("cache"))
 
     def on_fit_end(self) -> None:
-        """Closes the caches."""
+        """Close the caches."""
         super().on_fit_end()
         self.transcriber.cache(None)
 
     def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
-        """What the LLM reads of a batch, each audio with its transcription."""
+        """Return what the LLM reads of a batch, each audio with its transcription."""
         transcribed = list(map(with_transcriptions, batch.conversations, self.transcriber(batch)))
         return super()._llm_inputs(replace(batch, conversations=transcribed), heard, with_answers)

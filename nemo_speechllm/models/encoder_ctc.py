@@ -38,11 +38,11 @@ class EncoderCTCMixin:
         return self.ctc_head is not None
 
     def ctc_ids(self, texts: list[str]) -> list[list[int]]:
-        """Texts as pieces of the head's tokenizer."""
+        """Return texts as pieces of the head's tokenizer."""
         return [self.ctc_head.tokenizer.text_to_ids(text) for text in texts]
 
     def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Mean:
-        """CTC of those audios whose transcript is known; of none: 0."""
+        """Return CTC of those audios whose transcript is known; of none: 0."""
         transcripts = self._transcripts(batch)
         if not transcripts:
             return Mean(no_loss(self.ctc_head, states), 0)
@@ -53,15 +53,15 @@ class EncoderCTCMixin:
 
     @torch.inference_mode()
     def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
-        """Greedy CTC of the encoder's states; a conversation's audios one after the other.
+        """Return greedy CTC of the encoder's states; a conversation's audios one after the other.
 
         Raises:
             ValueError: the model was trained without CTC.
         """
         if self.ctc_head is None:
             raise ValueError(
-                f"this {type(self).__name__} was trained without CTC (model.loss.encoder_ctc_weight is 0), so it has no CTC "
-                "decoder; use decoder=llm"
+                f"this {type(self).__name__} was trained without CTC (model.loss.encoder_ctc_weight is 0), so it has "
+                "no CTC decoder; use decoder=llm"
             )
         return self._ctc_answers_of(batch, *self.perception.encode(batch.audio, batch.audio_lengths))
 
@@ -76,7 +76,7 @@ class EncoderCTCMixin:
 
     @torch.inference_mode()
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
-        """What the head makes of each conversation's audio, one audio after the other."""
+        """Return what the head makes of each conversation's audio, one audio after the other."""
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
         answers = self._ctc_answers_of(batch, states, lengths)
         return gather_evidence(batch, answers, (states, lengths), self.ctc_head.log_ratios)

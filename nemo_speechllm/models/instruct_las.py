@@ -48,12 +48,12 @@ MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its squ
 class InstructLAS(EncoderCTCMixin, SpeechLM):
     """Listen, attend and spell by instruction: Conformer → Transformer decoder, both from scratch (section 3).
 
-    The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated. With
-    an empty instruction it is a plain listen-attend-spell model. With ``ctc_compression`` the decoder attends to one vector
-    for each token that CTC hears, in place of every frame: where it has only hours of speech to learn from, finding the
-    place in the audio is what it is slowest to learn. With ``loss.lm_weight`` 0 the decoder is not run at all: the encoder
-    alone is taught, by CTC. Beside it a CTC head may learn, from the same encoder's
-    states, what is said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
+    The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated.
+    With an empty instruction it is a plain listen-attend-spell model. With ``ctc_compression`` the decoder attends to
+    one vector for each token that CTC hears, in place of every frame: where it has only hours of speech to learn from,
+    finding the place in the audio is what it is slowest to learn. With ``loss.lm_weight`` 0 the decoder is not run at
+    all: the encoder alone is taught, by CTC. Beside it a CTC head may learn, from the same encoder's states, what is
+    said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
 
     Raises:
         FileNotFoundError: there is no tokenizer in ``model.tokenizer.dir``.
@@ -62,7 +62,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     """
 
     def build_modules(self) -> None:
-        """Tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
+        """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
         tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
         self.tokenizer = InstructionTokenizer(tokenizer_file)
         self.prompt = InstructionPrompt(self.tokenizer)
@@ -79,12 +79,13 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         self.ctc_head = CTCHead(self.perception.encoder.d_model, tokenizer_file) if has_ctc else None
         if self.cfg.ctc_compression and not (has_ctc and self.perception.has_frames_of_encoder):
             raise ValueError(
-                "model.ctc_compression joins the frames that CTC reads as one token: it needs model.loss.encoder_ctc_weight "
-                "above 0, model.perception.stack=1 and no model.perception.adapter; or set model.ctc_compression=false"
+                "model.ctc_compression joins the frames that CTC reads as one token: it needs "
+                "model.loss.encoder_ctc_weight above 0, model.perception.stack=1 and no model.perception.adapter; or "
+                "set model.ctc_compression=false"
             )
 
     def _read_tokenizer(self) -> bytes:
-        """The SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
+        """Return the SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
         if self.is_nemo_file_being_restored():
             with open_dict(self.cfg.tokenizer):
                 self.cfg.tokenizer.pop("dir", None)  # of the machine it was trained on
@@ -92,13 +93,13 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         path = Path(self.cfg.tokenizer.dir).expanduser() / TOKENIZER_NAME
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} does not exist; make it with `python examples/data/train_tokenizer.py --instructions …` and give "
-                "its folder as model.tokenizer.dir"
+                f"{path} does not exist; make it with `python examples/data/train_tokenizer.py --instructions …` and "
+                "give its folder as model.tokenizer.dir"
             )
         return path.read_bytes()
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
+        """Return lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
         losses = {}
         if self.cfg.loss.lm_weight > 0:
@@ -108,7 +109,10 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         return self._weighted_sum(losses)
 
     def _hear(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """What the decoder attends to, (B, T', d), lengths (B,): every frame, or with ``ctc_compression`` every heard token."""
+        """Return what the decoder attends to, (B, T', d), lengths (B,).
+
+        It is every frame, or with ``ctc_compression`` every heard token.
+        """
         heard, heard_lengths = self.perception.adapt(states, lengths)
         if not self.cfg.ctc_compression:
             return heard, heard_lengths
@@ -118,7 +122,10 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         return nn.functional.pad(heard, (0, 0, 0, 1)), heard_lengths + 1
 
     def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Mean:
-        """Cross-entropy of the text; labels are smoothed in training alone, so that validation's loss is comparable."""
+        """Return cross-entropy of the text.
+
+        Labels are smoothed in training alone, so that validation's loss is comparable.
+        """
         logits = self.text_decoder(
             inputs_embeds=add_positions(heard),
             attention_mask=valid_positions(lengths, heard.shape[1]),
@@ -133,7 +140,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
 
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]
-        for conversation, prompt in zip(conversations, prompts):
+        for conversation, prompt in zip(conversations, prompts, strict=True):
             check_context(prompt, [], MAX_TEXT_TOKENS, place_of(conversation))
         return join_text(prompts, self.tokenizer.eos_id, self.device)
 
@@ -141,7 +148,10 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     def generate_batch(
         self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
     ) -> list[Answer]:
-        """Answers of the decoder, or of the CTC head (what is said, whatever the instruction), as `DecoderOnlySpeechLM`'s."""
+        """Return answers of the decoder, or of the CTC head: what is said, whatever the instruction.
+
+        Which of them is as in `DecoderOnlySpeechLM`.
+        """
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
         if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
             return self._ctc_answers(batch)
@@ -157,4 +167,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             beam_size,
             self.cfg.generation.get("repetition_penalty", 1.0),
         )
-        return [Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut)) for row, cut in zip(ids, truncated)]
+        return [
+            Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut))
+            for row, cut in zip(ids, truncated, strict=True)
+        ]

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""One call that restores any model of this package, whatever its class, and one for what they are compared with, too."""
+"""One call that restores any model of this package, whatever its class, and one for what they are compared with."""
 
 from pathlib import Path
 
@@ -30,17 +30,17 @@ WHISPER, CASCADE = "whisper:", "cascade:"
 
 
 def shipped_models() -> dict[str, Path]:
-    """Name → file of every checkpoint that comes with the package, of any class."""
+    """Return name → file of every checkpoint that comes with the package, of any class."""
     return {path.stem: path for path in sorted(speech_lm.CHECKPOINT_FOLDER.glob("*.nemo"))}
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:
-    """What NeMo's ``list_available_models`` says of each of them, its class with it."""
+    """Return what NeMo's ``list_available_models`` says of each of them, its class with it."""
     return resolve_subclass_pretrained_model_info(SpeechLM)
 
 
 def load_model(reference: str | Path) -> SpeechLM:
-    """Restores a model in evaluation mode; its class is the one its config names.
+    """Restore a model in evaluation mode; its class is the one its config names.
 
     Args:
         reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``.
@@ -60,11 +60,11 @@ def load_model(reference: str | Path) -> SpeechLM:
 
 
 def load_system(name: str) -> SpeechLM | Baseline:
-    """A model or a baseline, in evaluation mode.
+    """Return a model or a baseline, in evaluation mode.
 
     Args:
-        name: what `load_model` takes; ``whisper:NAME``, Whisper with its own decoder; or ``cascade:ASR+LLM``, an LLM that reads
-            the transcription of ASR, which is one of the former.
+        name: what `load_model` takes; ``whisper:NAME``, Whisper with its own decoder; or ``cascade:ASR+LLM``, an LLM
+            that reads the transcription of ASR, which is one of the former.
 
     Raises:
         CheckpointError: see `load_model`.

@@ -29,14 +29,16 @@ from nemo_speechllm.data.dataset import ConversationBatch
 
 # attributes that scripts read of other models
 ABSENT = {
-    "decoder": "so its vocabulary cannot be changed (model.tokenizer.update_tokenizer): it is that of its text decoder",
+    "decoder": (
+        "so its vocabulary cannot be changed (model.tokenizer.update_tokenizer): it is that of its text decoder"
+    ),
     "joint": "which is a transducer's",
     "preprocessor": "its features are made in perception.encoder",
 }
 
 
 def _instead(name: str, remedy: str) -> Callable[..., NoReturn]:
-    """A method that NeMo's models have and a speech LM has not."""
+    """Return a method that NeMo's models have and a speech LM has not."""
 
     def method(self: nn.Module, *args: Any, **kwargs: Any) -> NoReturn:
         raise NotImplementedError(f"{type(self).__name__} has no {name}: {remedy}")
@@ -58,16 +60,16 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     )
     export = _instead(
         "export",
-        "a text decoder that generates is no single graph for ONNX or TorchScript; save_to('model.nemo') saves it, and "
-        "examples/export.py makes that file small",
+        "a text decoder that generates is no single graph for ONNX or TorchScript; save_to('model.nemo') saves it, "
+        "and examples/export.py makes that file small",
     )
     save_pretrained = _instead(
         "save_pretrained", "save_to('model.nemo') saves it and push_to_hf_hub('org/name') publishes it"
     )
     change_vocabulary = _instead(
         "change_vocabulary",
-        "its vocabulary is that of its text decoder (an LLM's tokenizer, or model.tokenizer of a recipe); train from a recipe "
-        "with the other LLM or tokenizer",
+        "its vocabulary is that of its text decoder (an LLM's tokenizer, or model.tokenizer of a recipe); train from "
+        "a recipe with the other LLM or tokenizer",
     )
 
     def __getattr__(self, name: str) -> Any:
@@ -79,7 +81,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             raise
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """As of any module; the ``spec_augment`` that NeMo's fine-tuning script gives a model goes where it is applied."""
+        """Set as any module does; the ``spec_augment`` of NeMo's fine-tuning script goes where it is applied."""
         if name == "spec_augment":
             self._augment_features(value)
         else:
@@ -89,8 +91,8 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         cfg = self.cfg.perception
         if spec_augment is not None and cfg.get("state_cache"):
             raise ValueError(
-                "spec_augment acts on features, and model.perception.state_cache skips the encoder that reads them: leave "
-                "one of them null"
+                "spec_augment acts on features, and model.perception.state_cache skips the encoder that reads them: "
+                "leave one of them null"
             )
         options = None if spec_augment is None else {k: v for k, v in spec_augment._cfg.items() if k != "_target_"}
         with open_dict(cfg):
@@ -110,12 +112,12 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         endless = self._trainer is not None and self._trainer.max_steps < 0
         if sched and sched.get("max_steps") is None and endless:
             raise ValueError(
-                f"the schedule {sched.get('name')} needs to know how many steps there will be: set trainer.max_steps (or "
-                "model.optim.sched.max_steps); epochs do not tell, for the data are a stream"
+                f"the schedule {sched.get('name')} needs to know how many steps there will be: set trainer.max_steps "
+                "(or model.optim.sched.max_steps); epochs do not tell, for the data are a stream"
             )
         return super().setup_optimization(optim_config, optim_kwargs)
 
-    # decoding ---------------------------------------------------------------------------------------------------------
+    # decoding --------------------------------------------------------------------------------------------------------
 
     @property
     def encoder(self) -> nn.Module:
@@ -152,9 +154,9 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         asked = _asked_for(decoding_cfg)
         if asked:
             raise ValueError(
-                f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: {', '.join(asked)}. "
-                "Its own are model.generation (beam_size, max_new_tokens, …), and the arguments of transcribe; it gives one "
-                "answer, without n-best list, timestamps, confidence or languages"
+                f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: "
+                f"{', '.join(asked)}. Its own are model.generation (beam_size, max_new_tokens, …), and the arguments "
+                "of transcribe; it gives one answer, without n-best list, timestamps, confidence or languages"
             )
         if decoder_type is not None:
             with open_dict(self.cfg.generation):
@@ -170,12 +172,12 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         """
         if self_attention_model is not None or att_context_size is not None:
             raise NotImplementedError(
-                f"{type(self).__name__} keeps the attention its encoder was trained with: leave self_attention_model and "
-                "att_context_size unset (model_change.conformer); long recordings are cut at pauses, see "
+                f"{type(self).__name__} keeps the attention its encoder was trained with: leave self_attention_model "
+                "and att_context_size unset (model_change.conformer); long recordings are cut at pauses, see "
                 "model.generation.max_audio_seconds"
             )
 
-    # batch sizes ------------------------------------------------------------------------------------------------------
+    # batch sizes -----------------------------------------------------------------------------------------------------
 
     @property
     def oomptimizer_schema(self) -> dict[str, Any]:
@@ -195,7 +197,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         }
 
     def _artificial_batch(self, audio: Tensor, audio_lengths: Tensor, answers: Tensor) -> ConversationBatch:
-        """A batch of noise with answers of as many tokens; which tokens does not matter for memory.
+        """Return a batch of noise with answers of as many tokens; which tokens does not matter for memory.
 
         Args:
             audio: (B, T), audio_lengths (B,).
@@ -211,14 +213,14 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         return ConversationBatch(conversations, audio, audio_lengths)
 
     def _text_of_length(self, tokens: int) -> str:
-        """Words of at least so many tokens; no two neighbours are the same, which would cost CTC another frame."""
+        """Return words of at least so many tokens; equal neighbours, which cost CTC another frame, are avoided."""
         words = [("a", "b")[index % 2] for index in range(max(1, tokens))]
         ids = self.tokenizer(" ".join(words), add_special_tokens=False).input_ids
         return " ".join(words[: -(-len(words) * tokens // len(ids))])
 
 
 def _asked_for(decoding_cfg: Any) -> list[str]:
-    """The settings, as ``name=value``, that differ from the defaults of the config's class; all where it is a plain dict."""
+    """Name the settings (``name=value``) that differ from the defaults of the config's class; of a plain dict all."""
     given = OmegaConf.create({} if decoding_cfg is None else decoding_cfg)
     kind = OmegaConf.get_type(given)
     return _differences(given, OmegaConf.structured(kind) if is_dataclass(kind) else OmegaConf.create())

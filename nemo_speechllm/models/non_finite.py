@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A loss or gradient that is no number stops a training, or costs it one step; either way its batch can be replayed."""
+"""A loss or gradient that is no number stops a training, or costs it one step; its batch can then be replayed."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ MOST_FILES = 20
 
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or a weight is NaN or infinite; the message names the batch, a file to replay it and remedies."""
+    """A loss, gradient or weight is NaN or infinite; the message names the batch, a file to replay it and remedies."""
 
 
 def check_policy(policy: str) -> str:
@@ -52,14 +52,15 @@ def check_policy(policy: str) -> str:
 
 
 def non_finite_names(state: dict[str, Tensor]) -> list[str]:
-    """Names of the tensors that hold NaN or infinity."""
+    """Return the names of the tensors that hold NaN or infinity."""
     return [
         name for name, tensor in state.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
     ]
 
 
 def check_weights(state: dict[str, Tensor], what: str) -> None:
-    """
+    """Refuse to write weights that are no numbers.
+
     Args:
         state: weights by name.
         what: is being written, for the message.
@@ -70,8 +71,8 @@ def check_weights(state: dict[str, Tensor], what: str) -> None:
     names = non_finite_names(state)
     if names:
         raise NonFiniteError(
-            f"{what} is not written: {len(names)} of {len(state)} weights are not finite, {names[0]} among them. Train again "
-            "from an earlier checkpoint with a lower model.optim.lr, or with trainer.gradient_clip_val"
+            f"{what} is not written: {len(names)} of {len(state)} weights are not finite, {names[0]} among them. "
+            "Train again from an earlier checkpoint with a lower model.optim.lr, or with trainer.gradient_clip_val"
         )
 
 
@@ -86,8 +87,8 @@ def judge_validation(ids: list[str], policy: str) -> None:
     found = f"the validation loss of {len(ids)} utterances is not finite: {ids[:10]}"
     if policy == STOP:
         raise NonFiniteError(
-            f"{found}. Look at these recordings and texts; lower model.optim.lr or set trainer.gradient_clip_val; or leave "
-            "them out of val_loss with model.non_finite=skip"
+            f"{found}. Look at these recordings and texts; lower model.optim.lr or set trainer.gradient_clip_val; or "
+            "leave them out of val_loss with model.non_finite=skip"
         )
     logging.warning(f"{found}; val_loss is the mean of the others")
 
@@ -95,12 +96,12 @@ def judge_validation(ids: list[str], policy: str) -> None:
 class NonFiniteGuard(Callback):
     """Looks at every loss before its backward pass, and at the gradients before every optimizer step.
 
-    All processes of a training decide alike. Where `torch.amp.GradScaler` scales the loss, infinite gradients are its own
-    signal to lower the scale and none of this class's.
+    All processes of a training decide alike. Where `torch.amp.GradScaler` scales the loss, infinite gradients are its
+    own signal to lower the scale and none of this class's.
 
     Args:
-        policy: ``stop`` raises `NonFiniteError`; ``skip`` leaves out the optimizer step, and warns. Ten skipped steps in a
-            row are an error all the same.
+        policy: ``stop`` raises `NonFiniteError`; ``skip`` leaves out the optimizer step, and warns. Ten skipped steps
+            in a row are an error all the same.
     """
 
     def __init__(self, policy: str = STOP):
@@ -146,8 +147,8 @@ class NonFiniteGuard(Callback):
         if self.policy == STOP or self._in_a_row + 1 >= MOST_IN_A_ROW:
             in_a_row = f", the {MOST_IN_A_ROW}th in a row" if self.policy == SKIP else ""
             raise NonFiniteError(
-                f"{where} (nemo_speechllm.models.non_finite.replay){in_a_row}. Lower model.optim.lr, set trainer.gradient_clip_val, "
-                "look at the recordings and texts of these rows"
+                f"{where} (nemo_speechllm.models.non_finite.replay){in_a_row}. Lower model.optim.lr, set "
+                "trainer.gradient_clip_val, look at the recordings and texts of these rows"
                 + ("" if in_a_row else ", or set model.non_finite=skip")
             )
 
@@ -160,7 +161,7 @@ class NonFiniteGuard(Callback):
                 buffer.copy_(before)
 
     def _write(self, trainer: Trainer, model: LightningModule, batches: list[dict[str, Any]]) -> Path:
-        """Tensors and plain values alone, which ``torch.load`` reads with its safe default."""
+        """Write tensors and plain values alone, which ``torch.load`` reads with its safe default."""
         path = Path(trainer.default_root_dir) / FOLDER / f"step={trainer.global_step}-rank={trainer.global_rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         # the weights as they are in the middle of a training; where steps are skipped, of the first time alone
@@ -171,7 +172,7 @@ class NonFiniteGuard(Callback):
 
 
 def _running_statistics(model: nn.Module) -> list[Tensor]:
-    """What a forward pass of NaN would spoil without any step: means and variances of normalisation layers."""
+    """Return what a forward pass of NaN would spoil without any step: means and variances of normalisation layers."""
     norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.training]
     return [buffer for norm in norms for buffer in norm.buffers()]
 
@@ -204,7 +205,7 @@ def _as_plain(noted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _turns_of(conversation: Conversation) -> dict[str, Any]:
-    """A conversation as JSON; None stands for an audio."""
+    """Return a conversation as JSON; None stands for an audio."""
     turns = [
         [turn.role, [None if isinstance(part, Audio) else part for part in turn.parts]] for turn in conversation.turns
     ]
@@ -244,7 +245,7 @@ def _from_plain(batch: dict[str, Any], device: torch.device) -> Any:
     if "tensors" in batch:
         return tuple(tensor.to(device) for tensor in batch["tensors"])
     lengths = batch["audio_lengths"]
-    audios = (Audio(samples[:length]) for samples, length in zip(batch["audio"], lengths.tolist()))
+    audios = (Audio(samples[:length]) for samples, length in zip(batch["audio"], lengths.tolist(), strict=True))
     conversations = [
         Conversation(
             row["id"],

@@ -47,13 +47,16 @@ DEFAULTS = {"model.non_finite": STOP}
 
 
 class ResumableTrainingMixin(ModelPT):
-    """Adds to a Lightning checkpoint what Lightning leaves out: the place in the data and the state of the random numbers.
+    """Adds to a Lightning checkpoint what Lightning leaves out.
 
-    All that is added is tensors and plain values, as is the config, and nothing else is loaded (`read_checkpoint`), whether by
-    ``load_from_checkpoint``, ``Trainer.fit(ckpt_path=…)`` or ``init_from_ptl_ckpt``.
+    That is the place in the data and the state of the random numbers.
 
-    Lightning restores weights, optimizer and counters, but starts the data from the beginning. Lhotse's own sampler state
-    cannot be used: it does not exist for the constraints NeMo batches by, and it counts batches that were only prefetched.
+    All that is added is tensors and plain values, as is the config, and nothing else is loaded (`read_checkpoint`),
+    whether by ``load_from_checkpoint``, ``Trainer.fit(ckpt_path=…)`` or ``init_from_ptl_ckpt``.
+
+    Lightning restores weights, optimizer and counters, but starts the data from the beginning. Lhotse's own sampler
+    state cannot be used: it does not exist for the constraints NeMo batches by, and it counts batches that were only
+    prefetched.
 
     Attributes:
         resumed_random_states: of the checkpoint, until the first step takes them up.
@@ -63,7 +66,7 @@ class ResumableTrainingMixin(ModelPT):
     _resumed_gradients: dict[str, Tensor] | None = None
     _train_ended = False
 
-    # what is read and written ------------------------------------------------------------------------------------------
+    # what is read and written ----------------------------------------------------------------------------------------
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: str | Path | IO[bytes], *args, map_location=None, **kwargs):
@@ -100,14 +103,14 @@ class ResumableTrainingMixin(ModelPT):
         with written_whole(Path(save_path)) as partial:
             super().save_to(str(partial))
 
-    # a training --------------------------------------------------------------------------------------------------------
+    # a training ------------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> list[Callback]:
-        """Lightning's; adds the one that looks at losses and gradients, by the recipe's ``non_finite``."""
+        """Return Lightning's, and the one that looks at losses and gradients, by the recipe's ``non_finite``."""
         return [*super().configure_callbacks(), NonFiniteGuard(self.cfg.get("non_finite", STOP))]
 
     def setup(self, stage: str | None = None) -> None:
-        """NeMo's.
+        """Set up as NeMo does.
 
         Raises:
             ValueError: the trainer's strategy shards the model.
@@ -118,6 +121,11 @@ class ResumableTrainingMixin(ModelPT):
         super().setup(stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the random states, and the gradients of an unfinished step.
+
+        Raises:
+            NonFiniteError: a weight is NaN or infinite.
+        """
         check_weights(checkpoint["state_dict"], "the checkpoint")
         hyper_parameters = OmegaConf.create(dict(self.hparams))
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
@@ -131,12 +139,14 @@ class ResumableTrainingMixin(ModelPT):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Settle the counters, and note the random states and gradients for the first step."""
         if "loops" in checkpoint:
             _settle(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
         self.resumed_random_states = _states_of_this_process(checkpoint.get("rng_states"))
         self._resumed_gradients = checkpoint.get("gradients")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> int | None:
+        """Take up the checkpoint's random states and gradients, in the first step after a resume."""
         # not earlier: what happens between the start of a process and its first step draws random numbers too
         if self.resumed_random_states is not None:
             set_random_states(self.resumed_random_states, self.device)
@@ -149,12 +159,14 @@ class ResumableTrainingMixin(ModelPT):
         return super().on_train_batch_start(batch, batch_idx, unused)
 
     def on_train_epoch_start(self) -> None:
+        """Let the dataloader's workers draw their seeds by the epoch."""
         super().on_train_epoch_start()
         if isinstance(self._train_dl, DataLoader):
             name_worker_seeds(self._train_dl, self._trainer.fit_loop.epoch_progress.current.processed)
 
     def on_train_epoch_end(self) -> None:
-        """
+        """Refuse an epoch without data.
+
         Raises:
             ValueError: an epoch had no batch; Lightning would go on with the next one, for ever.
         """
@@ -163,16 +175,18 @@ class ResumableTrainingMixin(ModelPT):
             raise ValueError("an epoch has passed without one batch; look at the filters of model.train_ds")
 
     def on_train_end(self) -> None:
+        """Note that this process has trained."""
         super().on_train_end()
         self._train_ended = True
 
     def on_fit_end(self) -> None:
+        """Write the ``.nemo`` that an earlier, killed process may have left out."""
         super().on_fit_end()
         if not self._train_ended:  # all steps had been taken before: there was nothing to train
             write_missing_nemo(self.trainer, self)
 
     def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
-        """NeMo's models make their dataloaders here.
+        """Return a dataloader, as NeMo's models make it.
 
         Raises:
             ValueError: the filters of the section leave no row.
@@ -182,7 +196,7 @@ class ResumableTrainingMixin(ModelPT):
         return super()._setup_dataloader_from_config(config)
 
     def train_dataloader(self) -> DataLoader | None:
-        """The training data; of a resumed run, what its epoch has left."""
+        """Return the training data; of a resumed run, what its epoch has left."""
         dataloader = super().train_dataloader()
         fit_loop = self._trainer.fit_loop if self._trainer is not None else None
         if isinstance(dataloader, DataLoader) and fit_loop is not None:
@@ -193,7 +207,7 @@ class ResumableTrainingMixin(ModelPT):
         return dataloader
 
     def val_dataloader(self) -> DataLoader | list[DataLoader] | None:
-        """NeMo's; that a pass over it begins costs the training no random number."""
+        """Return NeMo's; that a pass over it begins costs the training no random number."""
         dataloaders = super().val_dataloader()
         for dataloader in dataloaders if isinstance(dataloaders, list) else [dataloaders]:
             if isinstance(dataloader, DataLoader):
@@ -202,7 +216,10 @@ class ResumableTrainingMixin(ModelPT):
 
 
 def resumable(model_class: type[ModelPT]) -> type[ModelPT]:
-    """Return a class of NeMo's own with `ResumableTrainingMixin`; what it writes is NeMo's. Others are returned as they are."""
+    """Return a class of NeMo's own with `ResumableTrainingMixin`; what it writes is NeMo's.
+
+    A class that has it is returned as it is.
+    """
     if issubclass(model_class, ResumableTrainingMixin):
         return model_class
     name = {"__module__": model_class.__module__, "__qualname__": model_class.__qualname__}
@@ -210,14 +227,15 @@ def resumable(model_class: type[ModelPT]) -> type[ModelPT]:
 
 
 def name_worker_seeds(dataloader: DataLoader, epoch: int) -> None:
-    """Let a dataloader draw its workers' seeds by the epoch, in place of a number that the whole process draws from."""
+    """Let a dataloader draw its workers' seeds by the epoch, not by a number that the whole process draws from."""
     if dataloader.generator is None:
         dataloader.generator = torch.Generator()
     dataloader.generator.manual_seed(epoch)
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """
+    """Refuse a strategy that shards the model.
+
     Raises:
         ValueError: the strategy is none that keeps the whole model in each process.
     """
@@ -230,10 +248,10 @@ def check_strategy(strategy: Strategy) -> None:
 
 
 def _settle(fit_loop: dict[str, Any], global_step: int) -> None:
-    """Make Lightning's counters those of the moment between two steps, or two epochs, that a checkpoint stands for.
+    """Make Lightning's counters those of the moment between two steps, or epochs, that a checkpoint stands for.
 
-    Lightning counts a step or an epoch as completed only after the hooks in which checkpoints are written. It would take up
-    the last step's place again, and of an epoch's end count that epoch twice.
+    Lightning counts a step or an epoch as completed only after the hooks in which checkpoints are written. It would
+    take up the last step's place again, and of an epoch's end count that epoch twice.
     """
     batches, epochs = fit_loop["epoch_loop.batch_progress"], fit_loop["epoch_progress"]
     for count in (batches["total"], batches["current"]):
@@ -248,14 +266,14 @@ def _settle(fit_loop: dict[str, Any], global_step: int) -> None:
 
 
 def _states_of_this_process(saved: list[dict[str, Any]] | dict[str, Any] | None) -> dict[str, Any] | None:
-    """A checkpoint of old has the first process's alone."""
+    """Return this process's of the saved random states; a checkpoint of old has the first process's alone."""
     if saved is None or isinstance(saved, dict):
         return saved
     rank = torch.distributed.get_rank() if world_size() > 1 else 0
     if len(saved) != world_size():
         logging.warning(
-            f"{len(saved)} processes wrote the checkpoint and {world_size()} resume it: the order of the data and dropout are "
-            "others than those of a run without interruption"
+            f"{len(saved)} processes wrote the checkpoint and {world_size()} resume it: the order of the data and "
+            "dropout are others than those of a run without interruption"
         )
     return saved[rank] if rank < len(saved) else None
 
@@ -278,7 +296,7 @@ def write_missing_nemo(trainer: Trainer, model: ModelPT) -> None:
 
 
 def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
-    """Lets the next pass over a Lhotse dataloader begin after its first ``batches``; no audio is read for that.
+    """Let the next pass over a Lhotse dataloader begin after its first ``batches``; no audio is read for that.
 
     Args:
         dataloader: from `nemo_speechllm.data.dataset.build_dataloader`.
@@ -287,8 +305,8 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
     """
     if isinstance(dataloader.dataset, IterableDataset):
         logging.warning(
-            "tarred and Shar data are read as a stream that cannot be wound forward: the resumed run draws its data from "
-            "the beginning of train_ds.shard_seed's order; set another shard_seed to see other data first"
+            "tarred and Shar data are read as a stream that cannot be wound forward: the resumed run draws its data "
+            "from the beginning of train_ds.shard_seed's order; set another shard_seed to see other data first"
         )
         return
     sampler = dataloader.sampler
@@ -297,20 +315,21 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
     for _ in range(batches):
         if next(sampler, None) is None:
             break
-    # a restored sampler's next iter() goes on from where it stands; the subclasses' methods refuse the constraints NeMo sets
+    # a restored sampler's next iter() goes on from where it stands; subclasses' methods refuse NeMo's constraints
     CutSampler.load_state_dict(sampler, CutSampler.state_dict(sampler))
 
 
 def find_resume_point(trainer: Trainer, manager: DictConfig) -> None:
-    """Make NeMo's ``exp_manager`` resume from a whole checkpoint, whenever the run was killed and whatever befell its files.
+    """Make NeMo's ``exp_manager`` resume from a whole checkpoint, whenever the run was killed.
 
-    It looks for one ``*-last.ckpt``. A kill while checkpoints are written may leave an unfinished one or two of them, and it
-    refuses to start; or none yet beside the one of the same step that is written before it, and it starts from scratch. A
-    damaged one is put aside as ``….ckpt.damaged``.
+    It looks for one ``*-last.ckpt``. A kill while checkpoints are written may leave an unfinished one or two of them,
+    and it refuses to start; or none yet beside the one of the same step that is written before it, and it starts from
+    scratch. A damaged one is put aside as ``….ckpt.damaged``.
 
     Args:
         trainer: of the run.
-        manager: the recipe's ``exp_manager`` section; gets ``resume_from_checkpoint``, which is read where there is no last one.
+        manager: the recipe's ``exp_manager`` section; gets ``resume_from_checkpoint``, which is read where there is no
+            last one.
 
     Raises:
         CheckpointError: there are checkpoints, and not one is whole.
@@ -328,8 +347,8 @@ def find_resume_point(trainer: Trainer, manager: DictConfig) -> None:
         path.unlink(missing_ok=True)  # another rank may have been here
     if damaged and not whole:
         raise CheckpointError(
-            f"{folder} holds no whole checkpoint to resume from: {', '.join(damaged)}; copy one back from elsewhere, or remove "
-            "the folder to train from the beginning"
+            f"{folder} holds no whole checkpoint to resume from: {', '.join(damaged)}; copy one back from elsewhere, "
+            "or remove the folder to train from the beginning"
         )
     if whole and manager.get("resume_from_checkpoint") is None:
         with open_dict(manager):
@@ -337,7 +356,10 @@ def find_resume_point(trainer: Trainer, manager: DictConfig) -> None:
 
 
 def _put_damaged_aside(checkpoints: list[Path]) -> list[str]:
-    """Take the damaged ones off the end of the list, so that the newest whole one stands last; return what is wrong with them."""
+    """Take the damaged ones off the end of the list and return what is wrong with them.
+
+    The newest whole one then stands last.
+    """
     damaged = []
     while checkpoints:
         try:
@@ -361,7 +383,7 @@ def run_folder(trainer: Trainer, manager: DictConfig) -> Path:
 
 
 def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
-    """Writes which recipe and data a run folder belongs to, or refuses one that belongs to others.
+    """Write which recipe and data a run folder belongs to, or refuse one that belongs to others.
 
     NeMo resumes whatever it finds in the folder: without this, training on corrected data under the same name would
     quietly go on with, or just return, the model of the old data.
@@ -371,16 +393,15 @@ def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
         cfg: the recipe's ``model`` section, resolved.
 
     Raises:
-        ValueError: the folder holds a run of another recipe or of manifests whose content has changed since; the message
-            names what differs.
+        ValueError: the folder holds a run of another recipe or of manifests whose content has changed since; the
+            message names what differs.
     """
     record = dict(_leaves(OmegaConf.to_container(cfg), "model"))
     manifests = {str(value) for name, value in record.items() if "manifest_filepath" in name}
     record |= {f"content of {path}": file_digest(path) for path in sorted(manifests) if Path(path).is_file()}
     path = folder / RUN_RECORD
-    if not path.exists() or not any(
-        folder.glob("*.ckpt")
-    ):  # a run that ended before its first checkpoint holds nothing
+    # a run that ended before its first checkpoint holds nothing
+    if not path.exists() or not any(folder.glob("*.ckpt")):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, record)
         return
@@ -388,13 +409,13 @@ def claim_run_folder(folder: Path, cfg: DictConfig) -> None:
     differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
     if differing:
         raise ValueError(
-            f"{folder} holds a run that differs in {differing[:5]}; it cannot be continued with other settings or data. "
-            "Give the new run a name of its own (name=...), another exp_manager.exp_dir, or remove the folder"
+            f"{folder} holds a run that differs in {differing[:5]}; it cannot be continued with other settings or "
+            "data. Give the new run a name of its own (name=...), another exp_manager.exp_dir, or remove the folder"
         )
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Nested settings as pairs of dotted name and value."""
+    """Yield nested settings as pairs of dotted name and value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
     if items is None:
         yield name, value

@@ -20,6 +20,6 @@ from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 class SALM(DecoderOnlySpeechLM):
     """Audio encoder → conformer modality adapter → linear → frozen LLM with LoRA (2310.09424, section 2).
 
-    The prompt is ``[audio][keywords][instruction]`` inside the LLM's chat template and the loss covers the answer; both ASR
-    and translation are asked for by instruction. The encoder is any NeMo ASR encoder or Whisper's.
+    The prompt is ``[audio][keywords][instruction]`` inside the LLM's chat template and the loss covers the answer;
+    both ASR and translation are asked for by instruction. The encoder is any NeMo ASR encoder or Whisper's.
     """

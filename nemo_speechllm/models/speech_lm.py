@@ -77,17 +77,18 @@ CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
     """A model that answers conversations of text and audio.
 
-    A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the sections
-    ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own. With a section
-    ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on keywords (see
-    `KeywordContext`); validation asks what the data say.
+    A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the
+    sections ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own.
+    With a section ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`)
+    and on keywords (see `KeywordContext`); validation asks what the data say.
 
     Args:
         cfg: the recipe's ``model`` section.
         trainer: Lightning trainer, if there is one.
 
     Raises:
-        ValueError: an entry of ``freeze_params`` matches no parameter, or ``generation`` has a setting that nothing reads.
+        ValueError: an entry of ``freeze_params`` matches no parameter, or ``generation`` has a setting that nothing
+            reads.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
@@ -103,9 +104,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         check_generation(cfg.generation)
         check_policy(cfg.get("non_finite", STOP))
         super().__init__(cfg, trainer)
-        if (
-            self.cfg.train_ds is None
-        ):  # transcribe_speech_parallel.py asks it how to read what it transcribes, and takes no None
+        # transcribe_speech_parallel.py asks it how to read what it transcribes, and takes no None
+        if self.cfg.train_ds is None:
             with open_dict(self.cfg):
                 self.cfg.train_ds = {}
         self.build_modules()
@@ -120,17 +120,17 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @abstractmethod
     def build_modules(self) -> None:
-        """Makes ``self.tokenizer`` and the submodules from ``self.cfg``."""
+        """Make ``self.tokenizer`` and the submodules from ``self.cfg``."""
 
     @abstractmethod
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Losses of a batch with answers: ``loss``, what is optimised, and its parts by name."""
+        """Return losses of a batch with answers: ``loss``, what is optimised, and its parts by name."""
 
     @abstractmethod
     def generate_batch(
         self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
     ) -> list[Answer]:
-        """Answers to the conversations of a batch; their own answers, if any, are not read.
+        """Return answers to the conversations of a batch; their own answers, if any, are not read.
 
         Args:
             decoder: ``llm`` or ``ctc``; None: what the model was trained for.
@@ -140,7 +140,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         """
 
     def train(self, mode: bool = True) -> "SpeechLM":
-        """Training mode for what trains; a frozen encoder keeps its running statistics and has no dropout."""
+        """Set what trains to training mode; a frozen encoder keeps its running statistics and has no dropout."""
         super().train(mode)
         for prefix in self.pretrained_parts:
             part = self.get_submodule(prefix)
@@ -148,29 +148,40 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
                 part.eval()
         return self
 
-    # data -------------------------------------------------------------------------------------------------------------
+    # data ------------------------------------------------------------------------------------------------------------
 
     def setup_training_data(self, train_data_config: DictConfig) -> None:
+        """Make the training data's loader from a section like ``train_ds``, and what is done to its batches."""
         self._update_dataset_config(dataset_name="train", config=train_data_config)
         self._train_dl = self._build_dataloader(train_data_config)
         self._transforms = training_transforms(self.cfg, train_data_config, self.builder)
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
+        """Make the validation data's loader from a section like ``validation_ds``.
+
+        Raises:
+            ValueError: its texts cannot be scored.
+        """
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
         self._validation_dl = self._build_evaluation_dataloader(val_data_config)
         self._check_metrics(val_data_config)
 
     def setup_test_data(self, test_data_config: DictConfig) -> None:
+        """Make the test data's loader from a section like ``test_ds``.
+
+        Raises:
+            ValueError: its texts cannot be scored.
+        """
         self._update_dataset_config(dataset_name="test", config=test_data_config)
         self._test_dl = self._build_evaluation_dataloader(test_data_config)
         self._check_metrics(test_data_config)
 
     def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
-        """What NeMo's scripts call for a dataloader to predict on."""
+        """Return a dataloader to predict on, for NeMo's scripts."""
         return self._build_evaluation_dataloader(config)
 
     def _check_metrics(self, cfg: DictConfig) -> None:
-        """Refuses, before any work, a data section whose texts could not be scored as `validation_step` will."""
+        """Refuse, before any work, a data section whose texts could not be scored as `validation_step` will."""
         from nemo_speechllm.data.sources import translations_of  # imports NeMo's collections, which takes seconds
 
         check_metrics(self.cfg.get("normalizer", AUTO), translations_of(cfg))
@@ -181,7 +192,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return build_dataloader(cfg, dataset, self.tokenizer, self.global_rank, world_size)
 
     def _build_evaluation_dataloader(self, cfg: DictConfig) -> DataLoader:
-        """The data once from end to end, also of several sources: Lhotse would go on for ever. Several processes share its batches."""
+        """Return a dataloader of the data once from end to end, also of several sources: Lhotse would go on for ever.
+
+        Several processes share its batches.
+        """
         once = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True) | {"force_finite": True})
         world_size = self._trainer.world_size if self._trainer is not None else 1
         if world_size == 1:
@@ -190,17 +204,17 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         whole = build_dataloader(once, dataset, self.tokenizer, global_rank=0, world_size=1)
         return share_batches(whole, self.global_rank, world_size)
 
-    # training and validation ------------------------------------------------------------------------------------------
+    # training and validation -----------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
-        """Opens the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
+        """Open the cache of encoder states. It serves training alone: what a user transcribes is not kept on disk."""
         super().on_fit_start()
         if not self.training:  # Lightning trains in the mode it finds, and a restored model is found in eval mode
             self.train()
         self.perception.cache_states(self.cfg.perception.get("state_cache"))
 
     def on_fit_end(self) -> None:
-        """Closes the cache of encoder states."""
+        """Close the cache of encoder states."""
         super().on_fit_end()
         self.perception.cache_states(None)
 
@@ -211,7 +225,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return self.loss(batch)
 
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> dict[str, Tensor]:
-        """One optimisation step's ``loss``, under that name; every part of it is logged."""
+        """Return one optimisation step's ``loss``, under that name; every part of it is logged."""
         for transform in self._transforms:
             batch = transform(batch, self.current_epoch)
         losses = self.loss(batch)
@@ -225,11 +239,11 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return {"loss": losses["loss"]}
 
     def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Adds a batch's loss, word and character errors (on generated text) to the running counts."""
+        """Add a batch's loss, word and character errors (on generated text) to the running counts."""
         self._tally(batch, self._validation_tallies.setdefault(dataloader_idx, ErrorTally()))
 
     def test_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """What `validation_step` does, of a test set."""
+        """Do what `validation_step` does, of a test set."""
         self._tally(batch, self._test_tallies.setdefault(dataloader_idx, ErrorTally()))
 
     def _tally(self, batch: ConversationBatch, tally: ErrorTally) -> None:
@@ -240,26 +254,27 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         references = [conversation.answer for conversation in batch.conversations]
         languages = [written_language(conversation.metadata) for conversation in batch.conversations]
         tally.count(answers, references, languages, self.cfg.get("normalizer", AUTO))
-        for answer, conversation, language in zip(answers, batch.conversations, languages):
+        for answer, conversation, language in zip(answers, batch.conversations, languages, strict=True):
             if task_of(conversation.metadata) == "ast":
                 direction = (str(conversation.metadata.get("lang")), str(language))
                 tally.count_translation(answer, conversation.answer, direction)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
+        """Log ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
 
-        Where answers are in several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of all sets
-        together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and ``val_chrf``, in
-        several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like transcripts.
+        Where answers are in several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of
+        all sets together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and
+        ``val_chrf``, in several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like
+        transcripts.
         """
         self._log_tallies(self._validation_tallies, "val", self.get_validation_dataloader_prefix)
 
     def on_test_epoch_end(self) -> None:
-        """Logs ``test_loss``, ``test_wer``, …: what `on_validation_epoch_end` does, of the test sets."""
+        """Log ``test_loss``, ``test_wer``, …: what `on_validation_epoch_end` does, of the test sets."""
         self._log_tallies(self._test_tallies, "test", self.get_test_dataloader_prefix)
 
     def _log_tallies(self, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
-        """Logs what was counted on all ranks, under the names of the stage, and starts anew."""
+        """Log what was counted on all ranks, under the names of the stage, and start anew."""
         tallies = _sum_over_ranks(counted)
         judge_validation(
             [id for tally in tallies.values() for id in tally.without_loss], self.cfg.get("non_finite", STOP)
@@ -275,7 +290,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         counted.clear()
 
     def _weighted_sum(self, losses: dict[str, Mean]) -> dict[str, Tensor]:
-        """The losses by name, and ``loss``: their sum with the recipe's weights. While several processes train, see `parts_of_all`."""
+        """Return the losses by name, and ``loss``: their sum with the recipe's weights.
+
+        While several processes train, see `parts_of_all`.
+        """
         weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
         if self.training:
             values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
@@ -284,10 +302,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
 
     def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
-        """What is said in those of the batch's audios where it is known, by the audio's place."""
+        """Return what is said in those of the batch's audios where it is known, by the audio's place."""
         return batch.texts_by_audio(lambda conversation: conversation.metadata.get("text"))
 
-    # answers ----------------------------------------------------------------------------------------------------------
+    # answers ---------------------------------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -297,24 +315,26 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         beam_size: int | None = None,
         decoder: str | None = None,
     ) -> list[Answer]:
-        """Answer conversations, in order; what an item is answered does not depend on its batch, nor on threads beside this one.
+        """Answer conversations, in order.
+
+        What an item is answered does not depend on its batch, nor on threads beside this one.
 
         Args:
             conversations: text and audio; a closing assistant turn is not read.
-            batch_size: how many are answered together, and of long recordings how many pieces: they are read one after the
-                other, so that memory is bounded by this and by the length of a piece.
+            batch_size: how many are answered together, and of long recordings how many pieces: they are read one after
+                the other, so that memory is bounded by this and by the length of a piece.
             max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
 
         Raises:
-            ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or ``ctc`` of a model that
-                has no CTC head.
+            ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or
+                ``ctc`` of a model that has no CTC head.
         """
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
         return self._answers(conversations, batch_size, **options)
 
     @torch.inference_mode()
     def answer_losses(self, conversations: list[Conversation]) -> list[float]:
-        """How surprised the decoder is by each conversation's own answer: its cross-entropy in nats per token.
+        """Return how surprised the decoder is by each conversation's own answer: cross-entropy in nats per token.
 
         The answer is read token by token as in training, so that small differences show which error rates hide.
 
@@ -323,7 +343,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         """
         if self.cfg.loss.lm_weight == 0:
             raise ValueError(
-                f"this {type(self).__name__} was trained by CTC alone (model.loss.lm_weight is 0): its decoder has no loss"
+                f"this {type(self).__name__} was trained by CTC alone (model.loss.lm_weight is 0): its decoder has no "
+                "loss"
             )
         collate = ConversationDataset(self.builder).collate
         with self._evaluation_mode():  # one by one: a batch has one mean for all
@@ -331,7 +352,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @contextmanager
     def _evaluation_mode(self) -> Iterator[None]:
-        """Evaluation mode, for one thread at a time; each module is then put back into the mode it was found in."""
+        """Set evaluation mode, for one thread at a time; each module is then put back into the mode it had."""
         with self._answering.lock:
             training = [module for module in self.modules() if module.training]
             if training:
@@ -344,8 +365,11 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @torch.inference_mode()
     def _answers(self, conversations: Iterable[Conversation], batch_size: int, **options) -> list[Answer]:
-        """Answers to conversations. A long recording is cut at pauses; recordings are loaded when their turn comes, and a
-        batch is of ``batch_size`` pieces, whosever they are."""
+        """Return answers to conversations.
+
+        A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
+        ``batch_size`` pieces, whosever they are.
+        """
         collate, counts = ConversationDataset(self.builder).collate, []
         answers = []
         for pieces in in_batches(self._pieces(conversations, counts), batch_size):
@@ -356,7 +380,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return [_joined([next(of_pieces) for _ in range(count)]) for count in counts]
 
     def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
-        """The pieces of all conversations, one after the other; adds to ``counts`` how many a conversation has."""
+        """Yield the pieces of all conversations, in order; add to ``counts`` how many a conversation has."""
         for conversation in conversations:
             pieces = split_long_audio(conversation, self.cfg.generation.get("max_audio_seconds"))
             counts.append(len(pieces))
@@ -376,19 +400,19 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         override_config: TranscribeConfig | None = None,
         **options,
     ) -> list[str] | list[Hypothesis]:
-        """NeMo's ``transcribe`` with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
+        """Transcribe with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
 
         Args:
             audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, rows, the path of a manifest (see
                 `conversations_of`), or a dataloader of batches.
-            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did) instead
-                of strings.
+            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did)
+                instead of strings.
             override_config: all settings in one, in the place of the other arguments.
 
         Raises:
             TypeError: an argument is unknown.
-            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot be; it is
-                named.
+            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot
+                be; it is named.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
         """
         given = dict(
@@ -408,9 +432,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def transcribe_generator(
         self, audio: str | Path | list | np.ndarray | Tensor | DataLoader, override_config: TranscribeConfig | None
     ) -> Iterator[list]:
-        """NeMo's ``transcribe``, batch by batch.
+        """Transcribe, batch by batch.
 
-        NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads beside it.
+        NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads
+        beside it.
         """
         trcfg = override_config or self.get_transcribe_config()
         check_settings(trcfg)
@@ -425,7 +450,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
 
     def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
-        """Conversations in lists; workers load their audio, without any it is loaded when it is needed."""
+        """Return a loader of conversations in lists.
+
+        Workers load their audio; without any it is loaded when it is needed.
+        """
         trcfg = config["transcribe"]
         workers = trcfg.num_workers or 0
         return DataLoader(
@@ -437,7 +465,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         )
 
     def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
-        """Whatever ``transcribe`` was given → conversations that await an answer."""
+        """Return whatever ``transcribe`` was given as conversations that await an answer."""
         return conversations_of(audio, self.builder, trcfg.channel_selector, partial(manifest_keys, config=trcfg))
 
     def _transcribe_forward(
@@ -453,21 +481,21 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
 
     def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
-        """Pairs of what was read, a Lhotse cut, and the ``Hypothesis``, as NeMo's ``ASRPredictionWriter`` takes them."""
+        """Return pairs of what was read, a Lhotse cut, and the ``Hypothesis``, for NeMo's ``ASRPredictionWriter``."""
         answers = self._answers(batch.loaded(), len(batch.conversations), **generation_options(self.cfg.generation))
         cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
-        return list(zip(cuts, _hypotheses(answers)))
+        return list(zip(cuts, _hypotheses(answers), strict=True))
 
     @classmethod
     def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
-        """Default settings of `transcribe`."""
+        """Return default settings of `transcribe`."""
         return SpeechLMTranscribeConfig()
 
-    # shipped checkpoints ----------------------------------------------------------------------------------------------
+    # shipped checkpoints ---------------------------------------------------------------------------------------------
 
     @classmethod
     def list_available_models(cls) -> list[PretrainedModelInfo]:
-        """The checkpoints that come with the package and are of this class (`SpeechLM`: of any); see `from_pretrained`.
+        """Return the checkpoints of this class (`SpeechLM`: of any) that come with the package; see `from_pretrained`.
 
         A checkpoint's name begins with that of the module of its class: ``instruct_las_digits``.
         """
@@ -476,7 +504,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     @classmethod
     def from_pretrained(cls, model_name: str, *args, **kwargs):
-        """Restores a shipped checkpoint by name (see `list_available_models`), or any NeMo hub id.
+        """Restore a shipped checkpoint by name (see `list_available_models`), or any NeMo hub id.
 
         Args:
             model_name: the name; other arguments are those of `restore_from`.
@@ -495,8 +523,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
                 raise
             except Exception as error:  # of the hub, the network, the disk
                 raise CheckpointError(
-                    f"{model_name}: the model hub did not deliver it ({type(error).__name__}: {error}); check the spelling and the "
-                    "network, log in with `hf auth login` if it is gated, or give the path of a .nemo file to load_model"
+                    f"{model_name}: the model hub did not deliver it ({type(error).__name__}: {error}); check the "
+                    "spelling and the network, log in with `hf auth login` if it is gated, or give the path of a "
+                    ".nemo file to load_model"
                 ) from error
         raise CheckpointError(
             f"no {cls.__name__} is named {model_name!r}; shipped are {shipped}, or give a hub id org/name"
@@ -504,11 +533,16 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
 
 def _shipped_info(path: Path, model_class: type) -> PretrainedModelInfo:
-    """As NeMo lists models. It copies what it restores by name into a cache, by location and description: both change with the file."""
+    """Return a checkpoint as NeMo lists models.
+
+    NeMo copies what it restores by name into a cache, by location and description: both change with the file.
+    """
     file = path.stat()
     return PretrainedModelInfo(
         pretrained_model_name=path.stem,
-        description=f"shipped with the package, {file.st_size} bytes, written {file.st_mtime_ns}; see its page in docs",
+        description=(
+            f"shipped with the package, {file.st_size} bytes, written {file.st_mtime_ns}; see its page in docs"
+        ),
         location=path.absolute().as_uri(),
         class_=model_class,
     )
@@ -519,7 +553,7 @@ def _loaded(conversations: list[Conversation]) -> list[Conversation]:
 
 
 def _joined(answers: list[Answer]) -> Answer:
-    """The answers to consecutive pieces of one recording as one."""
+    """Return the answers to consecutive pieces of one recording as one."""
     text = " ".join(answer.text for answer in answers if answer.text)
     return Answer(
         text,
@@ -531,13 +565,16 @@ def _joined(answers: list[Answer]) -> Answer:
 
 def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
     hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in answers]
-    for hypothesis, answer in zip(hypotheses, answers):
+    for hypothesis, answer in zip(hypotheses, answers, strict=True):
         hypothesis.interventions = answer.interventions
     return hypotheses
 
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
-    """Tallies by validation set, over all ranks; a rank may have seen other sets and other languages than its neighbour."""
+    """Return tallies by validation set, over all ranks.
+
+    A rank may have seen other sets and other languages than its neighbour.
+    """
     of_ranks = gathered(tallies)
     sets = {index for of_rank in of_ranks for index in of_rank}
     return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in of_ranks), ErrorTally()) for index in sets}

@@ -34,14 +34,15 @@ from nemo_speechllm.modules.state_cache import CachedEncoder
 class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
     """NeMo's CTC model whose encoder also learns to predict the states of a frozen, pretrained encoder.
 
-    CTC says little about each second of speech, and nothing that a model without any notion of it can use; a teacher says
-    something about every frame. What `save_to` writes is a plain ``EncDecCTCModelBPE``: teacher and predictor stay behind.
-    A Lightning checkpoint holds the predictor too, so ``init_from_ptl_ckpt`` goes on with other settings where it stood.
+    CTC says little about each second of speech, and nothing that a model without any notion of it can use; a teacher
+    says something about every frame. What `save_to` writes is a plain ``EncDecCTCModelBPE``: teacher and predictor
+    stay behind. A Lightning checkpoint holds the predictor too, so ``init_from_ptl_ckpt`` goes on with other settings
+    where it stood.
 
     Args:
         cfg: that of ``EncDecCTCModelBPE`` with a section ``teacher``: ``encoder`` (see
-            `nemo_speechllm.modules.encoders.build_encoder`), ``state_cache`` (folder for its states, or null) and ``weight``
-            of the teacher's loss beside CTC.
+            `nemo_speechllm.modules.encoders.build_encoder`), ``state_cache`` (folder for its states, or null) and
+            ``weight`` of the teacher's loss beside CTC.
     """
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
@@ -81,7 +82,7 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         return self._parts(ctc_loss, taught, target_lengths)
 
     def _parts(self, ctc_loss: Tensor, taught: Tensor, target_lengths: Tensor) -> dict[str, Tensor]:
-        """The two losses, see `parts_of_all`, and their weighted sum."""
+        """Return the two losses, see `parts_of_all`, and their weighted sum."""
         per_token = self.cfg.get("ctc_reduction", "mean_batch") == "mean_volume"
         states, lengths = self._states
         losses = {
@@ -93,15 +94,15 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
 
     @torch.no_grad()
     def teach(self, signal: Tensor, signal_lengths: Tensor) -> Tensor:
-        """The teacher's states of samples (B, T), averaged to the student's frame rate: (B, T', d_teacher)."""
+        """Return the teacher's states of samples (B, T), averaged to the student's frame rate: (B, T', d_teacher)."""
         states, _ = self._teacher[0].to(signal.device)(signal, signal_lengths)
         return nn.functional.avg_pool1d(states.transpose(1, 2), self.taught_per_state, ceil_mode=True).transpose(1, 2)
 
     def teaching_loss(self, states: Tensor, lengths: Tensor, taught: Tensor) -> Tensor:
-        """Mean squared error of what the student's states (B, d_model, T), lengths (B,) predict of the teacher's (B, T', d_teacher).
+        """Return the mean squared error of what the student's states predict of the teacher's.
 
-        Each dimension of the teacher's states is brought to mean 0 and variance 1 first, so a student that predicts nothing
-        has a loss of 1.
+        The student's are (B, d_model, T) with lengths (B,), the teacher's (B, T', d_teacher). Each dimension of the
+        teacher's states is brought to mean 0 and variance 1 first, so a student that predicts nothing has a loss of 1.
         """
         frames = min(states.shape[2], taught.shape[1])  # the two round an utterance's end differently
         valid = valid_positions(lengths, frames)
@@ -109,7 +110,7 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         return nn.functional.mse_loss(predicted, self.target_norm(taught[:, :frames][valid]))
 
     def save_to(self, save_path: str | Path) -> None:
-        """Writes a plain ``EncDecCTCModelBPE``, which NeMo alone restores."""
+        """Write a plain ``EncDecCTCModelBPE``, which NeMo alone restores."""
         cfg = OmegaConf.create({key: value for key, value in self.cfg.items() if key not in ("teacher", "target")})
         plain = EncDecCTCModelBPE(OmegaConf.merge(cfg, {"train_ds": None, "validation_ds": None, "optim": None}))
         plain.cfg = OmegaConf.merge(plain.cfg, cfg)  # NeMo's transcribe reads validation_ds

@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The transcription of an audio by Whisper, or by another recogniser, as text in another model's prompt (2409.20007, section 2.2)."""
+"""The transcription of an audio by a recogniser, as text in another model's prompt (2409.20007, section 2.2)."""
 
 import hashlib
 from itertools import groupby
@@ -38,7 +38,9 @@ PITCH_SECONDS = 0.016  # between two values of a clip's pitch track
 
 
 class Transcriber:
-    """Transcribes with a recogniser: a whole Whisper, loaded when it is first needed and in no checkpoint, or one that is given.
+    """Transcribes with a recogniser.
+
+    That is a whole Whisper, loaded when it is first needed and in no checkpoint, or one that is given.
 
     Args:
         encoder: the recipe's ``model.perception.encoder`` section; its ``pretrained`` is the Whisper.
@@ -59,20 +61,22 @@ class Transcriber:
         self._recognizer = recognizer
 
     def cache(self, folder: str | None) -> None:
-        """From now on keeps transcriptions in a folder, found again by the audio's content; None: no longer.
+        """Keep transcriptions in a folder from now on, found again by the audio's content; None: no longer.
 
         Several processes may share a folder.
         """
         self._folder = Path(folder) if folder else None
 
     def __call__(self, batch: ConversationBatch) -> list[list[str]]:
-        """Texts of each conversation's audios: the manifest's ``transcription`` (a text, or a list of one for each
-        audio), or else what Whisper hears.
+        """Return texts of each conversation's audios.
+
+        They are the manifest's ``transcription`` (a text, or a list of one for each audio), or else what Whisper
+        hears.
 
         Raises:
             ValueError: a ``transcription`` does not fit its conversation's audios; the conversation is named.
         """
-        samples = iter([row[:length] for row, length in zip(batch.audio, batch.audio_lengths.tolist())])
+        samples = iter([row[:length] for row, length in zip(batch.audio, batch.audio_lengths.tolist(), strict=True)])
         given, unknown = [], []
         for conversation in batch.conversations:
             own = [(next(samples), conversation.metadata.get("lang")) for _ in conversation.audios]
@@ -81,11 +85,11 @@ class Transcriber:
         heard = iter(self.transcribe(unknown))
         return [
             [next(heard) for _ in conversation.audios] if texts is None else texts
-            for conversation, texts in zip(batch.conversations, given)
+            for conversation, texts in zip(batch.conversations, given, strict=True)
         ]
 
     def transcribe(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
-        """Texts of audios (T,) at 16 kHz, each with its language or None; empty where nobody speaks.
+        """Return texts of audios (T,) at 16 kHz, each with its language or None; empty where nobody speaks.
 
         Raises:
             ValueError: the recipe names no pretrained Whisper, or Whisper does not know a language.
@@ -93,14 +97,14 @@ class Transcriber:
         """
         texts = [self._kept(*audio) for audio in audios]
         missing = [index for index, text in enumerate(texts) if text is None]
-        for index, text in zip(missing, self._hear([audios[index] for index in missing])):
+        for index, text in zip(missing, self._hear([audios[index] for index in missing]), strict=True):
             texts[index] = text
             self._keep(*audios[index], text)
         return texts
 
     def _hear(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
         spoken = [index for index, (samples, _) in enumerate(audios) if self._is_spoken(samples)]
-        answers = dict(zip(spoken, self._ask([audios[index] for index in spoken]))) if spoken else {}
+        answers = dict(zip(spoken, self._ask([audios[index] for index in spoken]), strict=True)) if spoken else {}
         if any(answer.truncated for answer in answers.values()):
             logging.warning(
                 "the transcription of an audio in this batch reached the recogniser's limit and ends there"
@@ -126,8 +130,8 @@ class Transcriber:
         if self._recognizer is None:
             if not self.encoder.get("pretrained"):
                 raise ValueError(
-                    "model.perception.encoder.pretrained is not given, so there is no Whisper to transcribe with; give "
-                    "each manifest line its `transcription`"
+                    "model.perception.encoder.pretrained is not given, so there is no Whisper to transcribe with; "
+                    "give each manifest line its `transcription`"
                 )
             self._recognizer = WhisperBaseline(self.encoder.pretrained)
         return self._recognizer
@@ -143,7 +147,7 @@ class Transcriber:
             write_text(path, text)
 
     def _path(self, samples: Tensor, language: str | None) -> Path | None:
-        """Where the text belongs: its name is made of all that it depends on."""
+        """Return where the text belongs: its name is made of all that it depends on."""
         if self._folder is None:
             return None
         digest = hashlib.sha256(f"{self.encoder.get('fingerprint')} {self.min_voice_seconds} {language} ".encode())
@@ -153,7 +157,7 @@ class Transcriber:
 
 
 def with_transcriptions(conversation: Conversation, transcriptions: list[str]) -> Conversation:
-    """The conversation with each audio, and its transcription behind it, as a message of the role ``audio``."""
+    """Return the conversation with each audio, and its transcription behind it, as a message of the role ``audio``."""
     texts, turns = iter(transcriptions), []
     for turn in conversation.turns:
         for is_audio, parts in groupby(turn.parts, lambda part: isinstance(part, Audio)):

@@ -45,12 +45,14 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
 
     Attributes:
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
-        keywords: words that may occur, put before the instruction; of more than the recipe's ``generation.max_keywords``
-            those that CTC may have heard. An empty list takes the manifest lines' own away.
+        keywords: words that may occur, put before the instruction; of more than the recipe's
+            ``generation.max_keywords`` those that CTC may have heard. An empty list takes the manifest lines' own
+            away.
         max_new_tokens, beam_size: of generation; None: the recipe's.
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
-        prompt: NeMo's way to say the same: slots (``instruction``, ``keywords``, ``task``, ``source_lang``, ``target_lang``) as a
-            dict or as one turn ``{role: user, slots: {…}}``. They replace what a manifest's lines say.
+        prompt: NeMo's way to say the same: slots (``instruction``, ``keywords``, ``task``, ``source_lang``,
+            ``target_lang``) as a dict or as one turn ``{role: user, slots: {…}}``. They replace what a manifest's
+            lines say.
         text_field: what a manifest calls the reference; it is not read here.
         lang_field: what a manifest calls the language.
     """
@@ -69,7 +71,7 @@ SETTINGS = tuple(field.name for field in fields(SpeechLMTranscribeConfig))
 
 
 def transcription_config(given: dict[str, Any], override_config: TranscribeConfig | None) -> TranscribeConfig:
-    """The settings of a call of ``transcribe``.
+    """Return the settings of a call of ``transcribe``.
 
     Args:
         given: its arguments by name.
@@ -92,7 +94,8 @@ def transcription_config(given: dict[str, Any], override_config: TranscribeConfi
 
 
 def check_takes_settings(config: TranscribeConfig) -> None:
-    """
+    """Refuse settings that a dataloader does not take.
+
     Raises:
         ValueError: the config says how audio is to be read or asked about, which a dataloader has settled.
     """
@@ -106,7 +109,8 @@ def check_takes_settings(config: TranscribeConfig) -> None:
 
 
 def check_settings(config: TranscribeConfig) -> None:
-    """
+    """Refuse settings that a speech LM does not have.
+
     Raises:
         ValueError: the config asks for what a speech LM does not have. It is named.
     """
@@ -117,13 +121,14 @@ def check_settings(config: TranscribeConfig) -> None:
     unknown = [f"{name}={value}" for name, value in vars(config).items() if name not in SETTINGS and value]
     if unknown:
         raise ValueError(
-            f"transcribe has no setting {', '.join(unknown)}; there are {', '.join(_public(SETTINGS))} (get_transcribe_config())"
+            f"transcribe has no setting {', '.join(unknown)}; there are {', '.join(_public(SETTINGS))} "
+            "(get_transcribe_config())"
         )
     prompt_keys(config)
 
 
 def manifest_keys(row: dict[str, Any], config: TranscribeConfig) -> dict[str, Any]:
-    """What a manifest's line says of its audio, with what the config says in the place of the line's own."""
+    """Return what a manifest's line says of its audio, with what the config says in the place of the line's own."""
     metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
     lang_field = getattr(config, "lang_field", "lang")
     if lang_field != "lang" and row.get(lang_field) is not None:
@@ -138,7 +143,7 @@ def manifest_keys(row: dict[str, Any], config: TranscribeConfig) -> dict[str, An
 
 
 def prompt_keys(config: TranscribeConfig) -> dict[str, Any]:
-    """The slots of ``prompt`` by the names of a manifest's keys.
+    """Return the slots of ``prompt`` by the names of a manifest's keys.
 
     Raises:
         ValueError: there are several turns, one that is not the user's, or a slot that nothing reads.
@@ -156,8 +161,8 @@ def prompt_keys(config: TranscribeConfig) -> dict[str, Any]:
     unknown = sorted(set(slots) - set(PROMPT_SLOTS))
     if unknown or role != "user":
         raise ValueError(
-            f"prompt: {f'no slot is called {unknown}' if unknown else f'a turn of the role {role!r}'}; a speech LM reads the "
-            f"user's {list(PROMPT_SLOTS)}"
+            f"prompt: {f'no slot is called {unknown}' if unknown else f'a turn of the role {role!r}'}; a speech LM "
+            f"reads the user's {list(PROMPT_SLOTS)}"
         )
     return {PROMPT_SLOTS[name]: value for name, value in slots.items() if value is not None}
 

@@ -58,9 +58,10 @@ class WhisperBaseline(Baseline):
         beam_size: int | None = None,
         decoder: str | None = None,
     ) -> list[Answer]:
-        """Transcripts in order. The language is the metadata's ``lang``; without one Whisper detects it.
+        """Return transcripts in order. The language is the metadata's ``lang``; without one Whisper detects it.
 
-        Audio beyond 30 s is decoded window by window with Whisper's timestamps; such an answer is never reported as cut.
+        Audio beyond 30 s is decoded window by window with Whisper's timestamps; such an answer is never reported as
+        cut.
 
         Args:
             conversations: of one audio each.
@@ -69,8 +70,8 @@ class WhisperBaseline(Baseline):
             decoder: None; Whisper has its own and no other.
 
         Raises:
-            ValueError: a ``decoder`` was asked for, a conversation has no audio or several, a language is unknown to Whisper,
-                or ``max_new_tokens`` or ``beam_size`` is less than 1.
+            ValueError: a ``decoder`` was asked for, a conversation has no audio or several, a language is unknown to
+                Whisper, or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
         limits = self.generation_limits(max_new_tokens, beam_size, decoder)
         options = {"max_new_tokens": limits["max_new_tokens"], "num_beams": limits["beam_size"]}
@@ -78,11 +79,11 @@ class WhisperBaseline(Baseline):
         for (language, is_long), indices in self._groups(conversations).items():
             for batch in in_batches(indices, 1 if is_long else batch_size):
                 audio = [conversations[index].audios[0].load().numpy() for index in batch]
-                answers |= zip(batch, self._decode(audio, language, is_long, options))
+                answers |= zip(batch, self._decode(audio, language, is_long, options), strict=True)
         return [answers[index] for index in range(len(conversations))]
 
     def _groups(self, conversations: list[Conversation]) -> dict[tuple[str | None, bool], list[int]]:
-        """Indices of what may be decoded together, by (language, longer than a window)."""
+        """Return indices of what may be decoded together, by (language, longer than a window)."""
         groups: dict[tuple[str | None, bool], list[int]] = {}
         for index, conversation in enumerate(conversations):
             if len(conversation.audios) != 1:
