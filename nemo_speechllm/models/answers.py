@@ -18,14 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from threading import RLock
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch, task_of
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
@@ -86,9 +86,15 @@ class AnswerLock:
 class GuardedAnswersMixin:
     """Gives a model's answers with long keyword lists cut to the likely, and with guards.
 
-    See ``generation.max_keywords`` and ``generation.guards``. For classes with ``cfg``, ``builder``,
-    ``generate_batch`` and, where they have CTC, ``ctc_ids`` and ``ctc_evidence``.
+    See ``generation.max_keywords`` and ``generation.guards``. For classes with the attributes below; the last two
+    are read where there is CTC.
     """
+
+    cfg: DictConfig
+    builder: ConversationBuilder
+    generate_batch: Callable[..., list[Answer]]
+    ctc_ids: Callable[[list[str]], list[list[int]]]
+    ctc_evidence: Callable[[ConversationBatch], list[Evidence]]
 
     _last_filter: KeywordFilter | None = None
 
@@ -217,11 +223,12 @@ def answering_record(
     The batch size is not in it: answers do not depend on the batch. See `generation_options` for the rest of the
     arguments and for the errors.
     """
-    options = generation_options(model.cfg.generation, max_new_tokens, beam_size, decoder)
+    cfg = cast(DictConfig, model.cfg)
+    options = generation_options(cfg.generation, max_new_tokens, beam_size, decoder)
     return {
         "model": state_digest(model),
-        "prompt": OmegaConf.to_container(model.cfg.prompt),
-        "generation": OmegaConf.to_container(model.cfg.generation) | options,
+        "prompt": OmegaConf.to_container(cfg.prompt),
+        "generation": cast(dict[str, Any], OmegaConf.to_container(cfg.generation)) | options,
     }
 
 

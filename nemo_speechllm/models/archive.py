@@ -28,7 +28,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 import yaml
@@ -92,7 +92,7 @@ def unpack(path: Path, folder: Path, config_only: bool = False) -> None:
             name = _checked_name(member, number)
             if config_only and name != CONFIG_NAME:
                 continue
-            with archive.extractfile(member) as source, open(folder / name, "xb") as target:
+            with _content(archive, member) as source, open(folder / name, "xb") as target:
                 shutil.copyfileobj(source, target)
             if config_only:
                 return
@@ -113,16 +113,22 @@ def saved_config_bytes(path: Path) -> bytes | None:
                     and member.name.removeprefix("./") == CONFIG_NAME
                     and member.size <= MAX_CONFIG_BYTES
                 ):
-                    return archive.extractfile(member).read()
+                    return _content(archive, member).read()
     except Exception:  # whatever is wrong with the file, the restore that follows says it
         return None
     return None
 
 
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    assert content is not None, "of a plain file there is always one"
+    return content
+
+
 class _Limited:
     """A stream that refuses to give more than so many bytes."""
 
-    def __init__(self, stream: BinaryIO, limit: int):
+    def __init__(self, stream: BinaryIO | gzip.GzipFile, limit: int):
         self._stream, self._left = stream, limit
 
     def read(self, size: int = -1) -> bytes:
@@ -138,12 +144,13 @@ class _Limited:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Limited]:
+def _opened(path: Path) -> Iterator[BinaryIO]:
     limit = FREE_EXPANSION + MAX_EXPANSION * path.stat().st_size
     with open(path, "rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        yield _Limited(gzip.GzipFile(fileobj=file) if gzipped else file, limit)
+        stream = _Limited(gzip.GzipFile(fileobj=file) if gzipped else file, limit)
+        yield cast(BinaryIO, stream)  # a tar file that is read as a stream asks for no other method
 
 
 def _checked_name(member: tarfile.TarInfo, number: int) -> str:
@@ -273,7 +280,7 @@ def _check_reference(name: str, section: Any, of_nemo_file: bool) -> None:
 
 def make_inert(config: DictConfig) -> DictConfig:
     """Return the config without data, caches and traces: what they name on this machine is the caller's to decide."""
-    container = OmegaConf.to_container(config, resolve=False)
+    container = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     dropped = [key for key in (*DATA_SECTIONS, *NEMO_TRACES) if container.get(key)]
     for key in DATA_SECTIONS:
         if key in container:
@@ -282,7 +289,7 @@ def make_inert(config: DictConfig) -> DictConfig:
         container.pop(key, None)
     for key in PLACES:
         section, _, name = key.rpartition(".")
-        holder = container
+        holder: Any = container
         for part in section.split("."):
             holder = holder.get(part) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and holder.get(name):

@@ -14,12 +14,15 @@
 
 """What the speech LMs are compared with has in common."""
 
+from abc import abstractmethod
+
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
-from nemo_speechllm.models.answers import generation_options
+from nemo_speechllm.models.answers import Answer, generation_options
 
 
 class Baseline(nn.Module):
@@ -40,6 +43,17 @@ class Baseline(nn.Module):
         generation = {"max_new_tokens": max_new_tokens, "beam_size": 1}
         self.cfg = OmegaConf.create({"prompt": {"instructions": instructions}, "generation": generation})
         self.builder = ConversationBuilder(self.cfg.prompt)
+
+    @abstractmethod
+    def generate(
+        self,
+        conversations: list[Conversation],
+        batch_size: int = 8,
+        max_new_tokens: int | None = None,
+        beam_size: int | None = None,
+        decoder: str | None = None,
+    ) -> list[Answer]:
+        """Return answers in order; arguments are those of `SpeechLM.generate`."""
 
     def generation_limits(
         self, max_new_tokens: int | None, beam_size: int | None, decoder: str | None

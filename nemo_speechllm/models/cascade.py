@@ -19,7 +19,7 @@ A speech LM must beat it to have heard more than words.
 
 import torch
 from omegaconf import OmegaConf
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
@@ -30,7 +30,6 @@ from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcriber import Transcriber
-from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.llm import load_llm
 from nemo_speechllm.modules.segments import join_segments
 
@@ -52,7 +51,9 @@ class Cascade(Baseline):
         nemo_speechllm.assets.AssetError: the LLM cannot be found.
     """
 
-    def __init__(self, recognizer: SpeechLM | WhisperBaseline, llm: str):
+    llm: PreTrainedModel
+
+    def __init__(self, recognizer: SpeechLM | Baseline, llm: str):
         folder = assets.resolve(llm)
         super().__init__(MAX_NEW_TOKENS, INSTRUCTIONS, llm=load_llm(folder), recognizer=recognizer)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -76,7 +77,7 @@ class Cascade(Baseline):
             ValueError: a ``decoder`` was asked for, or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
         limits = self.generation_limits(max_new_tokens, beam_size, decoder)
-        answers = []
+        answers: list[Answer] = []
         for batch in in_batches(conversations, batch_size):
             answers += self._answer(batch, limits)
         return answers
@@ -86,7 +87,13 @@ class Cascade(Baseline):
         transcribed = map(_in_text, conversations, self.transcriber(batch))
         prompts = [self.prompt.segments(conversation.without_answer()) for conversation in transcribed]
         inputs = join_segments(prompts, [[] for _ in prompts], self.llm.get_input_embeddings())
-        ids, truncated = generate_ids(self.llm, inputs, self.prompt.end_token_id, **limits)
+        ids, truncated = generate_ids(
+            self.llm,
+            inputs,
+            self.prompt.end_token_id,
+            max_new_tokens=limits["max_new_tokens"],
+            beam_size=limits["beam_size"],
+        )
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
         return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated, strict=True)]
 

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -164,14 +164,14 @@ class ReferencedCheckpointMixin(ModelPT):
     def references(self) -> dict[str, DictConfig]:
         """Parameter-name prefix of each pretrained part → its config section."""
         if not hasattr(self, "_references"):
-            self._references = {}
+            self._references: dict[str, DictConfig] = {}
         return self._references
 
     @property
     def pretrained_parts(self) -> set[str]:
         """Parameter-name prefixes of all pretrained parts, whether this checkpoint refers to them or holds them."""
         if not hasattr(self, "_pretrained_parts"):
-            self._pretrained_parts = set()
+            self._pretrained_parts: set[str] = set()
         return self._pretrained_parts
 
     def restores_weights_of(self, section: DictConfig) -> bool:
@@ -271,14 +271,19 @@ class ReferencedCheckpointMixin(ModelPT):
             )
         return result
 
-    def register_llm_artifacts(self, folder: Path) -> Path:
+    def register_llm_artifacts(self, folder: Path | None) -> Path:
         """Put the LLM's config and tokenizer files into every ``.nemo``; return a folder that holds them.
 
         Args:
-            folder: the LLM's own folder. While a ``.nemo`` is restored the files in it are used instead.
+            folder: the LLM's own folder; None while a ``.nemo`` is restored whose files are used instead.
+
+        Raises:
+            CheckpointError: there is neither.
         """
         if _is_nemo_file_being_restored() and self.cfg.get("artifacts"):
             return self._unpack_llm_artifacts()
+        if folder is None:
+            raise CheckpointError("the config names no artifacts, and the checkpoint refers to no LLM that has them")
         with open_dict(self.cfg):
             self.cfg.artifacts = {}
         for name in LLM_ARTIFACTS:
@@ -376,9 +381,10 @@ class ReferencedCheckpointMixin(ModelPT):
         warn_of_untested_versions()
         restore_path = Path(restore_path).expanduser()
         with _failures_named(restore_path), tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+            config: DictConfig | str
             saved_class, config, n_tensors = cls._read_checked(restore_path, Path(folder), config_only=return_config)
             if override is not None:
-                config = OmegaConf.merge(config, override)
+                config = cast(DictConfig, OmegaConf.merge(config, override))
             elif override_config_path is not None:
                 config = override_config_path
             if return_config:
@@ -404,7 +410,9 @@ class ReferencedCheckpointMixin(ModelPT):
             return model
 
     @classmethod
-    def _read_checked(cls, path: Path, folder: Path, config_only: bool) -> tuple[type, DictConfig, int]:
+    def _read_checked(
+        cls, path: Path, folder: Path, config_only: bool
+    ) -> tuple[type["ReferencedCheckpointMixin"], DictConfig, int]:
         """Unpack a file into ``folder`` and check all of it.
 
         Returns:
@@ -423,7 +431,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return saved_class, config, n_tensors
 
     @classmethod
-    def _class_of(cls, config: DictConfig, path: Path) -> type:
+    def _class_of(cls, config: DictConfig, path: Path) -> type["ReferencedCheckpointMixin"]:
         from nemo.utils.model_utils import import_class_by_path
 
         target = config.get("target", "")

@@ -167,4 +167,4 @@ def make_safe(strategy: Strategy) -> None:
     if type(strategy.checkpoint_io) is TorchCheckpointIO:
         strategy.checkpoint_io = SafeCheckpointIO()
     elif not isinstance(strategy.checkpoint_io, SafeCheckpointIO):
-        strategy.checkpoint_io.load_checkpoint = read_checkpoint
+        vars(strategy.checkpoint_io)["load_checkpoint"] = read_checkpoint  # of this object alone

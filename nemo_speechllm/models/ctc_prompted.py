@@ -14,6 +14,7 @@
 """Prompting Large Language Models with Speech Recognition Abilities (2307.11795)."""
 
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,8 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no
             token to mask with; or ``generation.ctc_weight`` is given.
     """
+
+    ctc_head: CTCHead
 
     def build_modules(self) -> None:
         """Build what every decoder-only model has, and the CTC head."""
@@ -74,7 +77,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
 
         An LLM's own tokens are too many for CTC to learn from hours of speech: most are met a few times.
         """
-        table = self.llm.get_input_embeddings().weight.detach()
+        table = self._token_embeddings().detach()
         ids, starts = (part.to(table.device) for part in self._piece_tokens)
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
 
@@ -91,7 +94,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
         path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
-        return CTCHead(self.perception.encoder.d_model, path)
+        return CTCHead(cast(int, self.perception.encoder.d_model), path)
 
     def _find_mask_token(self, token: str | None) -> int:
         """Return the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""

@@ -15,7 +15,7 @@
 """Speech language models whose decoder is an LLM that reads audio as embeddings among those of its own tokens."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from omegaconf import open_dict
@@ -71,8 +71,8 @@ class DecoderOnlySpeechLM(SpeechLM):
     def build_modules(self) -> None:
         """Build tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
         self._build_llm()
-        encoder, embeddings = self.cfg.perception.encoder, self.llm.get_input_embeddings().weight
-        self.perception = Perception(self.cfg.perception, embeddings, self.restores_weights_of(encoder))
+        encoder = self.cfg.perception.encoder
+        self.perception = Perception(self.cfg.perception, self._token_embeddings(), self.restores_weights_of(encoder))
         self.add_reference("perception.encoder", encoder)
         self._build_ctc()
 
@@ -87,7 +87,11 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _ctc_embeddings(self) -> Tensor:
         """Return what CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
-        return self.llm.get_input_embeddings().weight
+        return self._token_embeddings()
+
+    def _token_embeddings(self) -> Tensor:
+        """Return the LLM's embedding matrix, (V, d_llm)."""
+        return cast(Tensor, self.llm.get_input_embeddings().weight)
 
     def ctc_ids(self, texts: list[str]) -> list[list[int]]:
         """Return texts as rows of `_ctc_embeddings`."""
@@ -144,7 +148,7 @@ class DecoderOnlySpeechLM(SpeechLM):
             states: what the encoder makes of them, and lengths, where that is known already.
         """
         if len(batch.audio) == 0:  # text alone
-            width = self.llm.get_input_embeddings().weight.shape[1]
+            width = self._token_embeddings().shape[1]
             nothing = torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
             return Heard(nothing, nothing)
         states = states or self.perception.encode(batch.audio, batch.audio_lengths)
@@ -171,7 +175,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Return a text's N tokens as text, and their embeddings in the LLM, (N, d_llm)."""
         (ids,) = self.prompt.encode.texts([text])
         embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
-        return [self.tokenizer.decode([token]) for token in ids], embeddings
+        return [str(self.tokenizer.decode([token])) for token in ids], embeddings
 
     def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
         """Join what `prompt` makes of each conversation with the embeddings of the batch's audios.
@@ -182,6 +186,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         prompts = [self.prompt_segments(conversation) for conversation in conversations]
         embeddings = heard.embeddings
         if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
+            assert self.ctc is not None, "`_build_ctc` has seen to it"
             embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
         audios = batch.by_conversation(*embeddings)
         limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
@@ -208,6 +213,7 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Mean:
         """Return CTC of those audios of which `_aligned_texts` are known."""
+        assert self.ctc is not None, "the loss has a weight"
         texts = self._aligned_texts(batch)
         picked = list(texts)
         targets = [torch.tensor(ids, device=embeddings.device) for ids in self.ctc_ids(list(texts.values()))]
@@ -250,6 +256,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         weight = self.cfg.generation.get("ctc_weight", 0)
         if weight == 0 or len(batch.audio) == 0:
             return None
+        assert self.ctc is not None, "`_build_ctc` has seen to it"
         embeddings, lengths = heard.aligned
         log_probs, tokens = self.ctc.log_probs(embeddings, self._ctc_embeddings())
         per_conversation = batch.by_conversation(log_probs, lengths)
@@ -266,9 +273,10 @@ class DecoderOnlySpeechLM(SpeechLM):
                 f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC "
                 "decoder; use decoder=llm"
             )
-        return self._ctc_answers_of(batch, self._perceive(batch))
+        return self._best_paths(batch, self._perceive(batch))
 
-    def _ctc_answers_of(self, batch: ConversationBatch, heard: Heard) -> list[Answer]:
+    def _best_paths(self, batch: ConversationBatch, heard: Heard) -> list[Answer]:
+        assert self.ctc is not None, "callers have seen to it"
         paths = iter(self.ctc.greedy(*heard.aligned, self._ctc_embeddings()))
         ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
@@ -277,6 +285,7 @@ class DecoderOnlySpeechLM(SpeechLM):
     @torch.inference_mode()
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
         """Return what CTC against the LLM's token embeddings makes of each conversation, one audio after the other."""
+        assert self.ctc is not None, "`has_ctc` is asked first"
         heard = self._perceive(batch)
         ratios = partial(self.ctc.log_ratios, token_embeddings=self._ctc_embeddings())
-        return gather_evidence(batch, self._ctc_answers_of(batch, heard), heard.aligned, ratios)
+        return gather_evidence(batch, self._best_paths(batch, heard), heard.aligned, ratios)

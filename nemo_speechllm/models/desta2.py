@@ -16,6 +16,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import cast
 
 import torch
 from jinja2 import TemplateError
@@ -25,6 +26,7 @@ from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.desta.seed import ATTRIBUTES, check_attributes, written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
+from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.segments import LLMInputs
 
 
@@ -37,8 +39,8 @@ class DeSTA2(DecoderOnlySpeechLM):
 
     With ``loss.ctc_weight`` the queries also have to write, one token after another, those of ``ctc_attributes`` that
     the clip's seed transcript told: by CTC against the LLM's token embeddings, so it needs no pass through the LLM.
-    The paper has no such loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for all
-    clips is learned first.
+    The paper has no such loss. A frozen LLM tells the adapter little about a clip, and a prompt that is the same for
+    all clips is learned first.
 
     Raises:
         ValueError: the encoder is not Whisper's, the LLM's chat template refuses the role ``audio``, an attribute of
@@ -99,11 +101,11 @@ class DeSTA2(DecoderOnlySpeechLM):
         text = written_attributes(segments[0]["metadata"], told)
         (ids,) = self.ctc_ids([text])
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
-        if needed > self.perception.adapter.n_queries:
+        n_queries = cast(QFormer, self.perception.adapter).n_queries
+        if needed > n_queries:
             raise ValueError(
-                f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are "
-                f"{self.perception.adapter.n_queries}; raise model.perception.adapter.n_queries or shorten "
-                "model.ctc_attributes"
+                f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are {n_queries}; raise "
+                "model.perception.adapter.n_queries or shorten model.ctc_attributes"
             )
         return text
 

@@ -14,6 +14,8 @@
 
 """What a model can do whose encoder has a CTC head."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -22,6 +24,7 @@ from nemo_speechllm.decoding.keyword_filter import Evidence
 from nemo_speechllm.models.answers import Answer, gather_evidence
 from nemo_speechllm.modules.ctc_head import CTCHead
 from nemo_speechllm.modules.losses import Mean, no_loss
+from nemo_speechllm.modules.perception import Perception
 
 
 class EncoderCTCMixin:
@@ -30,7 +33,9 @@ class EncoderCTCMixin:
     Beside `SpeechLM`; ``ctc_head`` is made in `build_modules`, and may be None.
     """
 
+    perception: Perception
     ctc_head: CTCHead | None
+    _transcripts: Callable[[ConversationBatch], dict[int, str]]
 
     @property
     def has_ctc(self) -> bool:
@@ -39,10 +44,12 @@ class EncoderCTCMixin:
 
     def ctc_ids(self, texts: list[str]) -> list[list[int]]:
         """Return texts as pieces of the head's tokenizer."""
+        assert self.ctc_head is not None
         return [self.ctc_head.tokenizer.text_to_ids(text) for text in texts]
 
     def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Mean:
         """Return CTC of those audios whose transcript is known; of none: 0."""
+        assert self.ctc_head is not None
         transcripts = self._transcripts(batch)
         if not transcripts:
             return Mean(no_loss(self.ctc_head, states), 0)
@@ -66,6 +73,7 @@ class EncoderCTCMixin:
         return self._ctc_answers_of(batch, *self.perception.encode(batch.audio, batch.audio_lengths))
 
     def _ctc_answers_of(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> list[Answer]:
+        assert self.ctc_head is not None
         transcripts = iter(self.ctc_head.greedy(states, lengths))
         answers = []
         for conversation in batch.conversations:
@@ -79,4 +87,5 @@ class EncoderCTCMixin:
         """Return what the head makes of each conversation's audio, one audio after the other."""
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
         answers = self._ctc_answers_of(batch, states, lengths)
+        assert self.ctc_head is not None
         return gather_evidence(batch, answers, (states, lengths), self.ctc_head.log_ratios)

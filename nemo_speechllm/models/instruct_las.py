@@ -15,6 +15,7 @@
 """Instruction-Following Speech Recognition (2309.09843)."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 from omegaconf import open_dict
@@ -76,7 +77,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             raise ValueError(
                 "model.loss.lm_weight and model.loss.encoder_ctc_weight are both 0: there is nothing to learn"
             )
-        self.ctc_head = CTCHead(self.perception.encoder.d_model, tokenizer_file) if has_ctc else None
+        self.ctc_head = CTCHead(cast(int, self.perception.encoder.d_model), tokenizer_file) if has_ctc else None
         if self.cfg.ctc_compression and not (has_ctc and self.perception.has_frames_of_encoder):
             raise ValueError(
                 "model.ctc_compression joins the frames that CTC reads as one token: it needs "
@@ -116,6 +117,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         heard, heard_lengths = self.perception.adapt(states, lengths)
         if not self.cfg.ctc_compression:
             return heard, heard_lengths
+        assert self.ctc_head is not None, "`build_modules` has seen to it"
         log_probs = self.ctc_head.log_probs(states)
         heard, heard_lengths = compress_runs(heard, heard_lengths, log_probs, self.ctc_head.blank)
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
@@ -141,7 +143,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]
         for conversation, prompt in zip(conversations, prompts, strict=True):
-            check_context(prompt, [], MAX_TEXT_TOKENS, place_of(conversation))
+            check_context([*prompt], [], MAX_TEXT_TOKENS, place_of(conversation))
         return join_text(prompts, self.tokenizer.eos_id, self.device)
 
     @torch.inference_mode()

@@ -16,7 +16,7 @@
 
 from collections.abc import Callable
 from dataclasses import is_dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin
 from nemo.core.classes import ModelPT
@@ -94,7 +94,9 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 "spec_augment acts on features, and model.perception.state_cache skips the encoder that reads them: "
                 "leave one of them null"
             )
-        options = None if spec_augment is None else {k: v for k, v in spec_augment._cfg.items() if k != "_target_"}
+        options = None
+        if spec_augment is not None:
+            options = {key: value for key, value in cast(DictConfig, spec_augment._cfg).items() if key != "_target_"}
         with open_dict(cfg):
             cfg.encoder.spec_augment = options
         self.perception.encoder.spec_augment = spec_augment
@@ -228,8 +230,8 @@ def _asked_for(decoding_cfg: Any) -> list[str]:
 
 def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list[str]:
     found = []
-    for name, value in given.items():
-        usual = default.get(name)
+    for key, value in given.items():
+        name, usual = str(key), default.get(key)
         if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
             found += _differences(value, usual, f"{path}{name}.")
         elif value != usual:

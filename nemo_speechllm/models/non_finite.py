@@ -15,8 +15,9 @@
 """A loss or gradient that is no number stops a training, or costs it one step; its batch can then be replayed."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -212,7 +213,7 @@ def _turns_of(conversation: Conversation) -> dict[str, Any]:
     return {"id": conversation.id, "turns": turns, "metadata": conversation.metadata}
 
 
-def replay(model: nn.Module, path: str | Path) -> list[dict[str, float]]:
+def replay(model: LightningModule, path: str | Path) -> list[dict[str, float]]:
     """Compute a batch's loss and gradients again, as they were when training stopped.
 
         model = SALM.load_from_checkpoint("runs/…/checkpoints/….ckpt")  # or from_config_dict, restore_from
@@ -233,7 +234,8 @@ def replay(model: nn.Module, path: str | Path) -> list[dict[str, float]]:
     for noted in content["batches"]:
         model.zero_grad(set_to_none=True)
         set_random_states(noted["random_states"], model.device)
-        losses = model.replayed_losses(_from_plain(noted["batch"], model.device), noted["epoch"])
+        losses_of = cast(Callable[[Any, int], dict[str, Tensor]], model.replayed_losses)
+        losses = losses_of(_from_plain(noted["batch"], model.device), noted["epoch"])
         losses["loss"].backward()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm(gradients)

@@ -19,7 +19,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from lhotse.dataset.sampling.base import CutSampler
@@ -192,7 +192,8 @@ class ResumableTrainingMixin(ModelPT):
             ValueError: the filters of the section leave no row.
         """
         if config.get("use_lhotse"):
-            check_not_empty(OmegaConf.create(OmegaConf.to_container(config, resolve=True)), Dataset(), self.tokenizer)
+            resolved = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(config, resolve=True)))
+            check_not_empty(resolved, Dataset(), self.tokenizer)
         return super()._setup_dataloader_from_config(config)
 
     def train_dataloader(self) -> DataLoader | None:
@@ -309,7 +310,7 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
             "from the beginning of train_ds.shard_seed's order; set another shard_seed to see other data first"
         )
         return
-    sampler = dataloader.sampler
+    sampler = cast(CutSampler, dataloader.sampler)
     sampler.set_epoch(epoch)
     iter(sampler)
     for _ in range(batches):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -196,7 +196,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
         Several processes share its batches.
         """
-        once = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True) | {"force_finite": True})
+        given = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        once = OmegaConf.create(given | {"force_finite": True})
         world_size = self._trainer.world_size if self._trainer is not None else 1
         if world_size == 1:
             return self._build_dataloader(once)
@@ -251,13 +252,16 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
             tally = ErrorTally()  # for nobody
         tally.count_loss(float(self.loss(batch)["loss"]), [conversation.id for conversation in batch.conversations])
         answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
-        references = [conversation.answer for conversation in batch.conversations]
+        # what is validated on has answers
+        references = cast(list[str], [conversation.answer for conversation in batch.conversations])
         languages = [written_language(conversation.metadata) for conversation in batch.conversations]
         tally.count(answers, references, languages, self.cfg.get("normalizer", AUTO))
-        for answer, conversation, language in zip(answers, batch.conversations, languages, strict=True):
+        for answer, reference, conversation, language in zip(
+            answers, references, batch.conversations, languages, strict=True
+        ):
             if task_of(conversation.metadata) == "ast":
                 direction = (str(conversation.metadata.get("lang")), str(language))
-                tally.count_translation(answer, conversation.answer, direction)
+                tally.count_translation(answer, reference, direction)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
@@ -370,8 +374,9 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
         ``batch_size`` pieces, whosever they are.
         """
-        collate, counts = ConversationDataset(self.builder).collate, []
-        answers = []
+        collate = ConversationDataset(self.builder).collate
+        counts: list[int] = []
+        answers: list[Answer] = []
         for pieces in in_batches(self._pieces(conversations, counts), batch_size):
             batch = collate(pieces).to(self.device)
             with self._evaluation_mode():

@@ -15,7 +15,7 @@
 """Stage 1 of 2307.11795 for those who have hours of speech and not thousands of hours: CTC with a teacher."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -51,8 +51,9 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         if self.cfg.teacher.get("state_cache"):
             teacher = CachedEncoder(teacher, self.cfg.teacher.state_cache)
         self._teacher = [teacher]  # in a list, not a submodule: no checkpoint needs its weights
-        self.predictor = nn.Linear(self.encoder.d_model, teacher.d_model)
-        self.target_norm = nn.BatchNorm1d(teacher.d_model, affine=False)
+        d_teacher = cast(int, teacher.d_model)
+        self.predictor = nn.Linear(self.encoder.d_model, d_teacher)
+        self.target_norm = nn.BatchNorm1d(d_teacher, affine=False)
         student_shift = (
             self.preprocessor.featurizer.hop_length / self.cfg.sample_rate * self.encoder.subsampling_factor
         )

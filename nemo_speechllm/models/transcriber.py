@@ -17,15 +17,16 @@
 import hashlib
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
 from nemo.utils import logging
 from omegaconf import DictConfig
 from scipy.ndimage import binary_opening
-from torch import Tensor, nn
+from torch import Tensor
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.data.desta.metadata import Clip
 from nemo_speechllm.metrics.report import write_text
 from nemo_speechllm.models.answers import Answer
@@ -37,6 +38,15 @@ MIN_VOICE_SECONDS = 0.2
 PITCH_SECONDS = 0.016  # between two values of a clip's pitch track
 
 
+class Recognizer(Protocol):
+    """What transcribes: a speech LM or a baseline."""
+
+    builder: ConversationBuilder
+
+    def generate(self, conversations: list[Conversation], batch_size: int = BATCH_SIZE) -> list[Answer]:
+        """Return answers in order, as `SpeechLM.generate` does."""
+
+
 class Transcriber:
     """Transcribes with a recogniser.
 
@@ -46,14 +56,14 @@ class Transcriber:
         encoder: the recipe's ``model.perception.encoder`` section; its ``pretrained`` is the Whisper.
         min_voice_seconds: an audio in which pYIN finds no stretch of voice as long is not transcribed: of silence and
             noise Whisper makes sentences. In white and brown noise the longest was 0.14 s; a hum passes for speech.
-        recognizer: what transcribes in the place of the recipe's Whisper: a model with ``builder`` and ``generate``.
+        recognizer: what transcribes in the place of the recipe's Whisper.
     """
 
     def __init__(
         self,
         encoder: DictConfig,
         min_voice_seconds: float = MIN_VOICE_SECONDS,
-        recognizer: nn.Module | None = None,
+        recognizer: Recognizer | None = None,
     ):
         self.encoder = encoder
         self.min_voice_seconds = min_voice_seconds
@@ -100,7 +110,7 @@ class Transcriber:
         for index, text in zip(missing, self._hear([audios[index] for index in missing]), strict=True):
             texts[index] = text
             self._keep(*audios[index], text)
-        return texts
+        return cast(list[str], texts)  # none is missing now
 
     def _hear(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
         spoken = [index for index, (samples, _) in enumerate(audios) if self._is_spoken(samples)]
@@ -126,7 +136,7 @@ class Transcriber:
         tracks = (Clip(window.numpy(), SAMPLE_RATE, {}).pitch_track for window in windows)
         return any(binary_opening(voiced, stretch).any() for _, voiced in tracks)
 
-    def _load(self) -> nn.Module:
+    def _load(self) -> Recognizer:
         if self._recognizer is None:
             if not self.encoder.get("pretrained"):
                 raise ValueError(

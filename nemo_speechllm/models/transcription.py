@@ -31,7 +31,7 @@ PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {
     "target_lang": "target_lang",
 }
 # settings of NeMo's that a speech LM does not have → the values that ask for nothing
-UNSUPPORTED = {
+UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_lhotse": ((True, None), "audio is always read by Lhotse"),
     "augmentor": ((None, {}), "mix noise in with examples/data/add_noise.py first"),
     "timestamps": ((None, False), "a speech LM gives no times"),

@@ -14,6 +14,8 @@
 
 """Whisper with its own decoder, behind the same ``generate`` as the speech LMs: what they are compared with."""
 
+from typing import Any
+
 import torch
 from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
@@ -37,6 +39,8 @@ class WhisperBaseline(Baseline):
     Raises:
         nemo_speechllm.assets.AssetError: it cannot be found.
     """
+
+    whisper: WhisperForConditionalGeneration
 
     def __init__(self, reference: str):
         folder = assets.resolve(reference)
@@ -95,7 +99,7 @@ class WhisperBaseline(Baseline):
             groups.setdefault(key, []).append(index)
         return groups
 
-    def _decode(self, audio: list, language: str | None, is_long: bool, options: dict[str, int]) -> list[Answer]:
+    def _decode(self, audio: list, language: str | None, is_long: bool, options: dict[str, Any]) -> list[Answer]:
         given = named(
             self.feature_extractor.__call__,
             sampling_rate=SAMPLE_RATE,
@@ -105,7 +109,8 @@ class WhisperBaseline(Baseline):
             return_tensors="pt",
         )
         features = self.feature_extractor(audio, **given).to(self.whisper.device)
-        if self.whisper.generation_config.is_multilingual:  # English-only models refuse to be told
+        # English-only models refuse to be told
+        if self.whisper.generation_config.is_multilingual:  # type: ignore[attr-defined]  # Whisper's has it
             options = options | {"language": language, "task": "transcribe"}
         rows = self.whisper.generate(
             features.input_features,
@@ -117,7 +122,7 @@ class WhisperBaseline(Baseline):
         ids = [[token for token in row if token not in self.tokenizer.all_special_ids] for row in rows.tolist()]
         return [
             Answer(
-                self.tokenizer.decode(row, skip_special_tokens=True).strip(),
+                str(self.tokenizer.decode(row, skip_special_tokens=True)).strip(),
                 row,
                 truncated=not is_long and len(row) >= options["max_new_tokens"],
             )
