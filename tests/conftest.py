@@ -121,7 +121,8 @@ def fastconformer_config() -> dict:
 
 @pytest.fixture(scope="session")
 def make_fastconformer(tmp_path_factory: pytest.TempPathFactory, fastconformer_config: dict) -> Callable[..., Path]:
-    """``make_fastconformer(seed=0)`` → a ``.nemo`` of a tiny FastConformer-CTC with a SentencePiece tokenizer of its own."""
+    """``make_fastconformer(seed=0)`` → a ``.nemo`` of a tiny FastConformer-CTC with a SentencePiece tokenizer of its
+    own."""
     from nemo.collections.asr.models import EncDecCTCModelBPE
 
     folder = tmp_path_factory.mktemp("fastconformer")

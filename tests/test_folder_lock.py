@@ -68,7 +68,10 @@ def test_the_process_that_holds_a_folder_may_take_it_again(tmp_path):
 
 def is_refused(folder: Path, name: str) -> bool:
     """Whether another process cannot take it."""
-    code = "import sys; sys.path.insert(0, sys.argv[3]); from nemo_speechllm.folder_lock import FolderLock; FolderLock(*sys.argv[1:3], sys.argv[4])"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3]); from nemo_speechllm.folder_lock import FolderLock; "
+        "FolderLock(*sys.argv[1:3], sys.argv[4])"
+    )
     arguments = [folder, "evaluation", ROOT, name]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0 or "is in use by another evaluation" in done.stderr

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Does what the description of the installed package says, for `make test-wheel`; run with ``python -I`` outside the project's .venv."""
+"""Does what the description of the installed package says, for `make test-wheel`; run with ``python -I`` outside the
+project's .venv."""
 
 import ast
 import os

@@ -26,20 +26,25 @@ MESSAGES = [
     {"role": "user", "content": "'\"<&>"},
 ]
 REAL_TEMPLATES = {
-    "llama": "{% for message in messages %}{% if loop.first and message.role == 'system' %}{{ bos_token ~ '[INST]' }}{% endif %}"
-    "{{ loop.index0 }}/{{ loop.length }}{{ message['content'] | trim + '\n' }}{% if loop.last %}{{ eos_token }}{% endif %}{% endfor %}"
+    "llama": "{% for message in messages %}{% if loop.first and message.role == 'system' %}"
+    "{{ bos_token ~ '[INST]' }}{% endif %}{{ loop.index0 }}/{{ loop.length }}{{ message['content'] | trim + '\n' }}"
+    "{% if loop.last %}{{ eos_token }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}",
-    "qwen": "{%- set ns = namespace(multi_step=true, last=messages|length - 1) %}\n{%- for message in messages[::-1] %}\n"
-    "    {%- set index = (messages|length - 1) - loop.index0 %}\n{%- if ns.multi_step and message.role == 'user' %}"
-    "{%- set ns.multi_step = false %}{%- set ns.last = index %}{%- endif %}{%- endfor %}"
-    "{%- for message in messages %}{%- if '</think>' in message.content %}"
-    "{{- message.content.split('</think>')[-1].lstrip('\n') }}{%- else %}{{- '<|im_start|>' + message.role }}{%- endif %}{%- endfor %}",
-    "tools": "{% macro show(message, indent=2) %}{{ message | tojson(indent=indent) }}{% endmacro %}{% for m in messages if m.role != 'system' %}"
-    "{{ show(m) }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}{{ tools is none }}{{ messages | map(attribute='role') | join('|') }}",
-    "generation": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
-    "{% else %}{{ '%s: %s' % (m.role, m.content) }}{{ '{}'.format(m.role) }}{% endif %}{% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
-    "dict": "{% set roles = {'user': 'U', 'assistant': 'A'} %}{% for m in messages %}{% if m.role in roles %}{{ roles[m.role] * 2 }}"
-    "{{ m.get('name', 'nobody') }}{{ m.content.replace('a', 'b') | upper }}{% endif %}{% endfor %}{{ range(3) | list }}{{ [1, 2] + [3] }}",
+    "qwen": "{%- set ns = namespace(multi_step=true, last=messages|length - 1) %}\n"
+    "{%- for message in messages[::-1] %}\n    {%- set index = (messages|length - 1) - loop.index0 %}\n"
+    "{%- if ns.multi_step and message.role == 'user' %}{%- set ns.multi_step = false %}"
+    "{%- set ns.last = index %}{%- endif %}{%- endfor %}{%- for message in messages %}"
+    "{%- if '</think>' in message.content %}{{- message.content.split('</think>')[-1].lstrip('\n') }}{%- else %}"
+    "{{- '<|im_start|>' + message.role }}{%- endif %}{%- endfor %}",
+    "tools": "{% macro show(message, indent=2) %}{{ message | tojson(indent=indent) }}{% endmacro %}"
+    "{% for m in messages if m.role != 'system' %}{{ show(m) }}{% if not loop.last %}{{ ', ' }}{% endif %}{% endfor %}"
+    "{{ tools is none }}{{ messages | map(attribute='role') | join('|') }}",
+    "generation": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+    "{% endgeneration %}{% else %}{{ '%s: %s' % (m.role, m.content) }}{{ '{}'.format(m.role) }}{% endif %}"
+    "{% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
+    "dict": "{% set roles = {'user': 'U', 'assistant': 'A'} %}{% for m in messages %}{% if m.role in roles %}"
+    "{{ roles[m.role] * 2 }}{{ m.get('name', 'nobody') }}{{ m.content.replace('a', 'b') | upper }}{% endif %}"
+    "{% endfor %}{{ range(3) | list }}{{ [1, 2] + [3] }}",
 }
 ENDLESS = {
     "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% for c in range(99999) %}"
@@ -54,7 +59,8 @@ ENDLESS = {
     "squares": "{% set ns = namespace(n=9) %}{% for i in range(99) %}{% set ns.n = ns.n * ns.n %}{% endfor %}",
     "doubled by ~": "{% set ns = namespace(s='a') %}{% for i in range(99) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}",
     "doubled by +": "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = ns.s + ns.s %}{% endfor %}",
-    "doubled lists": "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+    "doubled lists": "{% set ns = namespace(s=[1]) %}{% for i in range(99) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}"
+    "{{ ns.s }}",
     "doubled blocks": "{% set x %}ab{% endset %}" + "{% set x %}{{ x }}{{ x }}{% endset %}" * 60,
     "method": "{{ 'a'.ljust(10 ** 11) }}",
     "filter": "{{ 'a' | center(10 ** 11) }}",

@@ -76,7 +76,7 @@ def test_groups_hold_every_recording_once_and_come_close(seconds):
     groups = group_by_length(durations, seconds, 0.5)
     assert [index for group in groups for index in group] == list(range(200))
     lengths = [sum(durations[i] for i in group) + 0.5 * (len(group) - 1) for group in groups]
-    for group, length, following in zip(groups, lengths, groups[1:]):
+    for group, length, following in zip(groups, lengths, groups[1:], strict=False):
         assert abs(length - seconds) < abs(length + 0.5 + durations[following[0]] - seconds)
         assert len(group) == 1 or abs(length - seconds) <= 3.25
 

@@ -92,7 +92,7 @@ def audio_file(make_manifest, tmp_path) -> Path:
     return tmp_path / "manifest-0.flac"
 
 
-# conversations of cuts ------------------------------------------------------------------------------------------------
+# conversations of cuts -----------------------------------------------------------------------------------------------
 
 
 def test_audio_comes_before_the_instruction_of_the_task(builder, audio_file):
@@ -181,7 +181,7 @@ def test_all_supervisions_of_a_long_cut_are_its_answer(builder, audio_file):
     assert builder.from_example(cut).answer == "one two"
 
 
-# batches ----------------------------------------------------------------------------------------------------------------
+# batches -------------------------------------------------------------------------------------------------------------
 
 
 def spoken(samples: torch.Tensor, answer: str = "a") -> Conversation:
@@ -225,7 +225,7 @@ def test_batch_of_nothing_but_bad_audio_is_an_error(builder):
         ConversationDataset(builder, skip_bad_audio=True).collate([spoken(torch.tensor([torch.nan]))])
 
 
-# what NeMo reads ----------------------------------------------------------------------------------------------------------
+# what NeMo reads -----------------------------------------------------------------------------------------------------
 
 
 def test_nemo_manifest(load, make_manifest):
@@ -338,7 +338,7 @@ def test_sources_are_mixed_by_input_cfg_with_their_tags(load, make_manifest):
     assert sorted(user_text(c) for c in found) == ["Transcribe.", "Transcribe.", "Translate from en into fr."]
 
 
-# batching by tokens ---------------------------------------------------------------------------------------------------------
+# batching by tokens --------------------------------------------------------------------------------------------------
 
 BY_TOKENS = {"use_multimodal_sampling": True, "token_equivalent_duration": 0.08}
 
@@ -350,7 +350,8 @@ def tokens_of(conversation: Conversation, tokenizer) -> int:
 
 
 def assert_batches_hold(batches: list[ConversationBatch], limit: int, tokenizer) -> None:
-    """A batch counts as its longest item times its items; Lhotse closes it before or with the item that is too much."""
+    """A batch counts as its longest item times its items; Lhotse closes it before or with the item that is too
+    much."""
     for batch in batches:
         *others, _ = [tokens_of(c, tokenizer) for c in batch.conversations]
         assert max(others, default=0) * len(batch.conversations) <= limit
@@ -396,7 +397,7 @@ def test_bucketing_by_duration(load, make_manifest):
     assert len(conversations(batches)) == 6
 
 
-# filters and augmentation -----------------------------------------------------------------------------------------------------
+# filters and augmentation --------------------------------------------------------------------------------------------
 
 
 def test_duration_filter_says_what_it_leaves_out(load, make_manifest, nemo_log):
@@ -430,7 +431,7 @@ def test_speed_perturbation_gives_three_lengths(load, make_manifest):
     assert lengths == [13091, 14400, 16000]
 
 
-# what users get wrong -----------------------------------------------------------------------------------------------------------
+# what users get wrong ------------------------------------------------------------------------------------------------
 
 
 def test_missing_manifest_is_named(load, tmp_path):

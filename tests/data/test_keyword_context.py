@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What lists a sample is given in an epoch: how many words, which of them are said, and that nothing else decides it."""
+"""What lists a sample is given in an epoch: how many words, which of them are said, and that nothing else decides
+it."""
 
 from collections import Counter
 

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What the check calls clean is what training, transcription and evaluation accept; all else is named with file, line, key and remedy."""
+"""What the check calls clean is what training, transcription and evaluation accept; all else is named with file, line,
+key and remedy."""
 
 import importlib.util
 import json
@@ -145,7 +146,7 @@ def test_an_empty_manifest_is_called_empty_by_every_consumer(studio, tmp_path, c
             read(tmp_path / "empty.jsonl")
 
 
-# training alone -------------------------------------------------------------------------------------------------------
+# training alone ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -73,7 +73,9 @@ def talk(*turns: str, instruction: str = "Transcribe.", **fields) -> Conversatio
     """The first user turn holds an audio and the instruction; then assistant and user take turns."""
     roles = ["assistant", "user"] * len(turns)
     first = Turn("user", [Audio(torch.ones(3)), instruction])
-    return Conversation("talk", [first, *(Turn(role, [text]) for role, text in zip(roles, turns))], **fields)
+    return Conversation(
+        "talk", [first, *(Turn(role, [text]) for role, text in zip(roles, turns, strict=True))], **fields
+    )
 
 
 def learned(prompt: ChatPrompt, conversation: Conversation) -> list[str]:
@@ -132,7 +134,7 @@ def test_several_turns_are_the_template_s_own_text(prompt, family):
     """
     messages = [
         {"role": role, "content": text}
-        for role, text in zip(["user", "assistant"] * 2, ["♪Transcribe.", "one", "And then?", "two"])
+        for role, text in zip(["user", "assistant"] * 2, ["♪Transcribe.", "one", "And then?", "two"], strict=True)
     ]
     expected = template_of(prompt, messages, generate=False).rstrip("\n").replace("[/INST] ", "[/INST]")
     assert rendered(prompt, talk("one", "And then?", "two")) == expected

@@ -218,7 +218,8 @@ def test_transcripts(tmp_path):
 
 
 def test_no_text_is_in_two_splits():
-    # Text i of the first language is shared by keys 2i and 2i+1, of the second by 2i+1 and 2i+2 in every block of eight.
+    # Text i of the first language is shared by keys 2i and 2i+1, of the second by 2i+1 and 2i+2 in every block of
+    # eight.
     first = [(f"k{number:03d}", f"Uno, {number // 2}") for number in range(800)]
     second = [(f"k{number:03d}", f"due {(number + 1) // 2} {number // 8}") for number in range(800)]
     splits = split_keys(first + second)

@@ -96,7 +96,10 @@ def test_a_keyword_that_ctc_has_no_tokens_for_is_left_out():
 @given(st.lists(st.sampled_from(LIST), min_size=1, max_size=4, unique=True), st.integers(1, 8))
 def test_what_was_heard_right_is_never_cut_before_what_was_not(said, limit):
     keyword_filter, evidence = KeywordFilter(LIST, letters), heard(" ".join(said))
-    selected, scores = keyword_filter.select(evidence, limit), dict(zip(LIST, keyword_filter.scores(evidence)))
+    selected, scores = (
+        keyword_filter.select(evidence, limit),
+        dict(zip(LIST, keyword_filter.scores(evidence), strict=True)),
+    )
     assert all(scores[word] == pytest.approx(LETTERS - 2) for word in said)
     assert len(selected) <= limit and len(set(selected) & set(said)) >= min(limit, len(said)) - sum(
         np.isclose(scores[word], LETTERS - 2) for word in set(LIST) - set(said)
@@ -106,7 +109,7 @@ def test_what_was_heard_right_is_never_cut_before_what_was_not(said, limit):
 @given(st.permutations(LIST), st.integers(1, len(LIST)))
 def test_a_score_does_not_depend_on_the_rest_of_the_list(keywords, size):
     evidence = spells("ada in new york", "ottawa new york")
-    whole = dict(zip(LIST, KeywordFilter(LIST, letters).scores(evidence)))
+    whole = dict(zip(LIST, KeywordFilter(LIST, letters).scores(evidence), strict=True))
     part = KeywordFilter(keywords[:size], letters).scores(evidence)
     assert part == pytest.approx([whole[keyword] for keyword in keywords[:size]])
 
@@ -118,7 +121,7 @@ def by_all_paths(log_ratios: np.ndarray, sequence: list[int]) -> float:
         for steps in product((0, 1), repeat=max(0, end - start)):
             if sum(steps) == len(sequence) - 1 and start <= end:
                 place, total = 0, log_ratios[start, sequence[0]]
-                for frame, step in zip(log_ratios[start + 1 : end + 1], steps):
+                for frame, step in zip(log_ratios[start + 1 : end + 1], steps, strict=True):
                     place += step
                     total += frame[sequence[place]] if step else max(frame[sequence[place]], frame[0])
                 best = max(best, total)
@@ -131,7 +134,7 @@ def test_best_path_is_that_of_all_paths(seed, frames):
     log_ratios = random.normal(size=(frames, 5))
     sequences = [random.integers(1, 5, size).tolist() for size in (1, 2, 3, 3)]
     padded = torch.zeros(len(sequences), 3, dtype=torch.long)
-    for row, sequence in zip(padded, sequences):
+    for row, sequence in zip(padded, sequences, strict=True):
         row[: len(sequence)] = torch.tensor(sequence)
     found = best_path_ratios(torch.from_numpy(log_ratios).float(), padded, torch.tensor(list(map(len, sequences))))
     assert found.tolist() == pytest.approx(

@@ -53,7 +53,8 @@ def load_script() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def run_with_evaluate(load_script, monkeypatch) -> Callable[[str, str], Callable[..., None]]:
-    """``run_with_evaluate("evaluate_x", "EvaluateXArguments")`` → examples/evaluate_x.py as a function of its arguments.
+    """``run_with_evaluate("evaluate_x", "EvaluateXArguments")`` → examples/evaluate_x.py as a function of its
+    arguments.
 
     evaluate.py, which it calls, runs in this process, which has loaded everything.
     """

@@ -46,7 +46,7 @@ def test_counts_of_a_case_counted_by_hand():
 
 
 def test_counts_of_batches_add_up_to_those_of_all():
-    parts = [count_errors([h], [r]) for h, r in zip(HYPOTHESES, REFERENCES)]
+    parts = [count_errors([h], [r]) for h, r in zip(HYPOTHESES, REFERENCES, strict=True)]
     assert sum(parts, ErrorCounts()) == count_errors(HYPOTHESES, REFERENCES)
 
 

@@ -72,14 +72,14 @@ def test_scores_are_a_line_of_two_numbers(text, scores):
     if scores is None:
         assert found == [None, None]
     else:
-        reference_first = dict(zip(("reference", "answer"), scores))
-        assert found == [reference_first, dict(zip(("answer", "reference"), scores))]
+        reference_first = dict(zip(("reference", "answer"), scores, strict=True))
+        assert found == [reference_first, dict(zip(("answer", "reference"), scores, strict=True))]
 
 
 def judged(index, reference_first, answer_first, category="speech"):
     """Two judgements; scores are (of the reference, of the answer)."""
-    for order, scores in zip(ORDERS, (reference_first, answer_first)):
-        named = scores and dict(zip(("reference", "answer"), scores))
+    for order, scores in zip(ORDERS, (reference_first, answer_first), strict=True):
+        named = scores and dict(zip(("reference", "answer"), scores, strict=True))
         yield {"index": index, "category": category, "order": order, "scores": named}
 
 

@@ -74,7 +74,7 @@ def nemo_figures(folder, pairs, keywords) -> tuple[float, float, float]:
 
 
 def assert_same(found: tuple, report: dict) -> None:
-    for theirs, name in zip(found, ("precision", "recall", "f")):
+    for theirs, name in zip(found, ("precision", "recall", "f"), strict=True):
         assert (report[name] or 0.0) == pytest.approx(theirs, abs=1e-6), name
 
 

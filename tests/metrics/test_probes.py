@@ -77,7 +77,8 @@ def test_the_package_s_probes_use_every_check():
         ("- {name: a, check: upper}", r"probe 1: \['category', 'instruction'\] missing"),
         ("- {name: a, category: b, check: rhyme, instruction: c}", "probe 1: check 'rhyme': there are upper, "),
         (
-            "[{name: a, category: b, check: upper, instruction: c}, {name: a, category: b, check: upper, instruction: d}]",
+            "[{name: a, category: b, check: upper, instruction: c}, "
+            "{name: a, category: b, check: upper, instruction: d}]",
             "one name",
         ),
     ],

@@ -103,7 +103,7 @@ def test_nothing_to_report_on_is_no_number():
 
 def test_groups_of_duration_and_noise_hold_every_utterance_that_has_one():
     seconds, ratios = (1.9, 2.0, 4.0, 40.0), (None, -3.0, 20.0, 12.5)
-    predictions = [prediction("a b", "a") | {"duration": d, "snr": r} for d, r in zip(seconds, ratios)]
+    predictions = [prediction("a b", "a") | {"duration": d, "snr": r} for d, r in zip(seconds, ratios, strict=True)]
     reports = bucketed_reports(predictions)
     assert {name: report["utterances"] for name, report in reports["duration"].items()} == {
         "< 2 s": 1,

@@ -28,7 +28,7 @@ from nemo_speechllm.models.speech_lm import _sum_over_ranks
 def tally(*triples: tuple[str, str, str], loss: float = 1.0) -> ErrorTally:
     """Of (hypothesis, reference, language)."""
     counted = ErrorTally(loss, len(triples))
-    counted.count(*map(list, zip(*triples)), "basic")
+    counted.count(*map(list, zip(*triples, strict=True)), "basic")
     return counted
 
 
@@ -67,7 +67,7 @@ def test_translations_have_sacrebleus_figures_by_direction_and_their_mean():
     assert counted.language_figures() == {}  # a single direction
     other.count_translation("le chat dort sur le lit", "le chat dort sur le lit", ("en", "fr"))
     both = counted + other
-    hypotheses, references = zip(*both.translations["en", "es"])
+    hypotheses, references = zip(*both.translations["en", "es"], strict=True)
     bleu, chrf = (
         sacrebleu.corpus_bleu(hypotheses, [references]).score,
         sacrebleu.corpus_chrf(hypotheses, [references]).score,

@@ -38,11 +38,11 @@ def translation(text: str, pred_text: str, lang: str | None = "en", target_lang:
 
 
 def test_figures_are_sacrebleu_s_by_direction():
-    predictions = [translation(*pair) for pair in zip(REFERENCES, TEXTS)]
-    predictions += [translation(*pair, lang="fr") for pair in zip(REFERENCES, reversed(TEXTS))]
+    predictions = [translation(*pair) for pair in zip(REFERENCES, TEXTS, strict=True)]
+    predictions += [translation(*pair, lang="fr") for pair in zip(REFERENCES, reversed(TEXTS), strict=True)]
     report = translation_report(predictions)
     assert list(report) == ["en>es", "fr>es"] and json.dumps(report, allow_nan=False)
-    for figures, texts in zip(report.values(), (TEXTS, TEXTS[::-1])):
+    for figures, texts in zip(report.values(), (TEXTS, TEXTS[::-1]), strict=True):
         assert figures["utterances"] == 3
         assert figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [REFERENCES]).score)
         assert figures["chrf"] == pytest.approx(sacrebleu.corpus_chrf(texts, [REFERENCES]).score)
@@ -149,7 +149,7 @@ def test_systems_are_compared_with_the_first():
 
 
 def test_table_has_a_row_for_each_direction_and_each_signature_once():
-    predictions = [translation(*pair, lang) for lang in ("en", "fr") for pair in zip(REFERENCES, TEXTS)]
+    predictions = [translation(*pair, lang) for lang in ("en", "fr") for pair in zip(REFERENCES, TEXTS, strict=True)]
     lines = format_translations(translation_report(predictions)).splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["en>es", "fr>es", "bleu:", "chrf:"]
 

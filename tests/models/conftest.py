@@ -73,7 +73,8 @@ def make_trainer() -> Callable[..., pl.Trainer]:
 
 @pytest.fixture
 def make_salm(tiny_salm_config: DictConfig) -> Callable[..., SALM]:
-    """``make_salm(**changes)`` → a SALM in eval mode whose config has ``changes`` merged into it; the same seed each time."""
+    """``make_salm(**changes)`` → a SALM in eval mode whose config has ``changes`` merged into it; the same seed each
+    time."""
 
     def make(**changes) -> SALM:
         torch.manual_seed(0)
@@ -132,7 +133,8 @@ def stage1_nemo(tmp_path_factory: pytest.TempPathFactory, ctc_tokenizer_folder: 
 
 @pytest.fixture
 def ctc_prompted_config(tiny_llm_folder: Path, stage1_nemo: Path, tmp_path: Path) -> DictConfig:
-    """The model section of ``conf/ctc_prompted_llm/stage2_llm.yaml`` at tiny size, without data; stage 1's file is the test's."""
+    """The model section of ``conf/ctc_prompted_llm/stage2_llm.yaml`` at tiny size, without data; stage 1's file is the
+    test's."""
     cfg = OmegaConf.load(ROOT / "conf/ctc_prompted_llm/stage2_llm.yaml").model
     stage1 = shutil.copy(stage1_nemo, tmp_path / "stage1.nemo")
     tiny = {

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What holds for the answers of every model: in any batch, beside other threads, of recordings of any length, in any precision."""
+"""What holds for the answers of every model: in any batch, beside other threads, of recordings of any length, in any
+precision."""
 
 import threading
 from collections.abc import Callable

@@ -26,7 +26,8 @@ from nemo_speechllm.modules.fingerprint import state_digest
 
 @pytest.fixture
 def salm(tiny_salm_config) -> SALM:
-    """The LLM alone answers, as its CTC hears nothing, and its weights are so large that it does not repeat the prompt's end."""
+    """The LLM alone answers, as its CTC hears nothing, and its weights are so large that it does not repeat the
+    prompt's end."""
     torch.manual_seed(0)
     tiny_salm_config.model.generation.ctc_weight = 0
     model = SALM(tiny_salm_config.model).eval()
@@ -66,9 +67,10 @@ def test_the_llm_reads_the_transcription_and_the_instruction(salm, tiny_llm_fold
     rows = [{"instruction": "Happy or sad?"}, {"lang": "en", "target_lang": "es-MX"}]
     answers = system.generate([ask(system, transcription="what a day", **row) for row in rows], max_new_tokens=2)
     assert len(answers) == 2 and all(len(answer.ids) <= 2 for answer in answers)
-    for prompt, instruction in zip(prompts, ("Happy or sad?", "Translate the speech into Spanish.")):
+    for prompt, instruction in zip(prompts, ("Happy or sad?", "Translate the speech into Spanish."), strict=False):
         assert prompt.endswith(
-            f'<|im_start|>user\nTranscription of the audio: "what a day"\n{instruction}<|im_end|>\n<|im_start|>assistant\n'
+            f'<|im_start|>user\nTranscription of the audio: "what a day"\n{instruction}<|im_end|>\n'
+            "<|im_start|>assistant\n"
         )
 
 

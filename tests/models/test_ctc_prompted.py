@@ -11,7 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""CTC-prompted LLM: stage 1's encoder and head inside stage 2, stacking, masking, both decoders, a checkpoint of its own."""
+"""CTC-prompted LLM: stage 1's encoder and head inside stage 2, stacking, masking, both decoders, a checkpoint of its
+own."""
 
 import subprocess
 import sys
@@ -87,7 +88,9 @@ class TestPrompt:
 class TestTraining:
     def test_answer_losses_are_those_of_training_one_by_one(self, make_ctc_prompted, samples):
         model = make_ctc_prompted()
-        conversations = [asked(audio, text) for audio, text in zip(samples, ("Thank you.", "Hold on.", "Bye."))]
+        conversations = [
+            asked(audio, text) for audio, text in zip(samples, ("Thank you.", "Hold on.", "Bye."), strict=False)
+        ]
         losses = model.answer_losses(conversations)
         assert losses == [float(model.loss(collate(model, [item]))["lm_loss"]) for item in conversations]
         assert losses[::-1] == model.answer_losses(conversations[::-1]) and not model.training
@@ -163,7 +166,7 @@ class TestTraining:
         model = make_ctc_prompted(loss={"lm_weight": 0.0, "ctc_weight": 1.0}, lora=None)
         pieces = model.ctc_head.tokenizer.ids_to_tokens(list(range(model.ctc_head.blank)))
         table, llm = model._ctc_embeddings(), model.llm.get_input_embeddings().weight
-        for piece, row in zip(pieces, table):
+        for piece, row in zip(pieces, table, strict=False):
             ids = model.tokenizer(piece.replace("▁", " "), add_special_tokens=False).input_ids
             torch.testing.assert_close(row, llm[ids].mean(0))
         batch = collate(model, [asked(samples[2], "Thank you.")])
@@ -195,7 +198,7 @@ class TestTraining:
     def test_encoder_loss_is_that_of_stage_1(self, make_ctc_prompted, ctc_prompted_config, samples):
         model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
         texts = ["Thank you.", "Press one.", "Merci."]
-        batch = collate(model, [asked(audio, text) for audio, text in zip(samples[2:], texts)])
+        batch = collate(model, [asked(audio, text) for audio, text in zip(samples[2:], texts, strict=False)])
         stage1 = EncDecCTCModelBPE.restore_from(ctc_prompted_config.perception.encoder.pretrained).eval()
         ids = [torch.tensor(stage1.tokenizer.text_to_ids(text)) for text in texts]
         log_probs, lengths, _ = stage1(input_signal=batch.audio, input_signal_length=batch.audio_lengths)

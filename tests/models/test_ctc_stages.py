@@ -11,7 +11,8 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Stage 1 of the CTC-prompted LLM as a user runs it: tokenizer, training, and a checkpoint that is NeMo's own; then stage 2."""
+"""Stage 1 of the CTC-prompted LLM as a user runs it: tokenizer, training, and a checkpoint that is NeMo's own; then
+stage 2."""
 
 import importlib.util
 import os

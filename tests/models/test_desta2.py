@@ -110,7 +110,8 @@ def recipe(talkative_llm_folder: Path, whole_whisper_folder: Path, make_manifest
 
 @pytest.fixture
 def make_desta2(recipe: DictConfig) -> Callable[..., DeSTA2]:
-    """``make_desta2(**changes)`` → a DeSTA2 in eval mode whose answers depend on the audio; the same seed each time."""
+    """``make_desta2(**changes)`` → a DeSTA2 in eval mode whose answers depend on the audio; the same seed each
+    time."""
 
     def make(**changes) -> DeSTA2:
         torch.manual_seed(0)

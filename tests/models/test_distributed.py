@@ -117,7 +117,7 @@ def test_two_processes_train_one_model_on_all_data(records):
         assert len({*first[name], *second[name]}) == size
 
     assert sum(first["words"][:3]) == 0 < sum(second["words"][:3])
-    *errors, words = map(sum, zip(first["words"], second["words"]))
+    *errors, words = map(sum, zip(first["words"], second["words"], strict=False))
     for record in records:
         assert record["metrics"]["val_wer"] == pytest.approx(sum(errors) / words)
         assert record["metrics"]["val_loss"] == pytest.approx((first["loss"] + second["loss"]) / 4)
@@ -150,7 +150,8 @@ class Witness(pl.Callback):
 
 @pytest.fixture
 def train(make_trainer, tmp_path, monkeypatch) -> Callable[..., list[dict[str, Any]]]:
-    """``train(model_class, cfg, processes, name, ckpt_path=None, checkpoint=None, **options)`` → what each process met."""
+    """``train(model_class, cfg, processes, name, ckpt_path=None, checkpoint=None, **options)`` → what each process
+    met."""
 
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
 
@@ -276,7 +277,7 @@ def test_every_process_gets_its_own_random_numbers_back(train, make_manifest, re
 
     whole = train(Uneven, cfg, 2, "whole", checkpoint=tmp_path / "step=2.ckpt", max_steps=5)
     resumed = train(Uneven, cfg, 2, "resumed", ckpt_path=tmp_path / "step=2.ckpt", max_steps=5)
-    for before, after in zip(whole, resumed):
+    for before, after in zip(whole, resumed, strict=False):
         assert len(before["losses"]) == 5 and after["losses"] == before["losses"][2:]
     states = torch.load(tmp_path / "step=2.ckpt", weights_only=True)["rng_states"]
     assert not torch.equal(states[0]["torch"], states[1]["torch"])

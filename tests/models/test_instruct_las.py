@@ -62,7 +62,9 @@ def collate(model, conversations) -> ConversationBatch:
 @pytest.fixture
 def conversations(make_audio) -> list[Conversation]:
     """Five audios of different length with five instructions of different length."""
-    return [asked(make_audio(s, seed=i), text) for i, (s, text) in enumerate(zip(DURATIONS, INSTRUCTIONS))]
+    return [
+        asked(make_audio(s, seed=i), text) for i, (s, text) in enumerate(zip(DURATIONS, INSTRUCTIONS, strict=False))
+    ]
 
 
 class TestPrompt:
@@ -74,7 +76,10 @@ class TestPrompt:
             asked(make_audio(0.5), "Hold", ""),
         ]
         text = model._text(items)
-        pieces = [[model.tokenizer.ids_to_tokens([i])[0] for i in row[mask > 0]] for row, mask in zip(*text_of(text))]
+        pieces = [
+            [model.tokenizer.ids_to_tokens([i])[0] for i in row[mask > 0]]
+            for row, mask in zip(*text_of(text), strict=False)
+        ]
         parts = [(row.index("[EOT]"), row) for row in pieces]
         decode = model.tokenizer.tokenizer.decode_pieces
         assert [(decode(row[:at]), decode(row[at + 1 : -1]), row[-1]) for at, row in parts] == [
@@ -82,7 +87,7 @@ class TestPrompt:
             ("", "Thank you.", "</s>"),
             ("Hold", "", "</s>"),
         ]
-        learned = [row[mask > 0].tolist() for row, mask in zip(text.learned, text.attention_mask)]
+        learned = [row[mask > 0].tolist() for row, mask in zip(text.learned, text.attention_mask, strict=False)]
         assert learned == [[False] * (at + 1) + [True] * (len(row) - at - 1) for at, row in parts]
 
     def test_no_text_is_read_as_a_symbol(self, make_instruct_las, make_audio):

@@ -28,7 +28,8 @@ SAMPLING = {"skills": None, "alpha": 1.0, "beta": 1.0, "split": "seen", "seed": 
 
 @pytest.fixture
 def fit(tiny_salm_config, make_manifest, make_trainer):
-    """``fit(steps, ckpt_path=None, callbacks=(), **sampling)`` → what was asked and answered: in training, in validation."""
+    """``fit(steps, ckpt_path=None, callbacks=(), **sampling)`` → what was asked and answered: in training, in
+    validation."""
 
     tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "dev.jsonl"))
 

@@ -52,7 +52,8 @@ MODELS = ("salm", "ctc_prompted", "instruct_las", "desta2")
 
 @pytest.fixture
 def make_desta2(tiny_llm_folder: Path, tiny_whisper_folder: Path) -> Callable[..., DeSTA2]:
-    """``make_desta2(**changes)`` → a tiny DeSTA2 in eval mode; its Whisper has no decoder, so lines need a ``transcription``."""
+    """``make_desta2(**changes)`` → a tiny DeSTA2 in eval mode; its Whisper has no decoder, so lines need a
+    ``transcription``."""
     cfg = OmegaConf.load(ROOT / "conf/desta2/whisper_base_smollm2.yaml").model
     tiny = {
         "llm": {"pretrained": str(tiny_llm_folder)},
@@ -312,7 +313,7 @@ class TestWaysOfNeMoModels:
             with pytest.raises(AttributeError, match=f"SALM has no {name}, "):
                 getattr(salm, name)
         with pytest.raises(AttributeError, match="no attribute 'anything'"):
-            salm.anything
+            _ = salm.anything
 
     def test_nothing_but_defaults_changes_nothing(self, salm):
         before = OmegaConf.to_yaml(salm.cfg)
@@ -382,7 +383,10 @@ def test_transcribe_speech_parallel(model, manifest, make_trainer, tmp_path):
     written = [json.loads(line) for line in (tmp_path / "predictions.json").read_text().splitlines()]
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     texts = model.transcribe(str(manifest), verbose=False)
-    expected = {row["text"]: (str(manifest.parent / row["audio_filepath"]), text) for row, text in zip(rows, texts)}
+    expected = {
+        row["text"]: (str(manifest.parent / row["audio_filepath"]), text)
+        for row, text in zip(rows, texts, strict=False)
+    }
     assert {line["text"]: (line["audio_filepath"], line["pred_text"]) for line in written} == expected
 
 

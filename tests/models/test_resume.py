@@ -55,7 +55,8 @@ class Diary(pl.Callback):
 
 @pytest.fixture
 def train(tiny_salm_config, make_manifest, make_trainer) -> Callable[..., dict[int, float]]:
-    """``train(checkpoint=None, folder=None, num_workers=0, **options)`` → losses by batch; dropout makes each step's depend on chance."""
+    """``train(checkpoint=None, folder=None, num_workers=0, **options)`` → losses by batch; dropout makes each step's
+    depend on chance."""
     tiny_salm_config.model.train_ds.manifest_filepath = str(
         make_manifest((0.5, 0.7, 0.6, 0.8, 0.9, 0.4), "train.jsonl")
     )

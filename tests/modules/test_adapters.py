@@ -40,7 +40,7 @@ def test_stacking_depends_on_each_item_s_own_length(lengths, padding, n):
     stacked, stacked_lengths = stacking(states, torch.tensor(lengths))
     assert stacked.shape == (len(items), -(-states.shape[1] // n), n * WIDTH)
     assert stacked_lengths.tolist() == [-(-length // n) for length in lengths]
-    for item, row, length in zip(items, stacked, stacked_lengths):
+    for item, row, length in zip(items, stacked, stacked_lengths, strict=True):
         alone, _ = stacking(item[None], torch.tensor([len(item)]))
         assert torch.equal(row[:length], alone[0])
         assert torch.equal(row.flatten()[: item.numel()], item.flatten())  # every frame is there, in order
@@ -63,7 +63,7 @@ def test_a_stack_is_the_sum_of_its_frames_one_by_one(lengths, n):
     frames, frame_lengths = stacking.one_by_one(states, torch.tensor(lengths))
     assert frame_lengths.tolist() == lengths
     assert torch.equal(frames.unflatten(1, (-1, n)).sum(2), stacked)
-    for item, length in zip(frames, lengths):
+    for item, length in zip(frames, lengths, strict=True):
         assert (item[:length].count_nonzero(-1) <= WIDTH).all() and item[:length].any(-1).all()
         assert not item[length:].any()
 

@@ -50,7 +50,7 @@ def assert_batch_changes_nothing(encoder: torch.nn.Module, samples: list[np.ndar
             assert not states[i, length:].any()
 
 
-# Whisper ---------------------------------------------------------------------------------------------------------------
+# Whisper -------------------------------------------------------------------------------------------------------------
 
 
 def whisper(folder: Path, **options) -> WhisperEncoder:
@@ -72,7 +72,8 @@ def test_whisper_equals_hugging_face_in_its_own_window(tiny_whisper_folder, make
 
 @torch.no_grad()
 def test_tap_i_is_hugging_faces_hidden_state_i_plus_1(tiny_whisper_folder, make_audio):
-    """The last layer's is thus taken after the encoder's final layer norm, and is what an encoder without taps gives."""
+    """The last layer's is thus taken after the encoder's final layer norm, and is what an encoder without taps
+    gives."""
     samples = [make_audio(30.0)]
     features = WhisperFeatureExtractor.from_pretrained(tiny_whisper_folder)(
         samples, sampling_rate=16000, return_tensors="pt"
@@ -139,7 +140,7 @@ def test_whisper_rebuilds_from_the_config_that_was_filled_in(tiny_whisper_folder
     assert torch.equal(encoder(*batch)[0], again(*batch)[0])
 
 
-# NeMo ------------------------------------------------------------------------------------------------------------------
+# NeMo ----------------------------------------------------------------------------------------------------------------
 
 
 def nemo_section(**options) -> DictConfig:
@@ -183,7 +184,7 @@ def test_nemo_encoder_rebuilds_from_the_config_that_was_filled_in(make_fastconfo
     assert torch.equal(encoder(*batch)[0], again(*batch)[0])
 
 
-# errors ------------------------------------------------------------------------------------------------------------------
+# errors --------------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_type():

@@ -50,7 +50,7 @@ def items() -> list[tuple[torch.Tensor, list[TextSegment]]]:
             torch.randn(states, 32, generator=generator),
             [TextSegment(torch.randint(2, VOCABULARY, (tokens,), generator=generator).tolist())],
         )
-        for states, tokens in zip(AUDIOS, INSTRUCTIONS)
+        for states, tokens in zip(AUDIOS, INSTRUCTIONS, strict=True)
     ]
 
 
@@ -108,10 +108,12 @@ def test_with_and_without_cache_decode_the_same(decoder, items, beam_size, monke
 
 def test_greedy_decoding_takes_what_training_finds_likeliest(decoder, items):
     answers, _ = generate_text_ids(decoder, *batch(items), END, 10)
-    whole = [(states, [*prompt, TextSegment(ids, loss=True)]) for (states, prompt), ids in zip(items, answers)]
+    whole = [
+        (states, [*prompt, TextSegment(ids, loss=True)]) for (states, prompt), ids in zip(items, answers, strict=True)
+    ]
     states, mask, text = batch(whole)
     best = logits(decoder, states, mask, text).argmax(-1)
-    for predicted, learned, ids in zip(best, text.learned, answers):
+    for predicted, learned, ids in zip(best, text.learned, answers, strict=True):
         assert predicted[:-1][learned[1:]].tolist() == ids
 
 
@@ -137,7 +139,7 @@ def test_beam_search_finds_what_is_likelier_than_greedy(decoder, items):
         ends = [[] if is_cut else [END] for is_cut in cut]
         answered = [
             (states, [*prompt, TextSegment(ids + end, loss=True)])
-            for (states, prompt), ids, end in zip(items, answers, ends)
+            for (states, prompt), ids, end in zip(items, answers, ends, strict=True)
         ]
         states, mask, text = batch(answered)
         return -float(las_loss(logits(decoder, states, mask, text), text, 0.0, 0.0).detach())
@@ -152,7 +154,7 @@ def test_an_answer_is_cut_at_its_end_token_and_reported_where_it_has_none(decode
         decoder.shared.weight[END] = 0.0
     answers, truncated = generate_text_ids(decoder, *batch(items), END, 5)
     assert truncated.any()
-    assert [len(ids) == 5 for ids, cut in zip(answers, truncated) if cut] == [True] * int(truncated.sum())
+    assert [len(ids) == 5 for ids, cut in zip(answers, truncated, strict=True) if cut] == [True] * int(truncated.sum())
     assert not any(END in ids for ids in answers)
 
 
@@ -201,7 +203,8 @@ class TestLoss:
 
 
 def test_it_learns_to_copy_what_it_attends_to_with_adam():
-    """With T5's own initial weights it takes several times as many steps: its attention saturates before it has found its place."""
+    """With T5's own initial weights it takes several times as many steps: its attention saturates before it has found
+    its place."""
     torch.manual_seed(0)
     cfg = OmegaConf.create({"n_layers": 2, "d_model": 32, "n_heads": 4, "ff_expansion_factor": 2, "dropout": 0.0})
     decoder, words = build_las_decoder(cfg, 20, END), torch.nn.Embedding(20, 32)

@@ -55,7 +55,7 @@ def test_alone_in_a_batch_and_over_padded_are_the_same(qformer):
     for batch in (pad(items), pad(items, extra=20)):
         embeddings, lengths = qformer(*batch)
         assert lengths.tolist() == [QUERIES, QUERIES, 3 * QUERIES, QUERIES]
-        for item, row, length in zip(items, embeddings, lengths):
+        for item, row, length in zip(items, embeddings, lengths, strict=True):
             torch.testing.assert_close(row[:length], qformer(*pad([item]))[0][0], atol=1e-5, rtol=0)
 
 
@@ -74,7 +74,7 @@ def test_without_training_every_tap_counts_alike_and_weights_are_a_query_s_own(q
     torch.testing.assert_close(qformer.tap_weights.softmax(-1), torch.full((QUERIES, TAPS), 1 / TAPS))
     qformer.tap_weights[1, 2] = 50.0
     changed = qformer(states, lengths)[0]
-    assert [torch.equal(a, b) for a, b in zip(plain[0], changed[0])] == [True, False, True, True]
+    assert [torch.equal(a, b) for a, b in zip(plain[0], changed[0], strict=True)] == [True, False, True, True]
     # the second query now hears the third layer alone
     states[..., : 2 * WIDTH] = torch.randn_like(states[..., : 2 * WIDTH])
     torch.testing.assert_close(qformer(states, lengths)[0][0, 1], changed[0, 1])

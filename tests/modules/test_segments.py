@@ -72,9 +72,9 @@ def test_masking_replaces_a_fraction_of_what_is_read_and_no_label():
     question, audio, answer = mask_text(PROMPT, 0.25, 1, (0, 0, "a"))
     assert (question, audio) == tuple(PROMPT[:2])
     assert answer.ids == PROMPT[2].ids and answer.loss
-    masked = [read != label for read, label in zip(answer.read, answer.ids)]
+    masked = [read != label for read, label in zip(answer.read, answer.ids, strict=True)]
     assert len(answer.read) == len(answer.ids) and not masked[-1]  # the end token stays
-    assert {read for read, hidden in zip(answer.read, masked) if hidden} == {1}
+    assert {read for read, hidden in zip(answer.read, masked, strict=True) if hidden} == {1}
     assert 0.15 < sum(masked) / 420 < 0.35
 
     embed = nn.Embedding(10, 4)

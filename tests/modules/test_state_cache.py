@@ -147,7 +147,7 @@ def test_several_processes_may_fill_one_folder(encoder, batch, tiny_whisper_fold
     torch.testing.assert_close(states, encoder(*batch)[0], rtol=1e-3, atol=1e-3)
 
 
-# inside perception ------------------------------------------------------------------------------------------------------
+# inside perception ---------------------------------------------------------------------------------------------------
 
 
 def perception(whisper_folder: Path, cache: Path | None, **options) -> Perception:

@@ -17,9 +17,10 @@
     python -m tests.soak                            # all; hours
     python -m tests.soak kills:kills=3,seed=1       # one part, shorter: its arguments are those of the part's `run`
 
-A part is a module beside this one with a function ``run(**arguments)``, which returns ``name``, how many were ``tried`` and how
-many of those ended with something ``lost``, ``wrong`` or ``hung``, and if it likes ``failures``, from what was tried to what
-happened, or ``examples``, a list of the same. The status is 1 unless every part has run and the last three are 0.
+A part is a module beside this one with a function ``run(**arguments)``, which returns ``name``, how many were
+``tried`` and how many of those ended with something ``lost``, ``wrong`` or ``hung``, and if it likes ``failures``,
+from what was tried to what happened, or ``examples``, a list of the same. The status is 1 unless every part has run
+and the last three are 0.
 """
 
 import argparse

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Rows that users and their tools get wrong: check, training, transcription and evaluation accept the same, and name the rest.
+"""Rows that users and their tools get wrong: check, training, transcription and evaluation accept the same, and name
+the rest.
 
     python tests/soak/fuzzed_rows.py
 
@@ -56,7 +57,7 @@ NOT_FOR_TRANSCRIPTION = {("text", "empty text"), ("duration", "missing key")}
 Consumer = Callable[[Path], int]  # a manifest → how many of its rows were read
 
 
-# rows -----------------------------------------------------------------------------------------------------------------
+# rows ----------------------------------------------------------------------------------------------------------------
 
 
 def make_audio(folder: Path) -> list[str]:
@@ -95,8 +96,9 @@ def _encode(path: Path, codec: str, samples: np.ndarray, rate: int = RATE) -> No
 
 
 VALUES: list[Any] = [
-    None, float("nan"), float("inf"), 0, -1, 0.3, 0.97, 1.04, 1.06, 10, 1e300, 10**400, 2**63, True, "", " ", "1.0", "abc",
-    "\ud800", "a\x00b", "\x1b[31m", "\ue0a0", "\u200b", "é", "<|im_end|>", "x" * 70_000, [], {}, ["one", "two"], [1], [None], {"a": [1]}, ["a", "\udfff"],
+    None, float("nan"), float("inf"), 0, -1, 0.3, 0.97, 1.04, 1.06, 10, 1e300, 10**400, 2**63, True, "", " ", "1.0",
+    "abc", "\ud800", "a\x00b", "\x1b[31m", "\ue0a0", "\u200b", "é", "<|im_end|>", "x" * 70_000, [], {}, ["one", "two"],
+    [1], [None], {"a": [1]}, ["a", "\udfff"],
 ]  # fmt: skip
 KEYS = (
     *(
@@ -171,7 +173,7 @@ def _damaged(line: bytes, random: Random) -> bytes:
     )
 
 
-# consumers ------------------------------------------------------------------------------------------------------------
+# consumers -----------------------------------------------------------------------------------------------------------
 
 
 def load_script(name: str) -> ModuleType:
@@ -234,7 +236,7 @@ def time_limit(seconds: int) -> Iterator[None]:
         signal.alarm(left)
 
 
-# the verdict ----------------------------------------------------------------------------------------------------------
+# the verdict ---------------------------------------------------------------------------------------------------------
 
 
 def verdicts(line: bytes, folder: Path, readers: dict[str, Consumer]) -> dict[str, str]:
@@ -291,7 +293,8 @@ def run(rows: int = 1000, seed: int = 0) -> dict[str, Any]:
     """Try ``rows`` fuzzed lines in every consumer.
 
     Returns:
-        ``name``, and how many lines were ``tried``, ``lost``, ``wrong`` and ``hung``; ``examples`` are up to ten that went wrong.
+        ``name``, and how many lines were ``tried``, ``lost``, ``wrong`` and ``hung``; ``examples`` are up to ten that
+        went wrong.
     """
     random, counts, examples = Random(seed), {"lost": 0, "wrong": 0, "hung": 0}, []
     with tempfile.TemporaryDirectory() as name, logging.temp_verbosity(logging.CRITICAL):

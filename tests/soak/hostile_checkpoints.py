@@ -16,7 +16,8 @@
 
     python tests/soak/hostile_checkpoints.py
 
-`hostile_checkpoints` forges them from a good one; ``tests/models/test_hostile_checkpoints.py`` tries one of each kind in the suite.
+`hostile_checkpoints` forges them from a good one; ``tests/models/test_hostile_checkpoints.py`` tries one of each kind
+in the suite.
 """
 
 import gzip
@@ -94,7 +95,7 @@ class Forgery:
     inert: bool = False
 
 
-# writing ------------------------------------------------------------------------------------------------------------------
+# writing -------------------------------------------------------------------------------------------------------------
 
 
 def tar_of(members: list[tuple[tarfile.TarInfo, bytes]], **options: Any) -> bytes:
@@ -148,7 +149,7 @@ class Payload:
         return self.call
 
 
-# kinds --------------------------------------------------------------------------------------------------------------------
+# kinds ---------------------------------------------------------------------------------------------------------------
 
 
 def hostile_checkpoints(good: Good) -> Iterator[Forgery]:
@@ -535,7 +536,7 @@ KINDS: dict[str, Callable[[Good], Iterator[tuple]]] = {
 }
 
 
-# trying -------------------------------------------------------------------------------------------------------------------
+# trying --------------------------------------------------------------------------------------------------------------
 
 
 def outcome(forgery: Forgery, path: Path, good: Good) -> str:
@@ -558,7 +559,8 @@ def outcome(forgery: Forgery, path: Path, good: Good) -> str:
 
 
 def inert_model(model: Any) -> str:
-    """ "" where a restored model has no data to validate on and takes nothing of the victim's along; else what went wrong."""
+    """ "" where a restored model has no data to validate on and takes nothing of the victim's along; else what went
+    wrong."""
     from lightning.pytorch import Trainer
 
     trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
@@ -609,7 +611,8 @@ def _limit_this_process() -> None:
 
 
 def run(verbose: bool = False) -> dict[str, Any]:
-    """Tries every hostile checkpoint; ``name``, ``tried``, ``lost`` (never), ``wrong`` and ``hung`` (numbers), and ``failures``."""
+    """Tries every hostile checkpoint; ``name``, ``tried``, ``lost`` (never), ``wrong`` and ``hung`` (numbers), and
+    ``failures``."""
     import nemo_speechllm.models  # noqa: F401  once, before the forks
     from nemo_speechllm.models.loading import shipped_models
 

@@ -12,7 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Twenty kills of a tiny training at random moments; each is resumed to its end, which must be that of a run without any.
+"""Twenty kills of a tiny training at random moments; each is resumed to its end, which must be that of a run without
+any.
 
 python tests/soak/kills.py
 """
@@ -53,8 +54,8 @@ TIMES_SLOWER = 20  # than the run without a kill: then it hangs
 
 
 def run(kills: int = 20, seed: int = 0) -> dict[str, Any]:
-    """Return ``name``, ``tried`` kills and how many of them ended in a model that is ``lost``, losses that are ``wrong``, or a
-    training that ``hung``."""
+    """Return ``name``, ``tried`` kills and how many of them ended in a model that is ``lost``, losses that are
+    ``wrong``, or a training that ``hung``."""
     found = {"name": "kills of a training", "tried": 0, "lost": 0, "wrong": 0, "hung": 0}
     with tempfile.TemporaryDirectory(prefix="kills_") as folder:
         root, chance = Path(folder), random.Random(seed)
@@ -88,7 +89,8 @@ def _compared(folder: Path, losses: dict[int, float], weights: str) -> str | Non
 
 
 def _train(settings: dict[str, Any], folder: Path, limit: float) -> int | None:
-    """Run examples/train.py in a child, forked after the slow imports; return its status, or None if it was killed at the limit."""
+    """Run examples/train.py in a child, forked after the slow imports; return its status, or None if it was killed at
+    the limit."""
     given = [f"{name}={value}" for name, value in (settings | {"exp_manager.exp_dir": folder}).items()]
     if (child := os.fork()) == 0:
         try:

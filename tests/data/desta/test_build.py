@@ -57,7 +57,10 @@ def journaled(folder: Path, stage: str) -> list[dict]:
 
 def lock_elsewhere(folder: Path) -> str:
     """What another process is told that wants to build the first shard."""
-    code = "import sys; from nemo_speechllm.folder_lock import FolderLock; FolderLock(sys.argv[1], 'build of shard 0', '-shard-00000')"
+    code = (
+        "import sys; from nemo_speechllm.folder_lock import FolderLock; "
+        "FolderLock(sys.argv[1], 'build of shard 0', '-shard-00000')"
+    )
     return subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True).stderr
 
 
@@ -92,7 +95,7 @@ def test_segments_are_measured_each_by_itself(make_manifest, tmp_path):
 def test_rejected_descriptions_are_counted_and_left_out(make_manifest, tmp_path):
     def moody(requests):
         texts = ["", "I'm sorry, I cannot.", "A voice."]
-        yield from ((request.id, Completion(text, False)) for request, text in zip(requests, texts))
+        yield from ((request.id, Completion(text, False)) for request, text in zip(requests, texts, strict=True))
         yield requests[3].id, Completion("A voi", True)
 
     report = build(DescriptionBuilder(make_manifest(), tmp_path / "out"), lambda: moody)
