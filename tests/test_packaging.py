@@ -63,7 +63,8 @@ def dockerfile_instructions(name: str) -> list[str]:
 
 
 def imported_modules(path: Path, always: bool = False) -> set[str]:
-    """What a file imports; with ``always`` not what a function imports when it is called, such as the engine of an extra."""
+    """What a file imports; with ``always`` not what a function imports when it is called, such as the engine of an
+    extra."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = tree.body if always else list(ast.walk(tree))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
@@ -134,7 +135,7 @@ def test_every_requirement_is_pinned_to_a_version_it_allows(requirements):
 def test_the_oldest_version_allowed_is_the_pinned_one_and_there_is_a_newest(requirements):
     """Other versions were not tested; what only tests and formats is no concern of a user's."""
     pins = pinned_versions()
-    tools = {"hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"}
+    tools = {"hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"}
     for requirement in requirements:
         if requirement.name in tools:
             continue
@@ -147,7 +148,8 @@ def test_the_oldest_version_allowed_is_the_pinned_one_and_there_is_a_newest(requ
 
 
 def test_what_the_package_imports_is_required(requirements):
-    """NeMo's own requirements (lightning, hydra, omegaconf …) come with it, but what may vanish from them may not be relied on."""
+    """NeMo's own requirements (lightning, hydra, omegaconf …) come with it, but what may vanish from them may not be
+    relied on."""
     required = {canonicalize_name(requirement.name) for requirement in requirements}
     homes = packages_distributions()
     for path in (path for path in SOURCES if ROOT / "tests" not in path.parents and path.name != "setup.py"):
@@ -243,7 +245,8 @@ def test_data_side_loads_no_nemo_collection():
 
 
 def test_without_matplotlib_what_draws_says_what_to_install():
-    """Before any work; the last line is the remedy. Nothing else imports it, so this is so of every script that draws."""
+    """Before any work; the last line is the remedy. Nothing else imports it, so this is so of every script that
+    draws."""
     importers = {path for path in SOURCES if "matplotlib" in {n.partition(".")[0] for n in imported_modules(path)}}
     assert {path for path in importers if ROOT / "tests" not in path.parents} == {
         ROOT / "nemo_speechllm/metrics/plot.py"
