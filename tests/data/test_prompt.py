@@ -74,7 +74,7 @@ def talk(*turns: str, instruction: str = "Transcribe.", **fields) -> Conversatio
     roles = ["assistant", "user"] * len(turns)
     first = Turn("user", [Audio(torch.ones(3)), instruction])
     return Conversation(
-        "talk", [first, *(Turn(role, [text]) for role, text in zip(roles, turns, strict=True))], **fields
+        "talk", [first, *(Turn(role, [text]) for role, text in zip(roles, turns, strict=False))], **fields
     )
 
 
