@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.rows import given
-from nemo_speechllm.languages import language_name
+from nemo_speechllm.languages import base_language, language_name
 
 T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
@@ -111,10 +111,12 @@ def place_of(conversation: Conversation) -> str:
 def task_of(metadata: dict[str, Any]) -> str:
     """Return what a manifest line asks for.
 
-    That is its ``task``, or else ``ast`` where ``target_lang`` differs from ``lang``, or ``asr``.
+    That is its ``task``, or else ``ast`` where ``target_lang`` names another language than ``lang``, or ``asr``. Two
+    forms of one language's code (``en``, ``en-US``, ``eng``) are no translation; one between varieties has a ``task``.
     """
     lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
-    return metadata.get("task") or ("ast" if target_lang and target_lang != lang else "asr")
+    is_translation = target_lang and base_language(target_lang) != base_language(lang)
+    return metadata.get("task") or ("ast" if is_translation else "asr")
 
 
 def written_language(metadata: dict[str, Any]) -> str | None:

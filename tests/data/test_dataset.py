@@ -34,6 +34,7 @@ from nemo_speechllm.data.dataset import (
     ConversationDataset,
     build_dataloader,
     in_batches,
+    task_of,
 )
 
 PROMPT = OmegaConf.create(
@@ -540,3 +541,19 @@ def test_batches_keep_the_order_and_refuse_a_size_below_one():
     for size in (0, -1):
         with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
             list(in_batches([1], size))
+
+
+@pytest.mark.parametrize(
+    ("row", "task"),
+    [
+        ({"lang": "en", "target_lang": "es"}, "ast"),
+        ({"lang": "en", "target_lang": "en-US"}, "asr"),
+        ({"lang": "eng", "target_lang": "English"}, "asr"),
+        ({"lang": "zh", "target_lang": "cmn"}, "asr"),
+        ({"lang": "de-CH", "target_lang": "de", "task": "ast"}, "ast"),
+        ({"target_lang": "es"}, "ast"),
+        ({"lang": "en"}, "asr"),
+    ],
+)
+def test_a_translation_is_into_another_language_however_the_codes_are_written(row, task):
+    assert task_of(row) == task
