@@ -55,6 +55,7 @@ _CODEC_FRAME = (
 _SHORTFALL = (
     0.3  # seconds by which a container's declared duration may exceed what was decoded: it may count a codec's padding
 )
+_HEARD_SAMPLE = 1 / 16000  # seconds of a sample as models hear it
 SAMPLE_RATES = range(1000, 1_000_001)  # Hz; others are a damaged header's
 TOLERANCE = 0.05  # seconds by which what a manifest says may differ from the audio
 MAX_PEAK = 10.0  # of samples whose full scale is 1: resampling, mixing and clipping stay far below
@@ -192,6 +193,9 @@ def span_problem(info: AudioInfo, offset: float, duration: float | None, toleran
         return f"begins at {offset:.3f} s (offset), and the audio ends at {info.duration:.3f} s"
     if duration is not None and offset + duration > info.duration + info.padding + tolerance:
         return f"ends at {offset + duration:.3f} s (offset + duration), the audio at {info.duration:.3f} s"
+    rest = info.duration - offset
+    if min(rest, rest if duration is None else duration) < 0.99 * max(1 / info.sample_rate, _HEARD_SAMPLE):
+        return "is shorter than one sample"
     return None
 
 
@@ -200,6 +204,8 @@ def _existing(path: str | Path) -> Path:
     if os.path.isdir(path):
         raise FileNotFoundError(f"{path} is a folder, no audio file; give the files in it")
     if not os.path.isfile(path):  # unlike Path's, false for whatever is no path at all
+        if os.path.lexists(path):
+            raise FileNotFoundError(f"{path} is no audio file: it is a link that leads nowhere, a pipe or a device")
         raise FileNotFoundError(f"audio file {path} does not exist")
     return path
 

@@ -16,15 +16,15 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import Tensor
 
-from nemo_speechllm.data.audio_file import audio_info
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.audio_file import AudioInfo, audio_info
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder
 from nemo_speechllm.data.manifest import (
     ANY_CHANNEL,
@@ -34,7 +34,7 @@ from nemo_speechllm.data.manifest import (
     ManifestIssue,
     read_manifest,
 )
-from nemo_speechllm.data.rows import Defect, audio_defects, given, row_defects
+from nemo_speechllm.data.rows import RATE_KEYS, Defect, audio_defects, given, row_defects
 
 _PATHS = (str, os.PathLike)
 _SAMPLES = (np.ndarray, Tensor)
@@ -110,10 +110,9 @@ class _Reader:
     def _read_row(self, row: dict[str, Any], place: str) -> Conversation:
         source = row.get("audio_filepath")
         if isinstance(source, _SAMPLES):
+            audio = Audio.from_samples(source, self.channel_selector, f"{place}, given as samples")
             row = row | {"audio_filepath": "samples"}
-            return self._asked(
-                Audio.from_samples(source, self.channel_selector, f"{place}, given as samples"), row, place
-            )
+            return self._asked(_part(audio, row, place), row, place)
         if isinstance(source, os.PathLike):
             row = row | {"audio_filepath": os.fspath(source)}
         _raise_for(place, row_defects(row, ("audio_filepath",), answered=False))
@@ -125,6 +124,22 @@ class _Reader:
         _raise_for(place, row_defects(metadata, (), answered=False))
         name = metadata.get(PLACE_KEY) or audio.name
         return Conversation(audio.name, [self.builder.question(audio, metadata, name)], metadata)
+
+
+def _part(audio: Audio, row: dict[str, Any], place: str) -> Audio:
+    """Return what a row asks for of samples, as it would of a file."""
+    samples = cast(Tensor, audio.source)
+    info = AudioInfo(SAMPLE_RATE, len(samples), 1)
+    _raise_for(place, row_defects(row, (), answered=False))
+    for key in RATE_KEYS:
+        if key in row and row[key] != SAMPLE_RATE:
+            problem = f"says {row[key]} Hz, and samples are read as {SAMPLE_RATE} Hz"
+            _raise_for(place, [Defect(key, "wrong rate", problem, "resample them, or write them to a file")])
+    _raise_for(place, audio_defects(row, info, ANY_CHANNEL))
+    if row.get("offset") is None:
+        return audio
+    start, frames = info.span(row["offset"], row.get("duration"))
+    return replace(audio, source=samples[start : None if frames is None else start + frames])
 
 
 def _is_manifest(item: Any) -> bool:

@@ -332,8 +332,9 @@ def _examine(span: _Span, decode: bool) -> AudioInfo | Defect:
         return Defect("audio_filepath", "missing file", f"no such file: {path}", remedy)
     try:
         info = audio_info(path)
-        if decode and (offset or 0) < info.duration:
-            read_audio(path, *info.span(offset, duration))
+        start, frames = info.span(offset, duration)
+        if decode and start < info.frames and frames != 0:  # else the part itself is the defect
+            read_audio(path, start, frames)
     except AudioError as error:
         problem, _, remedy = str(error).rpartition("; ")
         return Defect("audio_filepath", error.kind, problem, remedy)

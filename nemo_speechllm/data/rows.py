@@ -315,9 +315,10 @@ def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
         if not isinstance(row.get(key, ""), str):
             problem = f"expected a string, got {_shown(reprlib.repr(row[key]))}"
             yield Defect(key, "wrong type", problem, "write it in quotes, or leave the key out")
-    keywords = row.get("keywords", "")
-    if not isinstance(keywords, str) and not (
-        isinstance(keywords, Sequence) and all(isinstance(word, str) for word in keywords)
-    ):
-        problem = f"expected a list of strings, got {_shown(reprlib.repr(keywords))}"
-        yield Defect("keywords", "wrong type", problem, 'write ["one", "two"]')
+    for key in ("keywords", "transcription"):
+        texts = row.get(key, "")
+        if not isinstance(texts, str) and not (
+            isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)
+        ):
+            problem = f"expected a list of strings, got {_shown(reprlib.repr(texts))}"
+            yield Defect(key, "wrong type", problem, 'write ["one", "two"]')

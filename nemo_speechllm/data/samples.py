@@ -115,10 +115,25 @@ def _as_float(samples: Tensor, name: str) -> Tensor:
             f"{name}: it is an array of {samples.dtype}, whose full scale nothing tells; give floats with full scale "
             "1, or 16-bit integers (`.astype(numpy.int16)` where they are such)"
         )
-    if samples.dtype == torch.int32 and samples.numel() and 0 < int(samples.abs().max()) < 1 << 16:
-        raise AudioError(
-            f"{name}: it is an array of 32-bit integers none of which needs more than 16: as 32-bit sound it would "
-            "be inaudible; give `.astype(numpy.int16)`"
-        )
+    if samples.dtype == torch.int32 and samples.numel():
+        _check_full_scale(samples, name)
     silence, full_scale = _PCM[samples.dtype]
     return (samples.float() - silence) / full_scale
+
+
+def _check_full_scale(samples: Tensor, name: str) -> None:
+    """Refuse 32-bit integers that hold samples of 16 or 24 bits.
+
+    Raises:
+        AudioError: not one of them needs more; silence does not tell.
+    """
+    peak = max(int(samples.max()), -int(samples.min()))
+    for bits, below, remedy in (
+        (16, 1 << 16, "give `.astype(numpy.int16)`"),
+        (24, (1 << 23) + 1, "give floats, `samples / 2**23`"),
+    ):
+        if 0 < peak < below:
+            raise AudioError(
+                f"{name}: it is an array of 32-bit integers none of which needs more than {bits}: as 32-bit sound it "
+                f"would be inaudible; {remedy}"
+            )

@@ -106,6 +106,38 @@ def test_samples_that_are_no_sound_are_refused_by_name(given, message):
         conversations_of(given, BUILDER)
 
 
+def test_a_row_of_samples_asks_for_a_part_as_one_of_a_file_does(path):
+    samples, _ = soundfile.read(path, dtype="float32")
+    for part in ({"offset": 0.1, "duration": 0.25}, {"offset": 0.3}, {"duration": 0.5, "sampling_rate": RATE}, {}):
+        for given in (samples, torch.from_numpy(samples)):
+            (of_samples,) = conversations_of({"audio_filepath": given} | part, BUILDER)
+            (of_file,) = conversations_of({"audio_filepath": path} | part, BUILDER)
+            assert torch.equal(of_samples.audios[0].load(), of_file.audios[0].load())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"offset": 0.4, "duration": 9.0}, "row 1: duration: the part of .* ends at 9.400 s"),
+        ({"offset": 0.5}, "row 1: offset: the part of .* begins at 0.500 s"),
+        ({"offset": 0.1, "duration": 1e-9}, "row 1: duration: the part of .* is shorter than one sample"),
+        ({"duration": 9.0}, "row 1: duration: says 9.000 s, the audio has 0.500 s"),
+        ({"offset": "1"}, "row 1: offset: expected a number"),
+        ({"offset": -1}, "row 1: offset: .* is negative"),
+    ],
+)
+def test_a_part_that_is_not_in_the_audio_is_the_same_error_for_samples_and_files(path, said, message):
+    for given in (path, soundfile.read(path, dtype="float32")[0]):
+        with pytest.raises(ValueError, match=message):
+            conversations_of({"audio_filepath": given} | said, BUILDER)
+
+
+@pytest.mark.parametrize("key", ["sampling_rate", "sample_rate"])
+def test_samples_of_another_rate_are_refused(key):
+    with pytest.raises(ValueError, match=f"row 1: {key}: says 8000 Hz, and samples are read as 16000 Hz → resample"):
+        conversations_of({"audio_filepath": np.zeros(RATE, np.float32), key: 8000}, BUILDER)
+
+
 def test_lines_of_a_manifest_are_named(path, tmp_path):
     manifest = tmp_path / "m.jsonl"
     rows = [

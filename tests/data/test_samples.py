@@ -62,6 +62,7 @@ def test_a_channel_of_several_is_chosen(channels_last, selector, expected):
 def test_silence_stays_silence():
     assert as_samples(np.full(100, 128, np.uint8)).abs().max() == 0
     assert as_samples(np.zeros(100, np.int32)).abs().max() == 0
+    assert as_samples(np.array([-(2**31), 5], np.int32)).abs().max() == 1  # whose absolute value 32 bits do not hold
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,9 @@ def test_silence_stays_silence():
         (np.array(["a"]), "<U1"),
         (np.zeros(10, np.int64), "full scale nothing tells"),
         (np.zeros(10, np.uint16), "uint16"),
-        (np.arange(100, dtype=np.int32), "inaudible"),
+        (np.arange(100, dtype=np.int32), "inaudible.*int16"),
+        ((WAVE * 2**23).round().astype(np.int32), r"inaudible; give floats, `samples / 2\*\*23`"),
+        (np.array([-(2**23), 2**23 - 1], np.int32), "inaudible"),
     ],
 )
 def test_what_is_no_sound_is_refused_with_the_remedy(given, message):
