@@ -29,8 +29,10 @@ the other transcripts are there. Of ``audio_dir``, every file whose name says th
 many others there are is said.
 """
 
+import os
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,8 @@ def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
     given = [key for key in ("audio", "audio_dir", "dataset_manifest") if cfg[key] is not None]
     if len(given) != 1:
         raise ValueError(f"give one of audio=, audio_dir= or dataset_manifest=; got {given or 'none'}")
+    if not cfg[given[0]]:
+        raise ValueError(f"{given[0]}= is empty; is a shell variable unset?")
     if cfg.dataset_manifest is not None:
         return manifest_rows(cfg.dataset_manifest, cfg.channel_selector)
     if cfg.audio_dir is not None:
@@ -101,7 +105,7 @@ def folder_rows(folder: str, channel_selector: int | str | None) -> tuple[list[d
     """Return the audio files of a folder that can be read, and how many cannot."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"audio_dir={folder} is no folder; the path counts from {Path.cwd()}")
-    files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    files = sorted(files_of(folder))
     audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     if len(audio) < len(files):
         suffixes = Counter(path.suffix.lower() or "without a suffix" for path in files)
@@ -114,6 +118,25 @@ def folder_rows(folder: str, channel_selector: int | str | None) -> tuple[list[d
         raise ValueError(f"audio_dir={folder} holds no audio file ({', '.join(sorted(AUDIO_SUFFIXES))})")
     rows = readable([{"audio_filepath": str(path)} for path in audio], channel_selector)
     return rows, len(audio) - len(rows)
+
+
+def files_of(folder: str) -> Iterator[Path]:
+    """Yield what lies in a folder and its subfolders and is no folder.
+
+    Links to folders are followed, and each folder is entered once, so that links may lead in circles.
+    """
+    entered = set()
+    for here, subfolders, names in os.walk(folder, followlinks=True, onerror=_raise):
+        if os.path.realpath(here) in entered:
+            subfolders.clear()
+            continue
+        entered.add(os.path.realpath(here))
+        subfolders.sort()
+        yield from (Path(here, name) for name in names)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def keywords_of(cfg: TranscribeArguments) -> list[str] | None:

@@ -120,6 +120,10 @@ def test_transcribe_reads_keywords_from_a_file(tiny_nemo, make_manifest, tmp_pat
     [
         ({}, "give one of audio=, audio_dir= or dataset_manifest=; got none"),
         ({"audio": "a.wav", "audio_dir": "b"}, r"got \['audio', 'audio_dir'\]"),
+        ({"audio_dir": ""}, "audio_dir= is empty"),
+        ({"audio": []}, "audio= is empty"),
+        ({"audio": ""}, "audio= is empty"),
+        ({"dataset_manifest": ""}, "dataset_manifest= is empty"),
         ({"audio_dir": "empty"}, "audio_dir=empty holds no audio file"),
         ({"dataset_manifest": "bad.jsonl"}, "bad.jsonl:2: audio_filepath: no such file: gone.wav"),
         ({"dataset_manifest": "keyless.jsonl"}, "keyless.jsonl:1: audio_filepath: the line names no audio"),
@@ -169,6 +173,27 @@ def test_transcribe_folder_leaves_out_what_cannot_be_read(tiny_nemo, make_manife
     rows = read_manifest(output, locate_audio=True)
     assert [Path(row["audio_filepath"]).name for row in rows] == ["m-0.flac", "m-1.flac"]
     assert [row["pred_text"] for row in rows] == load_model(tiny_nemo).transcribe([r["audio_filepath"] for r in rows])
+
+
+def test_transcribe_folder_follows_links_and_names_what_is_no_file(make_manifest, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("nemo.utils.logging.warning", lambda message, **_: caplog.records.append(message))
+    make_manifest((0.5,), "m.jsonl")
+    folder, other = tmp_path / "folder", tmp_path / "other"
+    (folder / "sub").mkdir(parents=True)
+    other.mkdir()
+    (tmp_path / "m-0.flac").rename(other / "m-0.flac")
+    (folder / "linked").symlink_to(other)
+    (folder / "a.flac").symlink_to(other / "m-0.flac")
+    (folder / "sub" / "up").symlink_to(folder)
+    (other / "back").symlink_to(folder)
+    (folder / "dangling.wav").symlink_to("gone.wav")
+    (folder / "loop.wav").symlink_to("loop.wav")
+    os.mkfifo(folder / "pipe.wav")
+    rows, lost = script("transcribe").folder_rows(str(folder), None)
+    assert [row["audio_filepath"] for row in rows] == [str(folder / "a.flac"), str(folder / "linked" / "m-0.flac")]
+    assert lost == 3
+    for name in ("dangling.wav", "loop.wav", "pipe.wav"):
+        assert f"left out: {folder / name} is no audio file" in str(caplog.records)
 
 
 def test_transcribe_folder_reads_what_phones_and_browsers_record(tiny_nemo, make_audio, tmp_path, caplog, monkeypatch):
