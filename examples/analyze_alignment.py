@@ -33,7 +33,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
@@ -99,6 +99,7 @@ def summary(utterances: list[dict[str, Any]], seed: int) -> dict[str, Any]:
 @hydra_runner(config_name="AnalyzeAlignmentArguments", schema=AnalyzeAlignmentArguments)
 def main(cfg: AnalyzeAlignmentArguments) -> None:
     """Write the maps and scores of the utterances."""
+    check_settings(cfg)
     rows = read_manifest(cfg.manifest, locate_audio=True)[: cfg.limit]
     model = load_model(cfg.model)
     if not isinstance(model, DecoderOnlySpeechLM):

@@ -30,7 +30,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from omegaconf import MISSING
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.models import load_model
 
@@ -60,6 +60,7 @@ def prompts(prompt: str | None) -> Iterator[str]:
 @hydra_runner(config_name="ChatArguments", schema=ChatArguments)
 def main(cfg: ChatArguments) -> None:
     """Print the answer to the one prompt, or to each line of a conversation."""
+    check_settings(cfg)
     files = [cfg.audio] if isinstance(cfg.audio, str) else list(cfg.audio or [])
     audios = [Audio.from_file(file) for file in files]
     model = load_model(cfg.model)

@@ -47,7 +47,7 @@ from nemo.utils import logging
 from omegaconf import open_dict
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBuilder, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
@@ -184,6 +184,7 @@ def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dic
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
     """Write ``predictions.jsonl`` and ``metrics.json``, and print the figures."""
+    check_settings(cfg)
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
     translations = [row for row in rows if task_of(row) == "ast"]
     check_metrics(cfg.normalizer, [(row.get("target_lang"), row.get("answer") or row["text"]) for row in translations])

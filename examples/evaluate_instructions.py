@@ -38,7 +38,7 @@ from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
@@ -159,6 +159,7 @@ def scored_answers(
 @hydra_runner(config_name="EvaluateInstructionsArguments", schema=EvaluateInstructionsArguments)
 def main(cfg: EvaluateInstructionsArguments) -> None:
     """Write predictions and figures, and print the table."""
+    check_settings(cfg)
     rows = read_rows(cfg.manifest)
     check_metrics(cfg.normalizer)
     items, target_of = all_items(cfg, rows), build_targets(cfg.targets)

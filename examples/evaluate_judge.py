@@ -38,7 +38,7 @@ from nemo.utils import logging
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import run_command
+from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.desta.generation import Request
 from nemo_speechllm.data.manifest import read_manifest, require_texts
@@ -142,6 +142,7 @@ def judge(cfg: JudgeArguments, predictions: list[dict[str, Any]], output: Path) 
 @hydra_runner(config_name="EvaluateJudgeArguments", schema=EvaluateJudgeArguments)
 def main(cfg: EvaluateJudgeArguments) -> None:
     """Write answers, judgements and figures, and print the table."""
+    check_settings(cfg)
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_engine(cfg.judge)
     read_prompt(cfg.judge.prompt)  # not after hours of answering

@@ -38,7 +38,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.folder_lock import FolderLock
@@ -223,6 +223,7 @@ def checked_rows(manifest: str) -> list[dict]:
 @hydra_runner(config_name="EvaluateKeywordsArguments", schema=EvaluateKeywordsArguments)
 def main(cfg: EvaluateKeywordsArguments) -> None:
     """Evaluate every condition and write their table."""
+    check_settings(cfg)
     output = Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     rows = checked_rows(cfg.manifest)

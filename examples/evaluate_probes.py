@@ -33,7 +33,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
-from nemo_speechllm.command_line import run_command
+from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import raise_for, read_lines, read_manifest
 from nemo_speechllm.metrics.predictions import PredictionLog
@@ -74,6 +74,7 @@ def prediction(item: Item, answer: Answer) -> dict[str, Any]:
 @hydra_runner(config_name="EvaluateProbesArguments", schema=EvaluateProbesArguments)
 def main(cfg: EvaluateProbesArguments) -> None:
     """Write predictions and figures, and print the table."""
+    check_settings(cfg)
     probes, rows = read_probes(cfg.probes), read_rows(cfg.manifest)
     model, output = load_system(cfg.model), Path(cfg.output_dir)
     record = asking_record(cfg, model, file_digest(cfg.manifest)) | {"probes": file_digest(cfg.probes)}

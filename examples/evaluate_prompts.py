@@ -39,7 +39,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
@@ -126,6 +126,7 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
 @hydra_runner(config_name="EvaluatePromptsArguments", schema=EvaluatePromptsArguments)
 def main(cfg: EvaluatePromptsArguments) -> None:
     """Evaluate every condition and write their table and spread."""
+    check_settings(cfg)
     output, rows = Path(cfg.output_dir), read_manifest(cfg.manifest, locate_audio=True)
     lock = FolderLock(output, "evaluation")
     keywords = [keyword_list(row.get("keywords")) for row in rows]

@@ -38,7 +38,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conditions import (
     NOISES,
     group_by_length,
@@ -204,6 +204,7 @@ def _cell(row: dict[str, Any]) -> str:
 @hydra_runner(config_name="EvaluateRobustnessArguments", schema=EvaluateRobustnessArguments)
 def main(cfg: EvaluateRobustnessArguments) -> None:
     """Evaluate every condition and write their table."""
+    check_settings(cfg)
     conditions, output = conditions_of(cfg), Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     rows = read_manifest(cfg.manifest, locate_audio=True)

@@ -38,7 +38,7 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
-from nemo_speechllm.command_line import run_command
+from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.manifest import require_texts
 from nemo_speechllm.data.tasks import TaskItem, read_task_items, task_tables
@@ -97,6 +97,7 @@ def prediction(item: TaskItem, answer: Answer) -> dict[str, Any]:
 @hydra_runner(config_name="EvaluateTasksArguments", schema=EvaluateTasksArguments)
 def main(cfg: EvaluateTasksArguments) -> None:
     """Write predictions and accuracies, and print the table."""
+    check_settings(cfg)
     items, model, output = read_tasks(cfg.manifest), load_system(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, asking_record(cfg, model, source_digest(cfg.manifest)))
 

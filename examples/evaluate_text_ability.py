@@ -37,7 +37,7 @@ from omegaconf import MISSING, DictConfig
 from transformers import AutoTokenizer, GenerationConfig
 
 from nemo_speechllm import assets
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import write_manifest
 from nemo_speechllm.folder_lock import FolderLock
@@ -110,6 +110,7 @@ def ask_llm(
 @hydra_runner(config_name="EvaluateTextAbilityArguments", schema=EvaluateTextAbilityArguments)
 def main(cfg: EvaluateTextAbilityArguments) -> None:
     """Write both answers to every question and how far they differ."""
+    check_settings(cfg)
     output = Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     questions, model = read_questions(cfg.questions), load_model(cfg.model)

@@ -33,7 +33,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, open_dict
 
-from nemo_speechllm.command_line import run_command
+from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.speech_lm import SpeechLM
 
@@ -101,6 +101,7 @@ def save_compressed(model: SpeechLM, output: Path) -> None:
 @hydra_runner(config_name="ExportArguments", schema=ExportArguments)
 def main(cfg: ExportArguments) -> None:
     """Write the checkpoint."""
+    check_settings(cfg)
     dtype = getattr(torch, cfg.dtype, None)
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"dtype={cfg.dtype}: use float16, bfloat16 or float32")

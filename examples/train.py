@@ -21,6 +21,7 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 a run that was killed continues when the same command is given again.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -50,9 +51,23 @@ def model_class(target: str) -> type[ModelPT]:
     return import_class_by_path(target)
 
 
+def missing_keys(settings: dict | list, above: str = "") -> Iterator[str]:
+    """Yield the full key of everything that a recipe, as plain containers, leaves to who trains it.
+
+    Interpolations are not followed, so each stands once, where it can be given.
+    """
+    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
+        if isinstance(value, dict | list):
+            yield from missing_keys(value, f"{above}{key}.")
+        elif value == "???":
+            yield f"{above}{key}"
+
+
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     """Train the model that the recipe describes."""
+    if missing := list(missing_keys(OmegaConf.to_container(cfg, resolve=False))):
+        raise ValueError(f"the recipe leaves {len(missing)} settings to you; give {'=... '.join(missing)}=...")
     OmegaConf.resolve(cfg)
     with open_dict(cfg):
         for key in [key for key in cfg if str(key).startswith("init_from") and cfg[key] is None]:

@@ -41,7 +41,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_output_file, check_settings, emit, run_command
 from nemo_speechllm.data.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
@@ -84,7 +84,25 @@ def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
         return manifest_rows(cfg.dataset_manifest, cfg.channel_selector)
     if cfg.audio_dir is not None:
         return folder_rows(cfg.audio_dir, cfg.channel_selector)
-    return [{"audio_filepath": path} for path in ([cfg.audio] if isinstance(cfg.audio, str) else cfg.audio)], 0
+    return [{"audio_filepath": file} for file in audio_files(cfg.audio)], 0
+
+
+def audio_files(audio: Any) -> list[str | Path]:
+    """Return the names that ``audio`` gives: none, one or a list; Hydra reads one of digits as a number."""
+    if audio is None:
+        return []
+    return [str(file) for file in (audio if OmegaConf.is_list(audio) else [audio])]
+
+
+def given_files(cfg: TranscribeArguments) -> list[str | Path]:
+    """Return every file that is read or may be: the output must be none of them."""
+    files = audio_files(cfg.audio) + [name for name in (cfg.dataset_manifest, cfg.keywords_file) if name is not None]
+    if cfg.dataset_manifest is not None:
+        lines = read_lines(cfg.dataset_manifest, needed=("audio_filepath",), answered=False)
+        files += [located(line.row, cfg.dataset_manifest)["audio_filepath"] for line in lines if not line.issues]
+    if cfg.audio_dir is not None:
+        files += [path for path in Path(cfg.audio_dir).rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES]
+    return files
 
 
 def manifest_rows(manifest: str, channel_selector: int | str | None) -> tuple[list[dict], int]:
@@ -188,6 +206,9 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
 @hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
 def main(cfg: TranscribeArguments) -> None:
     """Transcribe what can be read; return 1 where something could not."""
+    check_settings(cfg)
+    if cfg.output_filename is not None:
+        check_output_file(cfg.output_filename, given_files(cfg))
     rows, lost = input_rows(cfg)
     if rows:
         transcribe(rows, cfg)

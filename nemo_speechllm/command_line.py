@@ -15,14 +15,19 @@
 """What every script does alike: results go to stdout, all else to stderr, and a failure's last line is its cause."""
 
 import difflib
+import errno
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import NoReturn, TextIO
 
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's: 1 shows whole tracebacks
@@ -38,6 +43,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
     What libraries and child processes print goes to stderr; `emit` alone writes to stdout.
     """
+    if sys.stdout is None:
+        sys.exit(_fail("stdout is closed; give the results a place, >/dev/null say", 1))
     with nullcontext() if HELP_OPTIONS & set(sys.argv) else results_apart():
         status = exit_status(main)
     sys.exit(status)
@@ -88,6 +95,50 @@ def emit(*lines: object) -> None:
     print(*lines, sep="\n", file=_results or sys.stdout, flush=True)
 
 
+def check_settings(cfg: DictConfig) -> None:
+    """Refuse what a script with a schema would ignore or could not write, before any work.
+
+    Raises:
+        ValueError: a key was added with ``+`` that the schema does not have.
+        OSError: nothing can be written to ``output_dir``.
+    """
+    known = [field.name for field in fields(OmegaConf.get_type(cfg))]
+    for key in (str(key) for key in cfg if key not in known):
+        raise ValueError(f"there is no setting {key!r}; {_nearest(key, known)}")
+    if "output_dir" in known and not OmegaConf.is_missing(cfg, "output_dir") and cfg.output_dir is not None:
+        check_writable(cfg.output_dir)
+
+
+def check_writable(folder: str | Path) -> None:
+    """Refuse a folder for results, there or to be made, in which no file can be written. Nothing is left behind.
+
+    Raises:
+        OSError: a file is in its place or above it, or the place takes no files; the message says which.
+    """
+    place = next(path for path in (Path(folder), *Path(folder).parents) if os.path.lexists(path))
+    if not place.is_dir():
+        raise NotADirectoryError(f"{folder}: {place} is no folder; give another place for the results, or move it")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        reason = f"no file can be written in {place} ({error.strerror})"
+        raise type(error)(f"{folder}: {reason}; give another place for the results") from error
+
+
+def check_output_file(path: str | Path, inputs: Iterable[str | Path]) -> None:
+    """Refuse a file for results that is a folder, cannot be written, or is one of those that are read.
+
+    Raises:
+        ValueError: it is one of the ``inputs``.
+        OSError: it cannot be written; the message says why.
+    """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file, {Path(path) / 'out.jsonl'} say")
+    check_writable(Path(path).parent)
+    if Path(path).resolve() in {Path(given).resolve() for given in inputs}:
+        raise ValueError(f"{path} is what is read, and would be overwritten; give another name for the results")
+
+
 def is_expected(error: BaseException) -> bool:
     """Tell whether an error speaks of what a user gave (a file, a setting, an installation): no traceback then."""
     raised_by_us = type(error).__module__.partition(".")[0] == "nemo_speechllm"
@@ -103,6 +154,10 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, OmegaConfBaseException):
         return _setting_error(error, str(error))
     message = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return (
+            f"{error.filename}: a file is where a folder is needed ({error.strerror}); give another path, or move it"
+        )
     if not message or not is_expected(error):
         return f"{type(error).__name__}: {message}".removesuffix(": ")
     return message
@@ -111,15 +166,21 @@ def cause_of(error: BaseException) -> str:
 def _setting_error(error: OmegaConfBaseException, message: str) -> str:
     """Return OmegaConf's message without its lines on types; what it says of a key comes with the keys there are."""
     of_types = ("full_key:", "object_type=", "reference_type=")
-    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(of_types)]
+    has_schema = error.parent_node is not None and is_dataclass(OmegaConf.get_type(error.parent_node))
+    beside = (*of_types, "To append to your config use +") if has_schema else of_types  # `check_settings` refuses it
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(beside)]
     said = " ".join(dict.fromkeys(lines))  # Hydra's message may end with OmegaConf's
     known = list(error.parent_node) if error.parent_node is not None and hasattr(error.parent_node, "keys") else []
     if isinstance(error, MissingMandatoryValue):
         return f"{said}; give {error.full_key or error.key}=..."
     if error.key is None or error.key in known:
         return said
-    nearest = difflib.get_close_matches(str(error.key), map(str, known), n=1)
-    return f"{said}; " + (f"did you mean {nearest[0]!r}?" if nearest else f"known are {known}")
+    return f"{said}; {_nearest(str(error.key), known)}"
+
+
+def _nearest(key: str, known: list) -> str:
+    nearest = difflib.get_close_matches(key, map(str, known), n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {known}"
 
 
 def _fail(cause: str, status: int) -> int:

@@ -32,17 +32,19 @@ from dataclasses import dataclass
 from hydra.core.config_store import ConfigStore
 import hydra
 from omegaconf import MISSING
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 
 @dataclass
 class Arguments:
     model: str = MISSING
     batch_size: int = 8
+    output_dir: str | None = None
 
 ConfigStore.instance().store(name="arguments", node=Arguments)
 
 @hydra.main(version_base=None, config_path=None, config_name="arguments")
 def main(cfg):
+    check_settings(cfg)
     emit(cfg.model)
 
 run_command(main)
@@ -75,6 +77,21 @@ def test_stdout_carries_results_alone(tmp_path):
     )
     assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
     assert all(text in done.stderr for text in ("a library", "a library in C", "a child"))
+
+
+def test_a_closed_stdout_is_named(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(script("emit(1)"), encoding="utf-8")
+    command = f"PYTHONPATH={ROOT} {sys.executable} {path} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: stdout is closed; give the results a place, >/dev/null say\n")
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    for folder in ("script.py", "script.py/below"):
+        done = run(tmp_path, script(f"os.makedirs('{folder}')"))
+        assert done.stderr.startswith("error: script.py: a file is where") or "script.py/below: a file" in done.stderr
+        assert "give another path" in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
 
 
 def test_results_may_be_cut_short_by_their_reader(tmp_path):
@@ -111,7 +128,12 @@ def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["modl=x"], "did you mean 'model'?"),
+        (["modl=x"], "error: Could not override 'modl'. Key 'modl' not in 'Arguments'; did you mean 'model'?"),
+        (["model=x", "+batch_sise=3"], "there is no setting 'batch_sise'; did you mean 'batch_size'?"),
+        (["model=x", "++foo=3"], "there is no setting 'foo'; known are ['model', 'batch_size', 'output_dir']"),
+        (["model=x", "output_dir=script.py"], "script.py: script.py is no folder; give another place"),
+        (["model=x", "output_dir=script.py/a/b"], "script.py/a/b: script.py is no folder; give another place"),
+        (["model=x", "output_dir=/proc/a"], "/proc/a: no file can be written in /proc"),
         (["model=x", "batch_size=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         ([], "Missing mandatory value: model; give model=..."),
         (["model='x"], "model='x"),
@@ -134,3 +156,10 @@ def test_every_script_is_run_so_and_prints_results_alone(path):
     assert ast.unparse(tree.body[-1].body) == "run_command(main)"
     printed = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "print"]
     assert all(any(keyword.arg == "file" for keyword in node.keywords) for node in printed)
+
+
+@pytest.mark.parametrize("path", [path for path in SCRIPTS if "schema=" in path.read_text(encoding="utf-8")], ids=str)
+def test_every_script_with_a_schema_checks_its_settings_before_any_work(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    assert ast.unparse(main.body[1]) == "check_settings(cfg)"

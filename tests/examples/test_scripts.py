@@ -139,6 +139,51 @@ def test_transcribe_refuses(arguments, message, tmp_path, monkeypatch):
         call("transcribe", model="unread.nemo", **arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "output", "message"),
+    [
+        ({"audio": "here.wav"}, "./here.wav", "here.wav is what is read"),
+        ({"audio": ["other.wav", "here.wav"]}, "link.jsonl", "link.jsonl is what is read"),
+        ({"audio_dir": "."}, "here.wav", "here.wav is what is read"),
+        ({"dataset_manifest": "m.jsonl"}, "m.jsonl", "m.jsonl is what is read"),
+        ({"dataset_manifest": "m.jsonl"}, "here.wav", "here.wav is what is read"),
+        ({"audio": "here.wav"}, "folder", "folder is a folder; give the name of a file"),
+        ({"audio": "here.wav"}, "m.jsonl/out.jsonl", "m.jsonl is no folder; give another place"),
+        ({"audio": "here.wav"}, "/proc/out.jsonl", "no file can be written in /proc"),
+    ],
+)
+def test_transcribe_refuses_an_output_before_any_work(arguments, output, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "here.wav").write_text("audio")
+    (tmp_path / "link.jsonl").symlink_to("here.wav")
+    (tmp_path / "m.jsonl").write_text('{"audio_filepath": "here.wav"}\n')
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((ValueError, OSError), match=message):
+        call("transcribe", model="unread.nemo", output_filename=output, **arguments)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "here.wav").read_text() == "audio"
+
+
+def test_transcribe_files_named_by_digits(tiny_nemo, make_audio, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("2024", make_audio(0.5), 16000, format="WAV")
+    for audio in (2024, [2024]):
+        call("transcribe", model=tiny_nemo, audio=audio)
+        assert capsys.readouterr().out.startswith("2024: ")
+
+
+def test_train_names_every_setting_that_a_recipe_leaves_open():
+    cfg = OmegaConf.create(
+        {
+            "model": {"tokenizer": {"dir": "???"}, "same": "${model.tokenizer.dir}", "sets": [{"manifest": "???"}]},
+            "init_from_nemo_model": "???",
+        }
+    )
+    message = r"give model.tokenizer.dir=\.\.\. model.sets.0.manifest=\.\.\. init_from_nemo_model=\.\.\.$"
+    with pytest.raises(ValueError, match=message):
+        script("train").main(cfg)
+
+
 def test_transcribe_of_a_bad_audio_leaves_no_output(tiny_nemo, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     output = tmp_path / "out.jsonl"
