@@ -25,7 +25,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import dropwhile
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -48,6 +50,8 @@ _UNKNOWN_LENGTH = (
     0x7FFF0000  # bytes from here on in a header stand for "not known yet", of recordings that were streamed
 )
 _MALFORMED = 3  # libsndfile's code for a format it knows, and damaged
+_RIFF: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big"}
+_TAG = 1 << 10  # bytes of what is no chunk that may follow on a WAV's
 _OGG_TAIL = 1 << 17  # bytes; a page has at most 65 307
 _CODEC_FRAME = (
     1152  # samples of a lossy codec's frame: encoders fill up the last one and begin with one or two of silence
@@ -219,6 +223,7 @@ def _open(source: Path | bytes, name: str) -> Iterator["_Sndfile | _FFmpeg"]:
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else _open_nameless(source) as file:
             _check_ogg_end(file, name)
+            _check_wav_end(file, name)
             sound = _open_sndfile(file, name)
             if sound is not None:
                 with sound:
@@ -296,6 +301,8 @@ class _Sndfile:
         if start:
             self._file.seek(min(start, self.frames))
         wanted = self.frames - start if frames is None else frames
+        if self._file.format == "FLAC" and start + wanted >= self.frames:
+            _check_flac_end(self._file.name, self._name)
         read = 0
         while read < wanted:
             block = np.zeros((min(_BLOCK, wanted - read), self.channels), np.float32)
@@ -393,11 +400,11 @@ def _bytes_of(file: soundfile.SoundFile) -> int:
 
 
 def _check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
-    """Refuse an Ogg file that is cut short.
+    """Refuse an Ogg file that is cut short, or in which another follows.
 
     Raises:
-        AudioError: it is an Ogg file whose last page is not whole, or not the last one of its stream: both libraries
-            end there in silence.
+        AudioError: it is an Ogg file in which there is a second one, or whose last page is not whole, or not the last
+            one of its stream: both libraries end there in silence.
     """
     is_ogg = file.read(4) == b"OggS"
     if is_ogg:
@@ -405,13 +412,80 @@ def _check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
         file.seek(max(0, size - _OGG_TAIL))
         tail = file.read()
         page = tail[tail.rfind(b"OggS") :]
+        file.seek(0)
+        flags = [found[1][0] for found in re.finditer(rb"OggS\0([\0-\7])", file.read())]
         whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         if not whole or not page[5] & 4:
             raise AudioError(
                 f"{name}: the audio is cut short: the end of its Ogg stream is missing; copy it again, or convert "
                 "what there is, e.g. `ffmpeg -i IN OUT.flac`"
             )
+        if any(flag & 2 for flag in dropwhile(lambda flag: flag & 2, flags)):  # streams begin before any goes on
+            _raise_second(name)
     file.seek(0)
+
+
+def _check_wav_end(file: io.BufferedIOBase, name: str) -> None:
+    """Refuse a WAV file in which more follows on the samples than other chunks: it would not be read.
+
+    Raises:
+        AudioError: there is another recording, or there are more samples than the header says.
+    """
+    form = file.read(12)
+    if form[:4] in _RIFF and form[8:] == b"WAVE":
+        ends = list(_chunk_ends(file, _RIFF[form[:4]]))
+        keys = [key for key, _ in ends]
+        is_joined = keys.count(b"data") > 1 or any(key in _RIFF for key in keys)
+        if is_joined or (b"data" in keys and _holds_more(file, ends[-1][1])):
+            _raise_second(name)
+    file.seek(0)
+
+
+def _chunk_ends(file: io.BufferedIOBase, order: Literal["little", "big"]) -> Iterator[tuple[bytes, int]]:
+    """Yield the key and the end of a WAV's chunks, up to what is none or does not tell its length."""
+    size, position = file.seek(0, io.SEEK_END), 12
+    while True:
+        file.seek(position)
+        key, length = file.read(4), int.from_bytes(file.read(4), order)
+        position += 8 + length
+        is_unknown = key == b"data" and (length == 0 or length >= _UNKNOWN_LENGTH)
+        if not _is_key(key) or position > size or is_unknown:
+            return
+        file.seek(position)
+        if length % 2 and not _is_key(file.read(4)):  # some programs leave the padding out
+            position += 1
+        yield key, position
+
+
+def _is_key(key: bytes) -> bool:
+    return re.fullmatch(rb"[ -~]{4}", key) is not None
+
+
+def _holds_more(file: io.BufferedIOBase, position: int) -> bool:
+    """Whether more is there than a tag that some program appended, or zeros."""
+    file.seek(position)
+    return len(file.read().rstrip(b"\0")) > _TAG
+
+
+def _check_flac_end(file: io.BufferedIOBase, name: str) -> None:
+    """Refuse a FLAC file in which another follows: libsndfile ends with the first.
+
+    Raises:
+        AudioError: there is a second one.
+    """
+    place = file.tell()
+    file.seek(4)
+    is_joined = re.search(rb"fLaC[\0\x80]\0\0\x22", file.read()) is not None
+    file.seek(place)
+    if is_joined:
+        _raise_second(name)
+
+
+def _raise_second(name: str) -> None:
+    raise AudioError(
+        f"{name}: the audio holds a second recording after its end, or more samples than its header says, which would "
+        "not be read; split it, or convert it again"
+    )
 
 
 def _raise_cut_short(name: str, seconds: float, expected: float) -> None:

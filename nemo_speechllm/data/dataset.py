@@ -235,7 +235,7 @@ class ConversationDataset(Dataset):
         Raises:
             AudioError: an audio cannot be read and ``skip_bad_audio`` is false, or none of the batch can be read.
         """
-        kept, samples = [], []
+        kept, samples, told = [], [], ""
         for conversation in conversations:
             try:
                 loaded = [audio.load() for audio in conversation.audios]
@@ -250,7 +250,10 @@ class ConversationDataset(Dataset):
             kept.append(conversation)
             samples += loaded
         if not kept:
-            raise AudioError("not one audio of a whole batch could be read; the warnings above name them")
+            raise AudioError(
+                "not one audio of a whole batch could be read, so there is nothing to go on with; correct or remove "
+                f"them, or raise batch_size. The last of {len(conversations)}: {told}"
+            )
         lengths = torch.tensor([len(item) for item in samples], dtype=torch.long)
         audio = pad_sequence(samples, batch_first=True) if samples else torch.zeros(0, 0)
         return ConversationBatch(kept, audio, lengths)

@@ -136,6 +136,34 @@ def test_joined_mp3s_are_read_to_the_end_of_the_last(tmp_path):
     assert read_audio(tmp_path / "joined.mp3")[0].shape[1] == audio_info(tmp_path / "joined.mp3").frames
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus"])
+@pytest.mark.parametrize("between", [b"", bytes(512)])
+def test_a_second_recording_in_a_file_is_named(tmp_path, name, between):
+    path = tmp_path / name
+    soundfile.write(path, NOISE, RATE, **({"format": "OGG", "subtype": "OPUS"} if name == "a.opus" else {}))
+    one = path.read_bytes()
+    path.write_bytes(one + between + one)
+    with pytest.raises(AudioError, match=f"{name}: the audio holds a second recording after its end"):
+        read_audio(path)
+    with pytest.raises(AudioError, match="the audio holds a second recording after its end"):
+        read_audio(one + one)
+
+
+def test_more_samples_than_a_wav_says_are_named_and_other_chunks_are_not(tmp_path):
+    path = make(tmp_path / "a.wav")
+    whole = path.read_bytes()
+    with pytest.raises(AudioError, match="more samples than its header says"):
+        audio_info(with_data_size(path, 1000))
+    info = b"LIST" + struct.pack("<I", 3000) + b"INFO" + bytes(range(1, 250)) * 12 + bytes(8)
+    for tail in (info, b"id3 " + info[4:], info + info, b"TAG" + b"x" * 125, b"\n", bytes(4096)):
+        path.write_bytes(whole + tail)
+        assert read_audio(path)[0].shape == (1, 2 * RATE)
+    soundfile.write(path, NOISE[:1001], RATE, subtype="PCM_U8")  # of an odd number of bytes
+    assert audio_info(path).frames == 1001
+    path.write_bytes(path.read_bytes()[: 44 + 1001] + info)  # without the byte of padding
+    assert audio_info(path).frames == 1001
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (1e30, "up to 1e"), (12000, "up to 12000")],

@@ -222,7 +222,7 @@ def test_skipped_audio_is_counted_and_named(builder, nemo_log):
 
 
 def test_batch_of_nothing_but_bad_audio_is_an_error(builder):
-    with pytest.raises(AudioError, match="not one audio"):
+    with pytest.raises(AudioError, match="not one audio.*The last of 1: audio given as samples: .*NaN"):
         ConversationDataset(builder, skip_bad_audio=True).collate([spoken(torch.tensor([torch.nan]))])
 
 
@@ -406,6 +406,12 @@ def test_duration_filter_says_what_it_leaves_out(load, make_manifest, nemo_log):
     batches = load(manifest_filepath=str(manifest), batch_size=4, min_duration=0.3, max_duration=2.0)
     assert f"{manifest}: 2 of 4 lines (3.2 s) are left out" in nemo_log.text
     assert sorted(c.audios[0].duration for c in conversations(batches)) == [0.5, 1.0]
+
+
+def test_a_part_without_a_sample_is_named_with_its_line(load, make_manifest):
+    manifest = make_manifest([0.5, 0.5], rows=[{}, {"offset": 0.001, "duration": 1e-9}])
+    with pytest.raises(ValueError, match=f"{manifest}:2: the part of .* is shorter than one sample"):
+        load(manifest_filepath=str(manifest), batch_size=1)
 
 
 def test_filter_that_leaves_nothing_is_an_error(load, make_manifest):
