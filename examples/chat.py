@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nemo.core.config import hydra_runner
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
@@ -61,7 +61,8 @@ def prompts(prompt: str | None) -> Iterator[str]:
 def main(cfg: ChatArguments) -> None:
     """Print the answer to the one prompt, or to each line of a conversation."""
     check_settings(cfg)
-    files = [cfg.audio] if isinstance(cfg.audio, str) else list(cfg.audio or [])
+    named = [] if cfg.audio is None else cfg.audio if OmegaConf.is_list(cfg.audio) else [cfg.audio]
+    files = [str(file) for file in named]  # Hydra reads a name of digits as a number
     audios = [Audio.from_file(file) for file in files]
     model = load_model(cfg.model)
     turns: list[Turn] = []

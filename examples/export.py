@@ -33,8 +33,9 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, open_dict
 
-from nemo_speechllm.command_line import check_settings, run_command
+from nemo_speechllm.command_line import check_output_file, check_settings, run_command
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 TRAINING_SECTIONS = ("train_ds", "validation_ds", "test_ds", "optim")
@@ -105,6 +106,10 @@ def main(cfg: ExportArguments) -> None:
     dtype = getattr(torch, cfg.dtype, None)
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"dtype={cfg.dtype}: use float16, bfloat16 or float32")
+    output = Path(cfg.output).expanduser()
+    if output.suffix != ".nemo":
+        raise CheckpointError(f"output={cfg.output} must end in .nemo; give {output.name}.nemo, say")
+    check_output_file(output, [cfg.model])
     model = load_model(cfg.model)
     if model.cfg.get("save_full") and not cfg.save_full:
         raise ValueError(f"{cfg.model} holds all weights and cannot be split again; export it with save_full=true")
@@ -112,8 +117,8 @@ def main(cfg: ExportArguments) -> None:
     drop_training_settings(model)
     hide_local_references(model)
     round_saved_weights(model, dtype)
-    save_compressed(model, Path(cfg.output).expanduser())
-    logging.info(f"{cfg.output}: {Path(cfg.output).expanduser().stat().st_size / 2**20:.1f} MiB")
+    save_compressed(model, output)
+    logging.info(f"{cfg.output}: {output.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -70,7 +70,9 @@ def exit_status(main: Callable[[], int | None]) -> int:
     except Exception as error:
         if full_error or not is_expected(error):
             traceback.print_exc()
-        return _fail(cause_of(error), 1)
+        cause = cause_of(error)
+        traceback.clear_frames(error.__traceback__)  # a progress bar of theirs ends now, not after the cause
+        return _fail(cause, 1)
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def check_output_file(path: str | Path, inputs: Iterable[str | Path]) -> None:
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file, {Path(path) / 'out.jsonl'} say")
     check_writable(Path(path).parent)
-    if Path(path).resolve() in {Path(given).resolve() for given in inputs}:
+    if Path(path).resolve() in {Path(given).expanduser().resolve() for given in inputs}:
         raise ValueError(f"{path} is what is read, and would be overwritten; give another name for the results")
 
 
@@ -151,6 +153,10 @@ def cause_of(error: BaseException) -> str:
     """Return an error's message in one line, with the nearest known key where a setting does not exist."""
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return _setting_error(error.__cause__, f"{error}\n{error.__cause__}")
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        said = " ".join(str(error).split("\nSee http")[0].split()).removesuffix(" ^")
+        return f"{said}; in {error.override!r}, quote the value twice: \"{key}='{value}'\""
     if isinstance(error, OmegaConfBaseException):
         return _setting_error(error, str(error))
     message = " ".join(str(error).split())

@@ -120,6 +120,13 @@ def test_the_last_line_of_a_failure_is_its_cause(tmp_path, error, last_line, has
     assert ("Traceback" in done.stderr) == has_traceback
 
 
+def test_the_cause_stands_below_a_progress_bar(tmp_path):
+    done = run(
+        tmp_path, script("from tqdm import tqdm", "for number in tqdm(range(3)):", "    raise ValueError('no')")
+    )
+    assert "0/3" in done.stderr and done.stderr.splitlines()[-1] == "error: no" and done.stderr.endswith("\n")
+
+
 def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path):
     done = run(tmp_path, script("raise ValueError('no')"), HYDRA_FULL_ERROR="1")
     assert "Traceback" in done.stderr and done.stderr.splitlines()[-1] == "error: no"
@@ -137,6 +144,8 @@ def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path):
         (["model=x", "batch_size=many"], "Value 'many' of type 'str' could not be converted to Integer"),
         ([], "Missing mandatory value: model; give model=..."),
         (["model='x"], "model='x"),
+        (["model=~/x.wav"], "model=~/x.wav; in 'model=~/x.wav', quote the value twice: \"model='~/x.wav'\""),
+        (["model=a=b"], "in 'model=a=b', quote the value twice: \"model='a=b'\""),
     ],
 )
 def test_a_wrong_setting_is_named_in_the_last_line(tmp_path, arguments, said):

@@ -24,6 +24,7 @@ are missing.
 """
 
 import argparse
+import math
 from pathlib import Path
 
 import soundfile
@@ -60,12 +61,19 @@ def noisy_row(row: dict, number: int, arguments: argparse.Namespace) -> dict:
     return kept | changed
 
 
+def decibels(value: str) -> float:
+    """Return the ratio that a word of the command line means."""
+    if not math.isfinite(ratio := float(value)):
+        raise argparse.ArgumentTypeError(f"{value} is no finite number of dB")
+    return ratio
+
+
 def parse_arguments() -> argparse.Namespace:
     """Return the settings of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest", type=Path, help="NeMo manifest")
     parser.add_argument("--out", type=Path, required=True, help="folder for manifest.jsonl and audio/")
-    parser.add_argument("--snrs", type=float, nargs="+", default=[0.0, 5.0, 10.0], help="in dB (default: 0 5 10)")
+    parser.add_argument("--snrs", type=decibels, nargs="+", default=[0.0, 5.0, 10.0], help="in dB (default: 0 5 10)")
     parser.add_argument(
         "--noises", nargs="+", choices=sorted(NOISES), default=sorted(NOISES), help="kinds (default: all)"
     )

@@ -80,3 +80,10 @@ def test_refuses(add_noise, make_manifest, tmp_path, capsys):
     assert not (tmp_path / "noisy" / "manifest.jsonl").exists()
     assert add_noise(make_manifest((0.5,), name="other.jsonl")) == 1
     assert "audio made of something else" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ratio", ["nan", "1e400", "-inf"])
+def test_a_ratio_that_is_not_finite_is_refused(add_noise, make_manifest, tmp_path, capsys, ratio):
+    with pytest.raises(SystemExit):
+        add_noise(make_manifest((0.5,)), f"--snrs={ratio}")
+    assert f"{ratio} is no finite number of dB" in capsys.readouterr().err and not (tmp_path / "noisy").exists()

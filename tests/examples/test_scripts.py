@@ -568,6 +568,14 @@ def test_export_save_full_holds_every_weight(tiny_nemo, tmp_path):
         call("export", model=str(output), output=str(tmp_path / "split.nemo"))
 
 
+def test_export_refuses_an_output_before_any_work(tmp_path):
+    (tmp_path / "model.nemo").touch()
+    with pytest.raises(CheckpointError, match=r"output=ow must end in \.nemo; give ow\.nemo, say"):
+        call("export", model="unread.nemo", output="ow")
+    with pytest.raises(ValueError, match="is what is read"):
+        call("export", model=str(tmp_path / "model.nemo"), output=str(tmp_path / "model.nemo"))
+
+
 def test_export_refuses_values_beyond_half_precision(tiny_nemo, tmp_path):
     model = load_model(tiny_nemo)
     model.perception.projection.scale.data.fill_(1e6)
