@@ -36,6 +36,7 @@ from nemo_speechllm.data.rows import (
     parse_row,
     row_defects,
 )
+from nemo_speechllm.whole_file import whole_file
 
 ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it
@@ -206,13 +207,8 @@ def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
     """Write `rows` as a manifest. The file appears whole or not at all; its folder is made if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "w", encoding="utf-8") as output:
-            output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as output:
+        output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def check_manifest(

@@ -18,7 +18,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 from bisect import bisect_right
 from itertools import pairwise
 from pathlib import Path
@@ -35,6 +34,7 @@ from nemo_speechllm.metrics.error_rate import (
     normalizer_for,
 )
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.whole_file import whole_file
 
 # what utterances are grouped by: a prediction's key → unit and bounds of the groups
 BUCKETS = {"duration": ("s", (2, 5, 10, 20, 30)), "snr": ("dB", (0, 5, 10, 15, 20))}
@@ -268,13 +268,8 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write a text file, which appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole_file(Path(path)) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
