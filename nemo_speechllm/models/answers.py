@@ -45,10 +45,10 @@ GENERATION_SETTINGS = (
 # what numbers may be; None: not set
 RANGES = {
     "max_new_tokens": (lambda value: isinstance(value, int) and value >= 1, "a whole number, at least 1"),
-    "beam_size": (lambda value: isinstance(value, int) and value >= 1, "a whole number, at least 1"),
+    "beam_size": (lambda value: isinstance(value, int) and 1 <= value <= 128, "a whole number from 1 to 128"),
     "repetition_penalty": (lambda value: value > 0, "above 0"),
     "ctc_weight": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "max_audio_seconds": (lambda value: value > 0, "above 0, or null for recordings of any length"),
+    "max_audio_seconds": (lambda value: value >= 0.5, "at least 0.5, or null for recordings of any length"),
     "max_keywords": (
         lambda value: isinstance(value, int) and value >= 0,
         "a whole number, at least 0, or null for all",

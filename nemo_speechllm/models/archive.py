@@ -20,12 +20,13 @@ Its members, sizes, config and weights are checked before anything is built of t
 
 import gzip
 import json
+import pickle
 import re
 import shutil
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
@@ -59,6 +60,13 @@ PLACES = ("perception.state_cache", "transcription.cache", "keyword_context.voca
 REFERENCES = ("llm", "perception.encoder")
 NAMES_OTHERS = re.compile(
     r"_files?$|name_or_path$|^auto_map$|attn_implementation|experts_implementation|^custom_generate$"
+)
+# What of a tokenizer_config.json is read: the rest names files (vocab, merges, …) or sizes, or is in tokenizer.json
+TOKENIZER_KEYS = frozenset(
+    "add_bos_token add_eos_token add_prefix_space added_tokens_decoder additional_special_tokens backend bos_token "
+    "chat_template clean_up_tokenization_spaces cls_token do_lower_case eos_token errors extra_special_tokens legacy "
+    "mask_token model_input_names model_max_length pad_token padding_side sep_token spaces_between_special_tokens "
+    "split_special_tokens tokenizer_class truncation_side unk_token use_default_system_prompt".split()
 )
 ARTIFACT_KEYS = re.compile(r"artifacts\.\w+|tokenizer\.model_file|ctc_head\.tokenizer")
 SIZED_SECTIONS = ("llm.", "lora.", "perception.", "decoder.", "generation.", "transcription.")
@@ -278,8 +286,13 @@ def _check_reference(name: str, section: Any, of_nemo_file: bool) -> None:
         )
 
 
-def make_inert(config: DictConfig) -> DictConfig:
-    """Return the config without data, caches and traces: what they name on this machine is the caller's to decide."""
+def make_inert(config: DictConfig, keep: Container[str] = ()) -> DictConfig:
+    """Return the config without data, caches and traces: what they name on this machine is the caller's to decide.
+
+    Args:
+        config: of a checkpoint.
+        keep: those of `PLACES` that stay.
+    """
     container = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
     dropped = [key for key in (*DATA_SECTIONS, *NEMO_TRACES) if container.get(key)]
     for key in DATA_SECTIONS:
@@ -287,7 +300,7 @@ def make_inert(config: DictConfig) -> DictConfig:
             container[key] = None
     for key in NEMO_TRACES:
         container.pop(key, None)
-    for key in PLACES:
+    for key in (place for place in PLACES if place not in keep):
         section, _, name = key.rpartition(".")
         holder: Any = container
         for part in section.split("."):
@@ -321,6 +334,8 @@ def clean_json(path: Path) -> None:
             f"its {path.name} asks for {large[0]}: {content[large[0]]}; no size of a model is above {MAX_LLM_SIZE}"
         )
     kept = {key: value for key, value in content.items() if not NAMES_OTHERS.search(key)}
+    if path.name.endswith("tokenizer_config.json"):
+        kept = {key: value for key, value in kept.items() if key in TOKENIZER_KEYS}
     if kept != content:
         path.write_text(json.dumps(kept, indent=2, ensure_ascii=False), encoding="utf-8")
 
@@ -375,7 +390,10 @@ def load_weights(path: Path, map_location: Any = "cpu") -> dict[str, Tensor]:
         ValueError: it holds something else than dense tensors.
         pickle.UnpicklingError: it asks for code.
     """
-    state = torch.load(path, map_location=map_location, weights_only=True)
+    try:
+        state = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:  # torch goes on to tell how its guard is switched off
+        raise pickle.UnpicklingError(f"{path.name} holds code or other objects than tensors") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path.name} holds a {type(state).__name__}, not weights by name")
     for name, tensor in state.items():

@@ -24,11 +24,11 @@ import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -44,6 +44,7 @@ from nemo_speechllm.models import archive
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.versions import warn_of_untested_versions
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 LLM_ARTIFACTS = (
     "config.json",
     "generation_config.json",
@@ -95,6 +96,8 @@ class ReferencedCheckpointMixin(ModelPT):
     A checkpoint may be anybody's. Its file and config are checked before anything is built (`archive`), and a restored
     model has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
     """
+
+    reference_sections: ClassVar[tuple[str, ...]] = archive.REFERENCES  # of its config, which may name frozen parts
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         if _is_nemo_file_being_restored() and _checked.get() is None:
@@ -306,6 +309,8 @@ class ReferencedCheckpointMixin(ModelPT):
                 if name.endswith("config.json") or name == "special_tokens_map.json":
                     archive.clean_json(folder / name)
                 self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
+        if not any((folder / name).exists() for name in TOKENIZERS):
+            raise CheckpointError(f"it holds no tokenizer of its LLM ({' or '.join(TOKENIZERS)}). {DOWNLOAD_AGAIN}")
         return folder
 
     @staticmethod
@@ -389,7 +394,9 @@ class ReferencedCheckpointMixin(ModelPT):
                 config = override_config_path
             if return_config:
                 return config
-            size = (Path(folder) / archive.WEIGHTS_NAME).stat().st_size + _referenced_bytes(config)
+            size = (Path(folder) / archive.WEIGHTS_NAME).stat().st_size + _referenced_bytes(
+                config, saved_class.reference_sections
+            )
             token = _checked.set(Path(folder))
             try:
                 with archive.limited_parameters(size, n_tensors):
@@ -472,7 +479,7 @@ def _failures_named(path: Path) -> Iterator[None]:
 
 
 def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
-    config = archive.make_inert(config)
+    config = archive.make_inert(config, keep={"tokenizer.dir"})  # a .ckpt has no tokenizer of its own
     try:
         archive.check_config(config)
     except ValueError as error:
@@ -480,11 +487,11 @@ def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
     return config
 
 
-def _referenced_bytes(config: DictConfig | str) -> int:
+def _referenced_bytes(config: DictConfig | str, sections_that_refer: Iterable[str]) -> int:
     """Return the size of the weights that a config refers to, as far as they are files of this machine."""
     if not isinstance(config, DictConfig):
         return _UNKNOWN_BYTES
-    sections = [OmegaConf.select(config, name) for name in archive.REFERENCES]
+    sections = [OmegaConf.select(config, name) for name in sections_that_refer]
     references = [section.pretrained for section in sections if section and section.get("pretrained")]
     sizes = [sum(file.stat().st_size for file in assets.weight_files(reference)) for reference in references]
     return sum(size or _UNKNOWN_BYTES for size in sizes)

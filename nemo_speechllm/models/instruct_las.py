@@ -62,6 +62,8 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             loss has a weight.
     """
 
+    reference_sections = ("perception.encoder",)
+
     def build_modules(self) -> None:
         """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
         tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())

@@ -12,6 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
+import json
 import os
 import shutil
 import tarfile
@@ -423,11 +424,53 @@ class TestData:
         with pytest.raises(ValueError, match="SALM has no validation data"):
             make_trainer().validate(restored)
 
+    def test_a_lightning_checkpoint_of_a_model_from_scratch_finds_its_tokenizer(
+        self, make_instruct_las, make_trainer, tmp_path
+    ):
+        model, trainer = make_instruct_las(), make_trainer()
+        trainer.strategy.connect(model)
+        trainer.save_checkpoint(tmp_path / "m.ckpt")
+        restored = type(model).load_from_checkpoint(tmp_path / "m.ckpt")
+        assert restored.tokenizer.vocab_size == model.tokenizer.vocab_size
+
     def test_caches_of_the_training_machine_are_left_out(self, make_salm, tmp_path):
         model = make_salm()
         model.cfg.perception.state_cache = str(tmp_path / "states")
         model.save_to(tmp_path / "m.nemo")
         assert SALM.restore_from(tmp_path / "m.nemo").cfg.perception.state_cache is None
+
+
+def test_a_tokenizer_reads_no_file_that_its_config_names(make_salm, tmp_path):
+    """Its own files come from the archive; ``vocab`` and ``merges`` of a config would be opened on this machine."""
+    (tmp_path / "secret.txt").write_text("the password\nis hunter2\n")
+    make_salm().save_to(tmp_path / "good.nemo")
+    folder = tmp_path / "folder"
+    with tarfile.open(tmp_path / "good.nemo") as archive:
+        archive.extractall(folder, filter="data")
+    (config,) = folder.glob("*tokenizer_config.json")
+    forged = {"tokenizer_class": "BertTokenizer", "vocab": str(tmp_path / "secret.txt"), "unk_token": "the password"}
+    config.write_text(json.dumps(forged))
+    next(folder.glob("*tokenizer.json")).unlink()
+    recipe = OmegaConf.load(folder / "model_config.yaml")
+    del recipe.artifacts["tokenizer_json"]
+    OmegaConf.save(recipe, folder / "model_config.yaml")
+    with tarfile.open(tmp_path / "m.nemo", "w") as archive:
+        archive.add(folder, ".")
+    with pytest.raises(CheckpointError, match=r"m\.nemo") as raised:
+        SALM.restore_from(tmp_path / "m.nemo")
+    assert "hunter2" not in str(raised.value)
+
+
+def with_other_weights(source: Path, target: Path, name: str) -> None:
+    """Copy a ``.nemo`` with a NaN in one of its weights: `save_to` would refuse to write it."""
+    folder = target.with_suffix(".folder")
+    with tarfile.open(source) as archive:
+        archive.extractall(folder, filter="data")
+    weights = torch.load(folder / "model_weights.ckpt", weights_only=True)
+    weights[name].view(-1)[0] = float("nan")
+    torch.save(weights, folder / "model_weights.ckpt")
+    with tarfile.open(target, "w") as archive:
+        archive.add(folder, ".")
 
 
 class TestOneError:
@@ -468,9 +511,8 @@ class TestOneError:
             restore(tmp_path / "m.nemo")
 
     def test_weights_that_are_not_finite_are_named(self, restore, salm, tmp_path):
-        with torch.no_grad():
-            salm.perception.projection.linear.weight[0, 0] = float("nan")
-        salm.save_to(tmp_path / "m.nemo")
+        salm.save_to(tmp_path / "good.nemo")
+        with_other_weights(tmp_path / "good.nemo", tmp_path / "m.nemo", "perception.projection.linear.weight")
         with pytest.raises(CheckpointError, match=r"m\.nemo: .*no finite.*'perception.projection.linear.weight'"):
             restore(tmp_path / "m.nemo")
 

@@ -163,7 +163,7 @@ def test_without_ctc_a_long_list_is_refused(make_salm, ask):
         ),
         ({"max_keywords": "8"}, "generation.max_keywords is '8'"),
         ({"ctc_weight": 7}, "generation.ctc_weight is 7; it must be between 0 and 1"),
-        ({"max_audio_seconds": 0}, "generation.max_audio_seconds is 0; it must be above 0"),
+        ({"max_audio_seconds": 0}, "generation.max_audio_seconds is 0; it must be at least 0.5"),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_is_heard(make_salm, generation, message):

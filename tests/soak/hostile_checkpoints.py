@@ -563,7 +563,8 @@ def inert_model(model: Any) -> str:
     wrong."""
     from lightning.pytorch import Trainer
 
-    trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = Trainer(accelerator="cpu", max_steps=1, **quiet)
     for method in (trainer.fit, trainer.validate):
         try:
             method(model)
