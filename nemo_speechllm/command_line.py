@@ -22,7 +22,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -104,7 +104,7 @@ def check_settings(cfg: DictConfig) -> None:
         ValueError: a key was added with ``+`` that the schema does not have.
         OSError: nothing can be written to ``output_dir``.
     """
-    known = [field.name for field in fields(OmegaConf.get_type(cfg))]
+    known = [str(key) for key in OmegaConf.structured(OmegaConf.get_type(cfg))]
     for key in (str(key) for key in cfg if key not in known):
         raise ValueError(f"there is no setting {key!r}; {_nearest(key, known)}")
     if "output_dir" in known and not OmegaConf.is_missing(cfg, "output_dir") and cfg.output_dir is not None:
