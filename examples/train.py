@@ -21,6 +21,7 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 a run that was killed continues when the same command is given again.
 """
 
+import difflib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -38,6 +39,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_speechllm.command_line import run_command
 from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.models.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
+
+RECIPE_KEYS = (
+    *("name", "seed", "model", "trainer", "exp_manager"),
+    *("init_from_nemo_model", "init_from_pretrained_model", "init_from_ptl_ckpt"),
+)
 
 
 def model_class(target: str) -> type[ModelPT]:
@@ -63,9 +69,22 @@ def missing_keys(settings: dict | list, above: str = "") -> Iterator[str]:
             yield f"{above}{key}"
 
 
+def check_top_level(cfg: DictConfig) -> None:
+    """Check that nothing beside a recipe's own sections was added with ``+``: nobody would read it.
+
+    Raises:
+        ValueError: a key is unknown; the nearest known one is named.
+    """
+    for key in map(str, cfg):
+        if key not in RECIPE_KEYS:
+            (nearest, *_) = difflib.get_close_matches(key, RECIPE_KEYS, n=1, cutoff=0.0)
+            raise ValueError(f"a recipe has no {key!r}, so nothing would read it; did you mean {nearest!r}?")
+
+
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     """Train the model that the recipe describes."""
+    check_top_level(cfg)
     if missing := list(missing_keys(OmegaConf.to_container(cfg, resolve=False))):
         raise ValueError(f"the recipe leaves {len(missing)} settings to you; give {'=... '.join(missing)}=...")
     OmegaConf.resolve(cfg)

@@ -628,3 +628,11 @@ def test_split_manifest_refuses(make_manifest, tmp_path, monkeypatch, capsys):
     assert split(monkeypatch, textless, "--out", tmp_path / "out") == 1
     assert "has no 'text'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_misspelt_key_beside_a_recipes_sections_is_refused():
+    """``+init_from_nemo_modle`` would train from scratch without a word."""
+    check = script("train").check_top_level
+    check(OmegaConf.create({"name": "x", "model": {}, "trainer": {}, "init_from_nemo_model": "x.nemo"}))
+    with pytest.raises(ValueError, match="no 'init_from_nemo_modle'.*did you mean 'init_from_nemo_model'"):
+        check(OmegaConf.create({"name": "x", "init_from_nemo_modle": "x.nemo"}))
