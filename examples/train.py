@@ -21,7 +21,6 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 a run that was killed continues when the same command is given again.
 """
 
-import difflib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,7 +35,7 @@ from nemo.utils.model_utils import import_class_by_path
 from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_speechllm.command_line import run_command
+from nemo_speechllm.command_line import nearest_of, run_command
 from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.models.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
 
@@ -77,8 +76,7 @@ def check_top_level(cfg: DictConfig) -> None:
     """
     for key in map(str, cfg):
         if key not in RECIPE_KEYS:
-            (nearest, *_) = difflib.get_close_matches(key, RECIPE_KEYS, n=1, cutoff=0.0)
-            raise ValueError(f"a recipe has no {key!r}, so nothing would read it; did you mean {nearest!r}?")
+            raise ValueError(f"a recipe has no {key!r}, so nothing would read it; {nearest_of(key, RECIPE_KEYS)}")
 
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")

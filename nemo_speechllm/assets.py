@@ -41,6 +41,8 @@ from pathlib import Path
 from filelock import FileLock
 from tqdm import tqdm
 
+from nemo_speechllm.whole_file import whole_file
+
 logger = logging.getLogger(__name__)
 
 _MARKER = "nemo_speechllm_asset.json"
@@ -463,11 +465,10 @@ def _write_marker(folder: Path, provenance: dict, records: dict) -> None:
 
     Let everybody read it whom the umask lets: safetensors and pip are stricter.
     """
-    partial = folder / f".{_MARKER}.{os.getpid()}"
-    partial.write_text(json.dumps(provenance | {"files": records}, indent=2) + "\n", encoding="utf-8")
-    for name in records:
-        (folder / name).chmod(partial.stat().st_mode)
-    os.replace(partial, folder / _MARKER)
+    with whole_file(folder / _MARKER) as partial:
+        partial.write_text(json.dumps(provenance | {"files": records}, indent=2) + "\n", encoding="utf-8")
+        for name in records:
+            (folder / name).chmod(partial.stat().st_mode)
 
 
 def _refresh_marker(folder: Path, provenance: dict, records: dict) -> None:

@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -106,7 +106,7 @@ def check_settings(cfg: DictConfig) -> None:
     """
     known = [str(key) for key in OmegaConf.structured(OmegaConf.get_type(cfg))]
     for key in (str(key) for key in cfg if key not in known):
-        raise ValueError(f"there is no setting {key!r}; {_nearest(key, known)}")
+        raise ValueError(f"there is no setting {key!r}; {nearest_of(key, known)}")
     if "output_dir" in known and not OmegaConf.is_missing(cfg, "output_dir") and cfg.output_dir is not None:
         check_writable(cfg.output_dir)
 
@@ -181,12 +181,13 @@ def _setting_error(error: OmegaConfBaseException, message: str) -> str:
         return f"{said}; give {error.full_key or error.key}=..."
     if error.key is None or error.key in known:
         return said
-    return f"{said}; {_nearest(str(error.key), known)}"
+    return f"{said}; {nearest_of(str(error.key), known)}"
 
 
-def _nearest(key: str, known: list) -> str:
+def nearest_of(key: str, known: Sequence) -> str:
+    """Return what to say of a key that is not known: the nearest one, or all."""
     nearest = difflib.get_close_matches(key, map(str, known), n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {known}"
+    return f"did you mean {nearest[0]!r}?" if nearest else f"known are {list(known)}"
 
 
 def _fail(cause: str, status: int) -> int:

@@ -14,11 +14,12 @@
 
 """Recordings that are written whole or not at all."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from nemo_speechllm.whole_file import whole_file
 
 
 def write_flac(target: Path, samples: np.ndarray, sample_rate: int) -> None:
@@ -29,6 +30,5 @@ def write_flac(target: Path, samples: np.ndarray, sample_rate: int) -> None:
         sample_rate: Hz.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    soundfile.write(partial, samples, sample_rate, format="FLAC", subtype="PCM_16")
-    os.replace(partial, target)
+    with whole_file(target) as partial:
+        soundfile.write(partial, samples, sample_rate, format="FLAC", subtype="PCM_16")

@@ -133,7 +133,9 @@ def _tagged_sources(cfg: DictConfig, tags: dict[str, Any]) -> Iterator[tuple[Dic
     if cfg.get("multi_config"):
         entries = [entry for entry in cfg.values() if isinstance(entry, DictConfig)]
     elif cfg.get("input_cfg") is not None:
-        entries = OmegaConf.load(cfg.input_cfg) if isinstance(cfg.input_cfg, (str, Path)) else cfg.input_cfg
+        if isinstance(cfg.input_cfg, (str, Path)):
+            cfg.input_cfg = OmegaConf.load(cfg.input_cfg)
+        entries = cfg.input_cfg
     if entries is None:
         yield cfg, tags
     for entry in entries or ():
@@ -170,18 +172,12 @@ def _shar_cuts(source: DictConfig) -> list[str]:
 
 
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
-    """Yield the section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups)."""
-    if cfg.get("multi_config"):
-        for section in cfg.values():
-            if isinstance(section, DictConfig):
-                yield from _sources(section)
-    elif cfg.get("input_cfg") is None:
-        yield cfg
-    else:
-        if isinstance(cfg.input_cfg, (str, Path)):
-            cfg.input_cfg = OmegaConf.load(cfg.input_cfg)
-        for entry in cfg.input_cfg:
-            yield from _sources(entry)
+    """Yield the section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups).
+
+    Such a file is put in its place.
+    """
+    for source, _ in _tagged_sources(cfg, {}):
+        yield source
 
 
 def _refuse_addresses(value: Any, key: str) -> None:

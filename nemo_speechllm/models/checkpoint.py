@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm import assets
 from nemo_speechllm.models import archive
+from nemo_speechllm.models.non_finite import non_finite_names
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.versions import warn_of_untested_versions
 
@@ -246,9 +247,7 @@ class ReferencedCheckpointMixin(ModelPT):
                 f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r "
                 "and perception.adapter.d_model must be those it was trained with"
             )
-        broken = [
-            name for name, tensor in state_dict.items() if tensor.is_floating_point() and not tensor.isfinite().all()
-        ]
+        broken = non_finite_names(state_dict)
         if broken:
             raise CheckpointError(
                 f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged "

@@ -232,7 +232,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
     ) -> list[Answer]:
         """Return answers of the LLM, or of CTC's best path: where that is asked for, or the LLM has no weight."""
-        if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
+        if (decoder or self.trained_decoder) == "ctc":
             silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
             if silent:
                 raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")

@@ -157,7 +157,7 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         Which of them is as in `DecoderOnlySpeechLM`.
         """
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
-        if (decoder or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")) == "ctc":
+        if (decoder or self.trained_decoder) == "ctc":
             return self._ctc_answers(batch)
         heard, lengths = self._hear(*self.perception.encode(batch.audio, batch.audio_lengths))
         mask = valid_positions(lengths, heard.shape[1])

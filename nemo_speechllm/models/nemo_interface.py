@@ -129,7 +129,12 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     @property
     def cur_decoder(self) -> str:
         """What answers, ``llm`` or ``ctc``."""
-        return self.cfg.generation.get("decoder") or ("llm" if self.cfg.loss.lm_weight > 0 else "ctc")
+        return self.cfg.generation.get("decoder") or self.trained_decoder
+
+    @property
+    def trained_decoder(self) -> str:
+        """What the model was trained to answer with, ``llm`` or, where the LLM had no weight in the loss, ``ctc``."""
+        return "llm" if self.cfg.loss.lm_weight > 0 else "ctc"
 
     def change_decoding_strategy(
         self,

@@ -187,9 +187,15 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         check_metrics(self.cfg.get("normalizer", AUTO), translations_of(cfg))
 
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
+        return self._dataloader_of(cfg, self.global_rank, self._world_size)
+
+    def _dataloader_of(self, cfg: DictConfig, rank: int, world_size: int) -> DataLoader:
         dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
-        world_size = self._trainer.world_size if self._trainer is not None else 1
-        return build_dataloader(cfg, dataset, self.tokenizer, self.global_rank, world_size)
+        return build_dataloader(cfg, dataset, self.tokenizer, rank, world_size)
+
+    @property
+    def _world_size(self) -> int:
+        return self._trainer.world_size if self._trainer is not None else 1
 
     def _build_evaluation_dataloader(self, cfg: DictConfig) -> DataLoader:
         """Return a dataloader of the data once from end to end, also of several sources: Lhotse would go on for ever.
@@ -198,12 +204,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         """
         given = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
         once = OmegaConf.create(given | {"force_finite": True})
-        world_size = self._trainer.world_size if self._trainer is not None else 1
-        if world_size == 1:
-            return self._build_dataloader(once)
-        dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
-        whole = build_dataloader(once, dataset, self.tokenizer, global_rank=0, world_size=1)
-        return share_batches(whole, self.global_rank, world_size)
+        whole = self._dataloader_of(once, rank=0, world_size=1)
+        return whole if self._world_size == 1 else share_batches(whole, self.global_rank, self._world_size)
 
     # training and validation -----------------------------------------------------------------------------------------
 
@@ -227,9 +229,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
 
     def training_step(self, batch: ConversationBatch, batch_idx: int) -> dict[str, Tensor]:
         """Return one optimisation step's ``loss``, under that name; every part of it is logged."""
-        for transform in self._transforms:
-            batch = transform(batch, self.current_epoch)
-        losses = self.loss(batch)
+        losses = self.replayed_losses(batch, self.current_epoch)
         if world_size() > 1 and len(batch.audio) == 0:  # DDP waits for a gradient of every weight
             losses["loss"] = losses["loss"] + no_loss(self, batch.audio)
         size = len(batch.conversations)

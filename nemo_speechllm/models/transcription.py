@@ -21,6 +21,7 @@ from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataset import INSTRUCTION_KEYS
+from nemo_speechllm.data.inputs import without_path
 
 # slots of NeMo's prompts → what a manifest's line calls the same
 PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {
@@ -129,7 +130,7 @@ def check_settings(config: TranscribeConfig) -> None:
 
 def manifest_keys(row: dict[str, Any], config: TranscribeConfig) -> dict[str, Any]:
     """Return what a manifest's line says of its audio, with what the config says in the place of the line's own."""
-    metadata = {key: value for key, value in row.items() if key != "audio_filepath"}
+    metadata = without_path(row)
     lang_field = getattr(config, "lang_field", "lang")
     if lang_field != "lang" and row.get(lang_field) is not None:
         metadata["lang"] = row[lang_field]

@@ -15,7 +15,6 @@
 """Recognises a module by its weights, so that a checkpoint can hold a reference instead of a copy."""
 
 import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_speechllm import assets
+from nemo_speechllm.whole_file import whole_file
 
 WHOLE = "sha256:"  # of all weights; the fingerprints of older checkpoints, of a sample of them, begin with nothing
 SAMPLES_PER_TENSOR = 256
@@ -135,9 +135,8 @@ def _remembered(module: nn.Module, files: Sequence[Path], sample: str) -> str:
     found = _whole_fingerprint(module)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
-        partial = record.with_name(f".{key}.{os.getpid()}")
-        partial.write_text(found)
-        os.replace(partial, record)
+        with whole_file(record) as partial:
+            partial.write_text(found)
     except OSError:  # a cache that is another user's is read, not written
         pass
     return found

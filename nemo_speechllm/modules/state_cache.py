@@ -16,12 +16,10 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,6 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nemo_speechllm.modules.encoders import Encoder
 from nemo_speechllm.modules.fingerprint import matches_fingerprint, weight_fingerprint
+from nemo_speechllm.whole_file import whole_file
 
 CACHE_RECORD = "encoder.json"
 DIGEST = "sha256"
@@ -159,13 +158,8 @@ def _read_record(path: Path) -> dict:
 
 
 def _write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    unfinished = path.with_name(f".partial-{uuid4().hex}")
-    try:
+    with whole_file(path) as unfinished:
         unfinished.touch()
         mode = unfinished.stat().st_mode  # safetensors puts a file in its place that nobody else may read
         write(str(unfinished))
         unfinished.chmod(mode)
-        os.replace(unfinished, path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
