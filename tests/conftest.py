@@ -15,12 +15,15 @@
 """Small real components that the tests share: models with random weights, audio files and manifests."""
 
 import hashlib
+import importlib.util
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -42,7 +45,22 @@ from nemo_speechllm import assets
 
 SAMPLE_RATE = 16000
 ROOT = Path(__file__).parent.parent
+SOAK = ROOT / "tests/soak"
 TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us")
+
+
+@pytest.fixture(scope="session")
+def load_soak() -> Callable[[str], ModuleType]:
+    """``load_soak(name)`` → a module of ``tests/soak``, the long forms of some tests."""
+
+    @cache
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, SOAK / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

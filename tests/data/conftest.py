@@ -14,6 +14,7 @@
 
 """Training data as a dataloader gives them."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,3 +43,12 @@ def shuffled_data(make_manifest: Callable[..., Path]) -> Callable[[int, bool], D
         )
 
     return make
+
+
+@pytest.fixture
+def nemo_log(caplog):
+    """What NeMo's logger says; it does not hand its records on to the root logger."""
+    logger = logging.getLogger("nemo_logger")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)

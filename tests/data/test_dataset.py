@@ -16,7 +16,6 @@
 
 import io
 import json
-import logging
 import tarfile
 from pathlib import Path
 
@@ -61,15 +60,6 @@ def load(builder, tokenizer):
         return build_dataloader(cfg, dataset, tokenizer, global_rank=0, world_size=1)
 
     return make
-
-
-@pytest.fixture
-def nemo_log(caplog):
-    """What NeMo's logger says; it does not hand its records on to the root logger."""
-    logger = logging.getLogger("nemo_logger")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def conversations(batches) -> list[Conversation]:

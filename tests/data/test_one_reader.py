@@ -15,9 +15,7 @@
 """What the check calls clean is what training, transcription and evaluation accept; all else is named with file, line,
 key and remedy."""
 
-import importlib.util
 import json
-import logging
 from pathlib import Path
 from random import Random
 
@@ -46,12 +44,9 @@ EPOCH = {
 
 
 @pytest.fixture(scope="module")
-def fuzzed():
+def fuzzed(load_soak):
     """The module of the long form of this test."""
-    spec = importlib.util.spec_from_file_location("fuzzed_rows", ROOT / "tests/soak/fuzzed_rows.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_soak("fuzzed_rows")
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +155,6 @@ def load(fuzzed):
         return [conversation for batch in batches for conversation in batch.conversations]
 
     return make
-
-
-@pytest.fixture
-def nemo_log(caplog):
-    logger = logging.getLogger("nemo_logger")
-    logger.addHandler(caplog.handler)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def write(folder, *rows):

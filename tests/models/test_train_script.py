@@ -16,10 +16,7 @@
 
 import os
 import resource
-import runpy
 import signal
-import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,26 +27,7 @@ from nemo_speechllm.folder_lock import FolderLock
 from nemo_speechllm.models import SALM
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run_forked(arguments: list[str], log: Path, before: Callable[[], None] = lambda: None) -> int:
-    """Run a script in a child of this process; return its status, or minus the signal that ended it."""
-    if (child := os.fork()) == 0:
-        try:
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            sys.stdout, sys.stderr = open(1, "w", buffering=1), open(2, "w", buffering=1)
-            before()
-            sys.argv = list(arguments)
-            runpy.run_path(arguments[0], run_name="__main__")
-        except SystemExit as end:
-            os._exit(end.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+SECONDS = 300.0  # far above what a run takes
 
 
 def killed_while_saving() -> None:
@@ -75,7 +53,7 @@ def disk_full_while_saving() -> None:
 
 
 @pytest.fixture
-def train(tiny_salm_config, make_manifest, tmp_path, monkeypatch) -> Callable[..., tuple[int, str]]:
+def train(tiny_salm_config, make_manifest, load_soak, tmp_path, monkeypatch) -> Callable[..., tuple[int, str]]:
     """``train(before=…, **overrides)`` → status of the same command, and the last line that its user sees."""
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
     model = tiny_salm_config.model
@@ -97,10 +75,13 @@ def train(tiny_salm_config, make_manifest, tmp_path, monkeypatch) -> Callable[..
         "name": "run",
     }
 
+    run_forked = load_soak("kills").run_forked
+
     def run(before: Callable[[], None] = lambda: None, **overrides) -> tuple[int, str]:
         given = [f"{name}={value}" for name, value in (settings | overrides).items()]
         command = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
-        status = run_forked(command, tmp_path / "log.txt", before)
+        status = run_forked(command, tmp_path / "log.txt", SECONDS, before)
+        assert status is not None, f"it still ran after {SECONDS} s"
         return status, (tmp_path / "log.txt").read_text(errors="replace").rstrip().splitlines()[-1]
 
     return run

@@ -28,6 +28,7 @@ import tempfile
 import time
 import traceback
 import wave
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,6 @@ from nemo_speechllm.models import SALM
 from nemo_speechllm.modules.fingerprint import state_digest
 
 ROOT = Path(__file__).resolve().parents[2]
-os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's threads do not survive a fork
 STEPS = 24
 TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us", "wait", "go on")
 TIMES_SLOWER = 20  # than the run without a kill: then it hangs
@@ -56,6 +56,7 @@ TIMES_SLOWER = 20  # than the run without a kill: then it hangs
 def run(kills: int = 20, seed: int = 0) -> dict[str, Any]:
     """Return ``name``, ``tried`` kills and how many of them ended in a model that is ``lost``, losses that are
     ``wrong``, or a training that ``hung``."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's threads do not survive a fork
     found = {"name": "kills of a training", "tried": 0, "lost": 0, "wrong": 0, "hung": 0}
     with tempfile.TemporaryDirectory(prefix="kills_") as folder:
         root, chance = Path(folder), random.Random(seed)
@@ -89,17 +90,33 @@ def _compared(folder: Path, losses: dict[int, float], weights: str) -> str | Non
 
 
 def _train(settings: dict[str, Any], folder: Path, limit: float) -> int | None:
-    """Run examples/train.py in a child, forked after the slow imports; return its status, or None if it was killed at
-    the limit."""
+    """Run examples/train.py with the folder as its place; see `run_forked`."""
     given = [f"{name}={value}" for name, value in (settings | {"exp_manager.exp_dir": folder}).items()]
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
+    return run_forked(command, folder / "log.txt", limit)
+
+
+def run_forked(arguments: list[str], log: Path, limit: float, before: Callable[[], None] = lambda: None) -> int | None:
+    """Run a script in a child of this process, forked after the slow imports.
+
+    Args:
+        arguments: the script and its arguments.
+        log: what it prints is appended here.
+        limit: seconds after which it is killed.
+        before: called in the child first.
+
+    Returns:
+        its status, minus the signal that ended it, or None if it was killed at the limit.
+    """
     if (child := os.fork()) == 0:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sys.stdout = sys.stderr = open(folder / "log.txt", "a", buffering=1)
+            sys.stdout = sys.stderr = open(log, "a", buffering=1)
             for descriptor in (1, 2):
                 os.dup2(sys.stdout.fileno(), descriptor)
-            sys.argv = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
-            runpy.run_path(sys.argv[0], run_name="__main__")
+            before()
+            sys.argv = list(arguments)
+            runpy.run_path(arguments[0], run_name="__main__")
         except SystemExit as end:
             os._exit(end.code or 0)
         except BaseException:
