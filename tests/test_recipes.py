@@ -27,6 +27,12 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 EARLIER_STAGE = {
     "ctc_prompted_llm/stage1_ctc": {"model.tokenizer.dir"},
     "ctc_prompted_llm/stage1_ctc_taught": {"model.tokenizer.dir"},
+    "ctc_prompted_llm/stage1_whisper": {"model.ctc_head.tokenizer"},
+    "ctc_prompted_llm/stage2_posterior": {
+        "init_from_nemo_model",
+        "model.ctc_head.tokenizer",
+        "model.ctc_posterior.bank",
+    },
     "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/stage2_alignment": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
@@ -41,12 +47,16 @@ OTHERS = {"sweep", "sweep_keywords", "build", "build_pool", "build_attributes", 
 RECIPES = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem not in OTHERS)
 
 
+READS_TEXT = {"ctc_prompted_llm/stage2_posterior"}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_composes_and_lacks_only_the_manifests_and_the_earlier_stage(recipe):
     with initialize_config_dir(str(CONF), version_base=None):
         cfg = compose(recipe)
     assert issubclass(import_class_by_path(cfg.model.target), ModelPT)
-    manifests = {"model.train_ds.manifest_filepath", "model.validation_ds.manifest_filepath"}
+    data = "input_cfg" if recipe in READS_TEXT else "manifest_filepath"
+    manifests = {f"model.train_ds.{data}", "model.validation_ds.manifest_filepath"}
     assert OmegaConf.missing_keys(cfg) == manifests | EARLIER_STAGE.get(recipe, set())
     assert set(cfg) >= {"name", "model", "trainer", "exp_manager"}
     OmegaConf.resolve(cfg)

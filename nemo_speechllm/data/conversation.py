@@ -157,6 +157,27 @@ class Audio:
         )
 
 
+class SpokenText(Audio):
+    """A text in the place of an audio: a model that can reads what its CTC might make of it, to learn from text alone.
+
+    Attributes:
+        text: what is said.
+    """
+
+    def __init__(self, text: str):
+        super().__init__(torch.zeros(0))
+        self.text = text
+
+    def load(self) -> Tensor:
+        """No samples, (0,): nothing was recorded."""
+        return self.source
+
+    @property
+    def name(self) -> str:
+        """The text, cut."""
+        return f"spoken text {self.text[:40]!r}"
+
+
 @dataclass
 class Turn:
     """What one ``role`` says: text and audio in order.

@@ -14,8 +14,9 @@
 
 """Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeVar, cast
 
@@ -29,7 +30,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
-from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.rows import given
 from nemo_speechllm.languages import base_language, language_name
@@ -48,12 +49,14 @@ class ConversationBatch:
         audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
         audio_lengths: (N,) in samples.
         is_repeated: another process counts it; see `nemo_speechllm.data.sharding.ShardedBatches`.
+        spoken: texts that stand in the place of audios, by their place in ``audio``, where their length is 0.
     """
 
     conversations: list[Conversation]
     audio: Tensor
     audio_lengths: Tensor
     is_repeated: bool = False
+    spoken: dict[int, str] = field(default_factory=dict)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> "ConversationBatch":
         """Return the batch with its tensors on ``device``."""
@@ -62,6 +65,7 @@ class ConversationBatch:
             self.audio.to(device, non_blocking=non_blocking),
             self.audio_lengths.to(device, non_blocking=non_blocking),
             self.is_repeated,
+            self.spoken,
         )
 
     def split(self) -> list["ConversationBatch"]:
@@ -141,13 +145,15 @@ class ConversationBuilder:
         self.keyword_template = cfg.get("keywords", "")
 
     def from_example(self, example: Any) -> Conversation:
-        """Return the conversation, with its answer, of a Lhotse cut or a NeMo multimodal conversation.
+        """Return the conversation, with its answer, of a Lhotse cut, a NeMo conversation or a line of text.
 
         Raises:
             ValueError: the line has neither ``answer`` nor ``text``, or an unknown ``task``.
         """
         if isinstance(example, Cut):
             return self._from_cut(example)
+        if not hasattr(example, "turns"):  # NeMo's TextExample
+            return self._from_text(example)
         turns = [
             Turn(turn.role.lower(), [Audio(turn.cut) if hasattr(turn, "cut") else turn.value])
             for turn in example.turns
@@ -170,6 +176,14 @@ class ConversationBuilder:
             raise ValueError(f"{cut.id}: the manifest line has neither `text` nor `answer`; add one")
         question = self.question(Audio(cut), metadata, cut.id)
         return Conversation(cut.id, [question, Turn("assistant", [answer])], metadata)
+
+    def _from_text(self, example: Any) -> Conversation:
+        """Return a line of text as if it had been said, to be transcribed."""
+        text = example.text.strip()
+        metadata = {"lang": example.language, "text": text}
+        name = f"text-{hashlib.sha1(text.encode()).hexdigest()[:16]}"
+        question = self.question(SpokenText(text), metadata, name)
+        return Conversation(name, [question, Turn("assistant", [text])], metadata)
 
     def question(self, audio: Audio, metadata: dict[str, Any], name: str) -> Turn:
         """Return the user's turn for one audio: the audio, then keywords if there are any, then the instruction.
@@ -256,7 +270,9 @@ class ConversationDataset(Dataset):
             )
         lengths = torch.tensor([len(item) for item in samples], dtype=torch.long)
         audio = pad_sequence(samples, batch_first=True) if samples else torch.zeros(0, 0)
-        return ConversationBatch(kept, audio, lengths)
+        heard = enumerate(audio for conversation in kept for audio in conversation.audios)
+        spoken = {place: item.text for place, item in heard if isinstance(item, SpokenText)}
+        return ConversationBatch(kept, audio, lengths, spoken=spoken)
 
 
 def in_batches(items: Iterable[T], batch_size: int) -> Iterator[list[T]]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from lhotse.cut import Cut
-from nemo.collections.common.data.lhotse.text_adapters import NeMoMultimodalConversation
+from nemo.collections.common.data.lhotse.text_adapters import NeMoMultimodalConversation, TextExample
 from nemo.collections.common.data.prompt_fn import registered_prompt_format_fn
 from nemo.collections.common.prompts import PromptFormatter
 from transformers import PreTrainedTokenizerBase
@@ -81,3 +81,11 @@ def _measure_conversation(conversation: NeMoMultimodalConversation, prompt: Text
         "answer_ids": np.array(answer),
         "input_ids": np.concatenate([context, np.array(answer, dtype=context.dtype)]),
     }
+
+
+@registered_prompt_format_fn(TextExample, TextLength)
+def _measure_text(example: TextExample, prompt: TextLength) -> dict[str, np.ndarray]:
+    """A line of text is read twice: as what CTC hears of it, about as many positions, and as the answer."""
+    question, answer = prompt.tokenizer(example)
+    context, answer = np.array(question + answer), np.array(answer)
+    return {"context_ids": context, "answer_ids": answer, "input_ids": np.concatenate([context, answer])}

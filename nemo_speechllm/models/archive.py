@@ -56,7 +56,13 @@ MAX_GROWTH, FREE_BYTES, FREE_TENSORS = 4, 256 * 2**20, 20_000
 
 DATA_SECTIONS = ("train_ds", "validation_ds", "test_ds")
 NEMO_TRACES = ("nsys_profile", "memory_profile", "chakra_profile", "dump_debug_info", "dump_debug_info_to_file")
-PLACES = ("perception.state_cache", "transcription.cache", "keyword_context.vocabulary", "tokenizer.dir")
+PLACES = (
+    "perception.state_cache",
+    "transcription.cache",
+    "keyword_context.vocabulary",
+    "tokenizer.dir",
+    "ctc_posterior.bank",
+)
 REFERENCES = ("llm", "perception.encoder")
 NAMES_OTHERS = re.compile(
     r"_files?$|name_or_path$|^auto_map$|attn_implementation|experts_implementation|^custom_generate$"

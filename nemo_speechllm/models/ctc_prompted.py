@@ -13,19 +13,31 @@
 # limitations under the License.
 """Prompting Large Language Models with Speech Recognition Abilities (2307.11795)."""
 
+import tempfile
 from functools import cached_property
+from pathlib import Path
 from typing import cast
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.models import archive
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.modules.ctc_head import CTCHead, check_has_ctc_head
+from nemo_speechllm.modules.ctc_posterior import (
+    PosteriorBank,
+    PosteriorEmbedding,
+    PosteriorSimulator,
+    pad_posteriors,
+    piece_posteriors,
+)
 from nemo_speechllm.modules.encoders import load_asr_model
 from nemo_speechllm.modules.segments import mask_text
+from nemo_speechllm.randomness import named_random
 from nemo_speechllm.segments import Segment
 
 TOKENIZER_NAME = "ctc_tokenizer.model"
@@ -39,6 +51,11 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
     training (``loss.encoder_ctc_weight``) and it answers where ``decoder`` is ``ctc``. The alignment loss
     (``loss.ctc_weight``) is CTC of the audio embeddings against the same pieces, each as the LLM's embedding of its
     text. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
+
+    With an adapter the head reads the adapter's frames and is trained here (``loss.lm_weight`` 0, ``encoder_ctc_weight``
+    1). With ``ctc_posterior`` the LLM reads what the head hears in place of projected frames (see `PosteriorEmbedding`),
+    and may learn to from lines of text (``input_cfg`` of type ``txt`` or ``txt_jsonl``), of which a `PosteriorSimulator`
+    makes up what would be heard.
 
     Raises:
         ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no
@@ -55,13 +72,22 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
 
     def _build_ctc(self) -> None:
         """Build stage 1's head, and for the alignment loss what its pieces are in the LLM."""
-        self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._pretrained_head()
+        self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._new_head()
         if self.cfg.generation.get("ctc_weight", 0) > 0:
             raise ValueError(
                 "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's "
                 "pieces: set it to 0; decoder=ctc asks CTC alone"
             )
         super()._build_ctc()
+        posterior = self.cfg.get("ctc_posterior")
+        self.posterior = PosteriorEmbedding(self._ctc_embeddings()) if posterior else None
+        self._simulator = self._build_simulator(posterior) if posterior and posterior.get("bank") else None
+
+    def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
+        """Return what makes up posteriors of text; it serves training alone, so a restored model has none."""
+        if self.is_nemo_file_being_restored():
+            return None
+        return PosteriorSimulator(PosteriorBank.load(cfg.bank), self.ctc_head.blank)
 
     @cached_property
     def _piece_tokens(self) -> tuple[Tensor, Tensor]:
@@ -81,6 +107,12 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         ids, starts = (part.to(table.device) for part in self._piece_tokens)
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
 
+    def _new_head(self) -> CTCHead:
+        """Return stage 1's head; over an adapter a fresh one, of the pieces of ``ctc_head.tokenizer``."""
+        if self.perception.adapter is None:
+            return self._pretrained_head()
+        return self._head_with_tokenizer(read_tokenizer(self.cfg.get("ctc_head", {}).get("tokenizer")))
+
     def _pretrained_head(self) -> CTCHead:
         """Return the head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
         reference = self.cfg.perception.encoder.pretrained
@@ -94,7 +126,8 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
         path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
-        return CTCHead(cast(int, self.perception.encoder.d_model), path)
+        width = self.perception.d_frames if self.perception.adapter else self.perception.encoder.d_model
+        return CTCHead(cast(int, width), path)
 
     def _find_mask_token(self, token: str | None) -> int:
         """Return the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""
@@ -117,10 +150,89 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         return mask_text(segments, mask.fraction, self._mask_id, name)
 
     def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return the decoder-only losses + encoder_ctc_weight · CTC of the encoder's states."""
-        if self.cfg.loss.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == 0:
+        """Return the decoder-only losses + encoder_ctc_weight · CTC of what the head reads."""
+        weights = self.cfg.loss
+        if weights.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == len(batch.spoken):
             return super().loss(batch)
-        states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
-        losses = self._losses(batch, self._perceive(batch, (states, lengths)))
-        losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
+        frames, losses = self._ctc_frames(batch), {}
+        if weights.lm_weight > 0 or weights.ctc_weight > 0:
+            read_by_llm = self.posterior is not None or self.perception.adapter is None
+            losses = self._losses(batch, self._perceive(batch, frames if read_by_llm else None))
+        losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, *frames)
         return self._weighted_sum(losses)
+
+    def _ctc_frames(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
+        """Return what the head reads: the encoder's states, or an adapter's frames; none of a spoken text."""
+        recorded = [place for place in range(len(batch.audio)) if place not in batch.spoken]
+        frames, lengths = self.perception.encode(batch.audio[recorded], batch.audio_lengths[recorded])
+        if self.perception.adapter is not None:
+            frames, lengths = self.perception.frames(frames, lengths)
+        if not batch.spoken:
+            return frames, lengths
+        all_frames, all_lengths = (
+            frames.new_zeros(len(batch.audio), *frames.shape[1:]),
+            torch.zeros_like(batch.audio_lengths),
+        )
+        all_frames[recorded], all_lengths[recorded] = frames, lengths
+        return all_frames, all_lengths
+
+    def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
+        """Return what is heard in N audios, or would be of spoken texts; ``states`` are what the head reads."""
+        if self.posterior is None or len(batch.audio) == 0:
+            return super()._perceive(batch, states)
+        heard = self.posterior.embed(*pad_posteriors(self.hear(batch, states)))
+        return Heard(heard, heard)
+
+    def hear(self, batch: ConversationBatch, frames: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
+        """Return the posteriors of the pieces that the head hears in each of N audios, (T', V).
+
+        Those of spoken texts are drawn.
+
+        Args:
+            batch: the audios.
+            frames: what the head reads, (N, T, d), lengths (N,), where that is known already.
+        """
+        names = [conversation.id for conversation in batch.conversations for _ in conversation.audios]
+        simulated = {place: self._simulate(text, names[place]) for place, text in batch.spoken.items()}
+        if len(simulated) == len(batch.audio):
+            return [simulated[place].to(self.device) for place in range(len(batch.audio))]
+        states, lengths = frames or self._ctc_frames(batch)
+        items, counts = piece_posteriors(self.ctc_head.log_probs(states), lengths)
+        rows = [item[:count] for item, count in zip(items, counts.tolist(), strict=True)]
+        return [simulated[place].to(row) if place in simulated else row for place, row in enumerate(rows)]
+
+    def _simulate(self, text: str, name: str) -> Tensor:
+        if self._simulator is None:
+            raise ValueError(
+                f"{name} is a text without audio, and model.ctc_posterior.bank, of which its posteriors are made up, is "
+                "not set: make one with examples/data/measure_posteriors.py"
+            )
+        low, high = self.cfg.ctc_posterior.error_rate
+        rng = named_random(("posterior", self.cfg.ctc_posterior.get("seed", 0), self.current_epoch, name))
+        ids = self.ctc_head.tokenizer.text_to_ids(text)
+        return self._simulator(ids, rng.uniform(low, high), rng)
+
+
+def read_tokenizer(reference: str | Path | None) -> bytes:
+    """Return a SentencePiece model: that of a file, or the one inside a ``.nemo`` of a model with a CTC head.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: none is named, or the ``.nemo`` holds none.
+    """
+    if reference is None:
+        raise ValueError(
+            "model.ctc_head.tokenizer is not set: name a SentencePiece model (examples/data/train_tokenizer.py makes "
+            "one), or the .nemo whose head is to be read"
+        )
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"model.ctc_head.tokenizer {path} does not exist")
+    if path.suffix != ".nemo":
+        return path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+        archive.unpack(path, Path(folder))
+        found = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
+        if not found:
+            raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")
+        return found[0].read_bytes()

@@ -47,10 +47,14 @@ class EncoderCTCMixin:
         assert self.ctc_head is not None
         return [self.ctc_head.tokenizer.text_to_ids(text) for text in texts]
 
+    def _ctc_frames(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
+        """Return what the head reads of N audios, (N, T, d), lengths (N,): the encoder's states."""
+        return self.perception.encode(batch.audio, batch.audio_lengths)
+
     def _encoder_ctc_loss(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> Mean:
         """Return CTC of those audios whose transcript is known; of none: 0."""
         assert self.ctc_head is not None
-        transcripts = self._transcripts(batch)
+        transcripts = {place: text for place, text in self._transcripts(batch).items() if place not in batch.spoken}
         if not transcripts:
             return Mean(no_loss(self.ctc_head, states), 0)
         picked = list(transcripts)
@@ -70,7 +74,7 @@ class EncoderCTCMixin:
                 f"this {type(self).__name__} was trained without CTC (model.loss.encoder_ctc_weight is 0), so it has "
                 "no CTC decoder; use decoder=llm"
             )
-        return self._ctc_answers_of(batch, *self.perception.encode(batch.audio, batch.audio_lengths))
+        return self._ctc_answers_of(batch, *self._ctc_frames(batch))
 
     def _ctc_answers_of(self, batch: ConversationBatch, states: Tensor, lengths: Tensor) -> list[Answer]:
         assert self.ctc_head is not None
@@ -86,6 +90,7 @@ class EncoderCTCMixin:
     def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
         """Return what the head makes of each conversation's audio, one audio after the other."""
         states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
+        states, lengths = self._ctc_frames(batch)
         answers = self._ctc_answers_of(batch, states, lengths)
         assert self.ctc_head is not None
         return gather_evidence(batch, answers, (states, lengths), self.ctc_head.log_ratios)

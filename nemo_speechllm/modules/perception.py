@@ -80,6 +80,16 @@ class Perception(nn.Module):
         return self._project(*self.stacking(self._mask(states, lengths), lengths))
 
     @property
+    def d_frames(self) -> int:
+        """Width of `frames`."""
+        return self.adapter.d_out if self.adapter is not None else self.encoder.d_model * self.stacking.n
+
+    def frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's states (B, T, d_model), lengths (B,) → what the projection reads of them, (B, T', d_frames), (B,)."""
+        hidden, lengths = self.stacking(self._mask(states, lengths), lengths)
+        return self.adapter(hidden, lengths) if self.adapter is not None else (hidden, lengths)
+
+    @property
     def has_frames_of_encoder(self) -> bool:
         """Whether `adapt` gives one embedding for each of the encoder's states."""
         return self.adapter is None and self.stacking.n == 1

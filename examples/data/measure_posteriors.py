@@ -1,0 +1,78 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Measures what a CTC head makes of known speech, for training on text alone.
+
+    python examples/data/measure_posteriors.py model=stage1.nemo 'manifests=[dev_en.jsonl,dev_es.jsonl]' output=posteriors.npz
+
+The posteriors of every piece that was heard are kept with the piece that was said; ``model.ctc_posterior.bank`` of a
+CTCPromptedLLM makes up posteriors of texts out of them. Use speech that the head was not trained on: of its training speech
+it makes no errors.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from nemo.core.config import hydra_runner
+from omegaconf import MISSING
+from tqdm import tqdm
+
+from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import ConversationDataset, in_batches
+from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.models import CTCPromptedLLM, load_model
+from nemo_speechllm.modules.ctc_posterior import PosteriorBank
+
+
+@dataclass
+class MeasurePosteriorsArguments:
+    model: str = MISSING
+    manifests: list[str] = MISSING
+    output: str = MISSING
+    batch_size: int = 16
+
+
+@torch.inference_mode()
+def measure(model: CTCPromptedLLM, rows: list[dict], batch_size: int) -> PosteriorBank:
+    """Return what the model's CTC head makes of the rows' audio."""
+    collate = ConversationDataset(model.builder).collate
+    posteriors, texts = [], []
+    with tqdm(total=len(rows), unit="utt") as progress:
+        for batch in in_batches(rows, batch_size):
+            asked = [
+                Conversation(
+                    row["audio_filepath"], [model.builder.question(Audio.from_row(row), dict(row), row["text"])]
+                )
+                for row in batch
+            ]
+            posteriors += [item.float().cpu() for item in model.hear(collate(asked).to(model.device))]
+            texts += model.ctc_ids([row["text"] for row in batch])
+            progress.update(len(batch))
+    return PosteriorBank.measure(posteriors, texts, model.ctc_head.blank)
+
+
+@hydra_runner(config_name="MeasurePosteriorsArguments", schema=MeasurePosteriorsArguments)
+def main(cfg: MeasurePosteriorsArguments) -> None:
+    rows = [row for path in cfg.manifests for row in read_manifest(path, locate_audio=True)]
+    model = load_model(cfg.model)
+    if not isinstance(model, CTCPromptedLLM):
+        raise ValueError(f"model={cfg.model} is a {type(model).__name__}; posteriors are measured of a CTCPromptedLLM")
+    bank = measure(model, [row for row in rows if row.get("text", "").strip()], cfg.batch_size)
+    bank.save(cfg.output)
+    emit(f"{cfg.output}: {len(bank.said)} pieces heard, {bank.length} said, {100 * bank.error_rate:.1f} % errors")
+
+
+if __name__ == "__main__":
+    run_command(main)

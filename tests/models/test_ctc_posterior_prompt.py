@@ -1,0 +1,170 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+
+"""A CTC-prompted LLM that reads posteriors: stage 1 over a frozen Whisper, stage 2 from text alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText, Turn
+from nemo_speechllm.data.dataset import ConversationDataset
+from nemo_speechllm.models import CTCPromptedLLM
+from nemo_speechllm.modules.ctc_posterior import PosteriorBank
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.fixture
+def recipe(tiny_llm_folder, tiny_whisper_folder, ctc_tokenizer_folder):
+    """``recipe(name, overrides)`` → a recipe of ``conf/ctc_prompted_llm`` at tiny size, without data."""
+
+    def make(name: str, *overrides: str, **changes) -> DictConfig:
+        with initialize_config_dir(str(CONF), version_base=None):
+            cfg = compose(f"ctc_prompted_llm/{name}", overrides=list(overrides))
+        tiny = {
+            "llm": {"pretrained": str(tiny_llm_folder)},
+            "perception": {
+                "encoder": {"pretrained": str(tiny_whisper_folder)},
+                "adapter": {"n_layers": 1, "d_model": 32},
+            },
+            "ctc_head": {"tokenizer": str(ctc_tokenizer_folder / "tokenizer.model")},
+            "generation": {"max_new_tokens": 6},
+            "train_ds": None,
+            "validation_ds": None,
+        }
+        cfg.model = OmegaConf.merge(cfg.model, tiny, changes)
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def stage1(recipe) -> CTCPromptedLLM:
+    """Stage 1 with random weights whose head says something."""
+    torch.manual_seed(0)
+    model = CTCPromptedLLM(recipe("stage1_whisper").model).eval()
+    with torch.no_grad():
+        layer = model.ctc_head.decoder.decoder_layers[0]
+        layer.weight.mul_(30.0)
+    return model
+
+
+@pytest.fixture
+def make_stage2(recipe, stage1, tmp_path):
+    """``make_stage2(**changes)`` → stage 2 of a saved stage 1, with a bank of what its head might hear."""
+    stage1.save_to(tmp_path / "stage1.nemo")
+    size = stage1.ctc_head.blank
+    texts = stage1.ctc_ids(["please hold the line", "thank you"])
+    heard = [0.9 * torch.eye(size)[ids[:2] + [3, *ids[4:]]] + 0.1 / size for ids in texts]
+    PosteriorBank.measure(heard, texts, size).save(tmp_path / "bank.npz")
+
+    def make(**changes) -> CTCPromptedLLM:
+        stage1_nemo = str(tmp_path / "stage1.nemo")
+        cfg = recipe("stage2_posterior", f"init_from_nemo_model={stage1_nemo}", **changes)
+        cfg.model.ctc_head.tokenizer, cfg.model.ctc_posterior.bank = stage1_nemo, str(tmp_path / "bank.npz")
+        torch.manual_seed(1)
+        model = CTCPromptedLLM(cfg.model)
+        model.maybe_init_from_pretrained_checkpoint(
+            OmegaConf.create({"init_from_nemo_model": cfg.init_from_nemo_model})
+        )
+        return model.eval()
+
+    return make
+
+
+def asked(model, audio: Audio, text: str, name: str = "test") -> Conversation:
+    metadata = {"text": text, "lang": "en"}
+    return Conversation(name, [model.builder.question(audio, metadata, name), Turn("assistant", [text])], metadata)
+
+
+def collate(model, *conversations):
+    return ConversationDataset(model.builder).collate(list(conversations))
+
+
+def test_stage_1_trains_adapter_and_head_by_ctc_alone(stage1, make_audio):
+    audio = Audio(torch.as_tensor(make_audio(1.5)))
+    losses = stage1.train().loss(collate(stage1, asked(stage1, audio, "thank you")))
+    assert set(losses) == {"loss", "encoder_ctc_loss"}
+    losses["loss"].backward()
+    trained = {
+        name.split(".")[0] + "." + name.split(".")[1] for name, p in stage1.named_parameters() if p.grad is not None
+    }
+    assert trained == {"perception.adapter", "ctc_head.decoder"}
+
+
+def test_stage_2_hears_what_stage_1_heard_and_comes_back_from_its_file(make_stage2, stage1, make_audio, tmp_path):
+    model, samples = make_stage2(), make_audio(1.2)
+    expected = stage1.transcribe(samples, decoder="ctc", verbose=False)
+    assert expected[0] and model.transcribe(samples, decoder="ctc", verbose=False) == expected
+    answers = model.transcribe([samples, make_audio(0.4, seed=3)], verbose=False)
+    assert answers == [model.transcribe(each, verbose=False)[0] for each in (samples, make_audio(0.4, seed=3))]
+    with torch.no_grad():
+        model.posterior.correction.normal_()
+    model.save_to(tmp_path / "stage2.nemo")
+    (tmp_path / "bank.npz").unlink()
+    (tmp_path / "stage1.nemo").unlink()
+    restored = CTCPromptedLLM.restore_from(tmp_path / "stage2.nemo").eval()
+    assert restored.transcribe(samples, verbose=False) == model.transcribe(samples, verbose=False)
+
+
+def test_text_stands_in_the_place_of_audio_and_audio_stays_what_it_is(make_stage2, make_audio):
+    model = make_stage2()
+    audio = asked(model, Audio(torch.as_tensor(make_audio(1.0))), "thank you", "audio")
+    text = asked(model, SpokenText("please hold the line"), "Please hold the line.", "text")
+    alone = model.hear(collate(model, audio))
+    mixed = model.hear(collate(model, text, audio))
+    torch.testing.assert_close(mixed[1], alone[0])
+    assert mixed[0].shape[1] == model.ctc_head.blank
+    embeddings, lengths = model._perceive(collate(model, text, audio)).embeddings
+    assert lengths.tolist() == [max(1, len(item)) for item in mixed]
+
+
+def test_what_is_heard_of_a_text_depends_on_epoch_and_name_alone(make_stage2):
+    model = make_stage2(ctc_posterior={"error_rate": [0.5, 0.9]})
+    text, other = (asked(model, SpokenText("please hold the line"), "x", name) for name in ("a", "b"))
+    first, again = model.hear(collate(model, text, other)), model.hear(collate(model, text))
+    assert torch.equal(first[0], again[0])
+    assert first[0].shape != first[1].shape or not torch.equal(first[0], first[1])
+
+
+def test_a_training_on_lines_of_text_alone(make_stage2, make_trainer, make_manifest, tmp_path):
+    rows = [{"text": text} for text in ("Please hold the line.", "Thank you.", "Press one for support.") * 4]
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = make_stage2()
+    before = model.posterior.correction.clone()
+    source = {"type": "txt_jsonl", "paths": str(tmp_path / "texts.jsonl"), "language": "en", "text_field": "text"}
+    data = {
+        "input_cfg": [source], "sample_rate": 16000, "use_multimodal_sampling": True, "token_equivalent_duration": 0.08,
+        "batch_tokens": 128, "shuffle": True, "seed": 0, "shard_seed": 0, "num_workers": 0, "force_finite": False,
+    }  # fmt: skip
+    trainer = make_trainer(max_steps=2, limit_val_batches=0)
+    model.set_trainer(trainer)
+    model.setup_training_data(OmegaConf.create(data))
+    trainer.fit(model)
+    assert not torch.equal(model.posterior.correction, before)
+
+
+def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
+    with pytest.raises(FileNotFoundError, match="ctc_head.tokenizer .*gone.model does not exist"):
+        CTCPromptedLLM(recipe("stage1_whisper", ctc_head={"tokenizer": "gone.model"}).model)
+    model = make_stage2()
+    model._simulator = None
+    with pytest.raises(ValueError, match="ctc_posterior.bank.*measure_posteriors"):
+        model.hear(collate(model, asked(model, SpokenText("thank you"), "Thank you.")))
