@@ -14,11 +14,11 @@
 
 """Measures what a CTC head makes of known speech, for training on text alone.
 
-    python examples/data/measure_posteriors.py model=stage1.nemo 'manifests=[dev_en.jsonl,dev_es.jsonl]' output=posteriors.npz
+    python examples/data/measure_posteriors.py model=stage1.nemo 'manifests=[dev_en.jsonl]' output=posteriors.npz
 
 The posteriors of every piece that was heard are kept with the piece that was said; ``model.ctc_posterior.bank`` of a
-CTCPromptedLLM makes up posteriors of texts out of them. Use speech that the head was not trained on: of its training speech
-it makes no errors.
+CTCPromptedLLM makes up posteriors of texts out of them. Use speech that the head was not trained on: of its training
+speech it makes no errors.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from nemo.core.config import hydra_runner
 from omegaconf import MISSING
 from tqdm import tqdm
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.data.manifest import read_manifest
@@ -38,6 +38,8 @@ from nemo_speechllm.modules.ctc_posterior import PosteriorBank
 
 @dataclass
 class MeasurePosteriorsArguments:
+    """The script's settings."""
+
     model: str = MISSING
     manifests: list[str] = MISSING
     output: str = MISSING
@@ -65,6 +67,8 @@ def measure(model: CTCPromptedLLM, rows: list[dict], batch_size: int) -> Posteri
 
 @hydra_runner(config_name="MeasurePosteriorsArguments", schema=MeasurePosteriorsArguments)
 def main(cfg: MeasurePosteriorsArguments) -> None:
+    """Measure what the model hears of the manifests' audio."""
+    check_settings(cfg)
     rows = [row for path in cfg.manifests for row in read_manifest(path, locate_audio=True)]
     model = load_model(cfg.model)
     if not isinstance(model, CTCPromptedLLM):

@@ -85,7 +85,7 @@ def _measure_conversation(conversation: NeMoMultimodalConversation, prompt: Text
 
 @registered_prompt_format_fn(TextExample, TextLength)
 def _measure_text(example: TextExample, prompt: TextLength) -> dict[str, np.ndarray]:
-    """A line of text is read twice: as what CTC hears of it, about as many positions, and as the answer."""
+    """Count a line of text twice: as what CTC hears of it, about as many positions, and as the answer."""
     question, answer = prompt.tokenizer(example)
     context, answer = np.array(question + answer), np.array(answer)
     return {"context_ids": context, "answer_ids": answer, "input_ids": np.concatenate([context, answer])}

@@ -52,10 +52,10 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
     (``loss.ctc_weight``) is CTC of the audio embeddings against the same pieces, each as the LLM's embedding of its
     text. In training the LLM may read a mask in place of some tokens of the answer (``text_mask``).
 
-    With an adapter the head reads the adapter's frames and is trained here (``loss.lm_weight`` 0, ``encoder_ctc_weight``
-    1). With ``ctc_posterior`` the LLM reads what the head hears in place of projected frames (see `PosteriorEmbedding`),
-    and may learn to from lines of text (``input_cfg`` of type ``txt`` or ``txt_jsonl``), of which a `PosteriorSimulator`
-    makes up what would be heard.
+    With an adapter the head reads the adapter's frames and is trained here (``loss.lm_weight`` 0,
+    ``encoder_ctc_weight`` 1). With ``ctc_posterior`` the LLM reads what the head hears in place of projected frames
+    (see `PosteriorEmbedding`), and may learn to from lines of text (``input_cfg`` of type ``txt`` or ``txt_jsonl``),
+    of which a `PosteriorSimulator` makes up what would be heard.
 
     Raises:
         ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no
@@ -204,7 +204,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
     def _simulate(self, text: str, name: str) -> Tensor:
         if self._simulator is None:
             raise ValueError(
-                f"{name} is a text without audio, and model.ctc_posterior.bank, of which its posteriors are made up, is "
+                f"{name} is a text without audio, and model.ctc_posterior.bank, of which its posteriors are made, is "
                 "not set: make one with examples/data/measure_posteriors.py"
             )
         low, high = self.cfg.ctc_posterior.error_rate

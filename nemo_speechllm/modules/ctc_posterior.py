@@ -14,8 +14,9 @@
 
 """An LLM reads what CTC hears: posteriors over pieces become embeddings, from audio or, simulated, from text alone.
 
-LegoSLM (2505.11352) multiplies CTC's posteriors with the LLM's token embeddings; TASU (2511.03310, 2604.08384) trains such an
-interface on transcripts, whose posteriors it makes up. Here the pieces are CTC's own, a few hundred, each as the LLM embeds its text.
+LegoSLM (2505.11352) multiplies CTC's posteriors with the LLM's token embeddings; TASU (2511.03310, 2604.08384) trains
+such an interface on transcripts, whose posteriors it makes up. Here the pieces are CTC's own, a few hundred, each as
+the LLM embeds its text.
 """
 
 from dataclasses import dataclass
@@ -35,11 +36,14 @@ KEPT_PIECES = 8  # of each posterior that `PosteriorBank` keeps; the rest has li
 class PosteriorEmbedding(nn.Module):
     """Embed each run of frames that CTC reads as one piece: its mean posterior times the pieces' embeddings.
 
-    The embeddings are the LLM's own of the pieces' texts and a learned correction, at first zero: an LLM reads audio at step 0.
+    The embeddings are the LLM's own of the pieces' texts and a learned correction, at first zero: an LLM reads audio
+    at step 0.
 
     Args:
         piece_embeddings: each piece's text as the LLM embeds it, (V, d_llm); not trained and not saved.
     """
+
+    pieces: Tensor
 
     def __init__(self, piece_embeddings: Tensor):
         super().__init__()
@@ -48,22 +52,21 @@ class PosteriorEmbedding(nn.Module):
         self.silence = nn.Parameter(self.pieces.mean(0))  # a prompt of audio alone has to begin somewhere
 
     def forward(self, log_probs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """CTC's log-probabilities (B, T, V + 1), blank last, lengths (B,) → embeddings (B, T', d_llm), lengths (B,)."""
+        """Turn CTC's log-probabilities (B, T, V + 1), blank last, lengths (B,) into (B, T', d_llm), lengths (B,)."""
         return self.embed(*piece_posteriors(log_probs, lengths))
 
     def embed(self, posteriors: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Posteriors of heard pieces (B, T', V), lengths (B,) → embeddings (B, ≥1, d_llm), lengths (B,), at least 1."""
+        """Turn posteriors of heard pieces (B, T', V), lengths (B,) into (B, ≥1, d_llm), lengths (B,), at least 1."""
         embeddings = posteriors @ (self.pieces + self.correction)
         if embeddings.shape[1] == 0:
             embeddings = embeddings.new_zeros(len(lengths), 1, embeddings.shape[-1])
-        nothing = (lengths == 0)[:, None, None] & (torch.arange(embeddings.shape[1], device=lengths.device) == 0)[
-            :, None
-        ]
+        is_first = torch.arange(embeddings.shape[1], device=lengths.device) == 0
+        nothing = (lengths == 0)[:, None, None] & is_first[:, None]
         return torch.where(nothing, self.silence, embeddings), lengths.clamp(min=1)
 
 
 def piece_posteriors(log_probs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean posterior of each run of frames whose likeliest class is the same piece, without the blank's share.
+    """Return the mean posterior of each run of frames that are read as the same piece, without the blank's share.
 
     Args:
         log_probs: of CTC, (B, T, V + 1), the blank last.
@@ -108,11 +111,11 @@ class PosteriorBank:
         for posterior, text in zip(posteriors, texts, strict=True):
             heard = posterior.argmax(-1).tolist()
             partner = np.full(len(heard), -1)
-            for tag, i, i_end, j, j_end in Levenshtein.opcodes(text, heard):
-                if tag in ("equal", "replace"):
-                    partner[j:j_end] = text[i:i_end]
-                elif tag == "delete":
-                    np.add.at(deleted, text[i:i_end], 1)
+            for step in Levenshtein.opcodes(text, heard):
+                if step.tag in ("equal", "replace"):
+                    partner[step.dest_start : step.dest_end] = text[step.src_start : step.src_end]
+                elif step.tag == "delete":
+                    np.add.at(deleted, text[step.src_start : step.src_end], 1)
             said.append(partner)
             kept.append(posterior.topk(KEPT_PIECES))
         pieces = np.concatenate([top.indices.numpy() for top in kept])
@@ -147,7 +150,7 @@ class PosteriorBank:
 
 
 class PosteriorSimulator:
-    """Draw the posteriors that CTC might give of a text, with a wanted share of errors, out of those it gave of others.
+    """Draw the posteriors that CTC might give of a text, with a wanted share of errors, of those it gave of others.
 
     Args:
         bank: what it gave.
@@ -182,7 +185,9 @@ class PosteriorSimulator:
     def _by_piece(self, places: np.ndarray) -> dict[int, np.ndarray]:
         order = places[np.argsort(self.bank.said[places], kind="stable")]
         pieces, starts = np.unique(self.bank.said[order], return_index=True)
-        return dict(zip(pieces.tolist(), np.split(order, starts[1:])))
+        return dict(
+            zip(pieces.tolist(), np.split(order, starts[1:]), strict=False)
+        )  # of no places np.split makes one part
 
     def _rate(self, count: int, total: int, piece: int, prior: float = 10.0) -> float:
         return (count + prior * total / max(1, self.bank.length)) / (int(self._said[piece]) + prior)
@@ -202,7 +207,7 @@ class PosteriorSimulator:
         return row
 
     def _substituted(self, piece: int, rng: np.random.Generator) -> Tensor:
-        """A confusion of this piece, or of any piece where this one was never confused; then it keeps a share of the mass."""
+        """Return a confusion of this piece, or of any other, mixed with it, where this one was never confused."""
         if piece in self._wrong:
             return self._observed(rng.choice(self._wrong[piece]))
         row = self._observed(rng.choice(np.concatenate([self._inserted, *self._wrong.values()])))

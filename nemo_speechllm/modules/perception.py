@@ -85,7 +85,7 @@ class Perception(nn.Module):
         return self.adapter.d_out if self.adapter is not None else self.encoder.d_model * self.stacking.n
 
     def frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's states (B, T, d_model), lengths (B,) → what the projection reads of them, (B, T', d_frames), (B,)."""
+        """Turn the encoder's states (B, T, d_model), (B,) into what the projection reads, (B, T', d_frames), (B,)."""
         hidden, lengths = self.stacking(self._mask(states, lengths), lengths)
         return self.adapter(hidden, lengths) if self.adapter is not None else (hidden, lengths)
 

@@ -151,7 +151,8 @@ def test_a_training_on_lines_of_text_alone(make_stage2, make_trainer, make_manif
     before = model.posterior.correction.clone()
     source = {"type": "txt_jsonl", "paths": str(tmp_path / "texts.jsonl"), "language": "en", "text_field": "text"}
     data = {
-        "input_cfg": [source], "sample_rate": 16000, "use_multimodal_sampling": True, "token_equivalent_duration": 0.08,
+        "input_cfg": [source], "sample_rate": 16000, "use_multimodal_sampling": True, 
+        "token_equivalent_duration": 0.08,
         "batch_tokens": 128, "shuffle": True, "seed": 0, "shard_seed": 0, "num_workers": 0, "force_finite": False,
     }  # fmt: skip
     trainer = make_trainer(max_steps=2, limit_val_batches=0)

@@ -32,7 +32,7 @@ def log_probs(*paths: list[int], certainty: float = 0.9) -> tuple[torch.Tensor, 
     """CTC's output whose best path is the given one: (B, T, V + 1), lengths."""
     longest = max(map(len, paths))
     probs = torch.full((len(paths), longest, V + 1), (1 - certainty) / V)
-    for row, path in zip(probs, paths):
+    for row, path in zip(probs, paths, strict=True):
         row[torch.arange(len(path)), torch.tensor(path)] = certainty
     return probs.log(), torch.tensor([len(path) for path in paths])
 
@@ -76,7 +76,7 @@ def test_where_nothing_is_heard_there_is_one_embedding_that_learns():
 
 @pytest.fixture
 def bank() -> PosteriorBank:
-    """Of 200 utterances "1 2 3 4": 2 was heard as 5 in a quarter, 3 was left out in a quarter, 6 was put in front in a tenth."""
+    """Of 200 utterances "1 2 3 4": 2 heard as 5 in a quarter, 3 left out in a quarter, 6 put in front in a tenth."""
     random, heard = np.random.default_rng(0), []
     for _ in range(200):
         path = [6] if random.random() < 0.1 else []
