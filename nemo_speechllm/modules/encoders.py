@@ -135,24 +135,47 @@ class WhisperEncoder(Encoder):
     def _encode_windows(self, windows: list[Tensor]) -> tuple[Tensor, list[int]]:
         """Return states (N, T', d_model) of windows of at most 30 s, and how many of them stand for audio."""
         lengths = [-(-len(window) // self.samples_per_state) for window in windows]
-        spectra = [self._log_mel(window, length) for window, length in zip(windows, lengths, strict=True)]
-        feature_lengths = torch.tensor([len(spectrum) for spectrum in spectra], device=windows[0].device)
-        features = pad_sequence(spectra, batch_first=True).transpose(1, 2)
+        sizes = [length * self.samples_per_state if self.trim else self.window_samples for length in lengths]
+        features, feature_lengths = self._log_mel(windows, sizes)
         if self.spec_augment is not None and self.training:
             features = self.spec_augment(input_spec=features, length=feature_lengths)
         return self._encode_features(features, feature_lengths), lengths
 
-    def _log_mel(self, window: Tensor, n_states: int) -> Tensor:
-        """Return log-mel features of one window, (2 · n_states, n_mels), or (3000, n_mels) when not trimming.
+    def _log_mel(self, windows: list[Tensor], sizes: list[int]) -> tuple[Tensor, Tensor]:
+        """Return what Hugging Face's front end makes of each window by itself, on the windows' device.
 
-        Computed item by item: Whisper normalises by the loudest bin, which must not be another item's.
+        Whisper normalises by an item's loudest bin and reflects its ends, neither of which may be another item's.
+
+        Args:
+            windows: N times samples (T,).
+            sizes: how many samples each is filled up to with silence; whole states.
+
+        Returns:
+            features (N, n_mels, T), lengths (N,).
         """
-        padded = self.window_samples if not self.trim else n_states * self.samples_per_state
-        samples = nn.functional.pad(window, (0, padded - len(window))).float().cpu().numpy()
-        whole = named(self.feature_extractor.__call__, sampling_rate=SAMPLE_RATE, padding=False, truncation=False)
-        with torch.autocast("cpu", enabled=False):  # Hugging Face computes them there, and from tensors back to NumPy
-            features = self.feature_extractor(samples, **whole, return_tensors="pt").input_features[0]
-        return features.T.to(device=self.model.conv1.weight.device, dtype=self.model.conv1.weight.dtype)
+        front, device = self.feature_extractor, windows[0].device
+        edge = front.n_fft // 2
+        filled = [
+            nn.functional.pad(window.float(), (0, size - len(window)))
+            for window, size in zip(windows, sizes, strict=True)
+        ]
+        reflected = [nn.functional.pad(window[None], (edge, edge), mode="reflect")[0] for window in filled]
+        lengths = torch.tensor(sizes, device=device) // front.hop_length
+        with torch.autocast(device.type, enabled=False):
+            spectra = torch.stft(
+                pad_sequence(reflected, batch_first=True),
+                front.n_fft,
+                front.hop_length,
+                window=torch.hann_window(front.n_fft, device=device),
+                center=False,
+                return_complex=True,
+            )
+            mel_filters = torch.as_tensor(front.mel_filters, device=device, dtype=torch.float32)
+            log_mel = (mel_filters.T @ spectra[..., :-1].abs().square()).clamp(min=1e-10).log10()
+        beyond = ~valid_positions(lengths, log_mel.shape[-1])[:, None]
+        loudest = log_mel.masked_fill(beyond, -torch.inf).amax((1, 2), keepdim=True)
+        features = ((log_mel.maximum(loudest - 8.0) + 4.0) / 4.0).masked_fill(beyond, 0.0)
+        return features.to(self.model.conv1.weight.dtype), lengths
 
     def _encode_features(self, features: Tensor, feature_lengths: Tensor) -> Tensor:
         """Run Hugging Face's encoder with what it lacks: a mask, and windows shorter than 30 s.

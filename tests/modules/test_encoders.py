@@ -70,6 +70,21 @@ def test_whisper_equals_hugging_face_in_its_own_window(tiny_whisper_folder, make
         assert (states[i, :length] - expected[i, :length]).abs().max() < 1e-4
 
 
+@pytest.mark.parametrize("trim", [True, False])
+def test_whisper_features_of_a_batch_are_hugging_faces_of_each_item(tiny_whisper_folder, make_audio, trim):
+    encoder = whisper(tiny_whisper_folder, trim=trim)
+    samples = [make_audio(seconds, seed=i) * 10.0**-i for i, seconds in enumerate((0.02, 3.17, 1.0))]
+    sizes = [-(-len(item) // 320) * 320 if trim else 480000 for item in samples]
+    features, lengths = encoder._log_mel([torch.from_numpy(item) for item in samples], sizes)
+    for item, size, got, length in zip(samples, sizes, features, lengths.tolist(), strict=True):
+        filled = np.pad(item, (0, size - len(item)))
+        given = {"sampling_rate": 16000, "padding": False, "truncation": False, "return_tensors": "pt"}
+        expected = encoder.feature_extractor(filled, **given).input_features[0]
+        assert length == size // 160 == expected.shape[1]
+        torch.testing.assert_close(got[:, :length], expected, atol=1e-5, rtol=0)
+        assert not got[:, length:].any()
+
+
 @torch.no_grad()
 def test_tap_i_is_hugging_faces_hidden_state_i_plus_1(tiny_whisper_folder, make_audio):
     """The last layer's is thus taken after the encoder's final layer norm, and is what an encoder without taps
