@@ -37,9 +37,9 @@ from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.evaluation.plot import Figure
+from nemo_speechllm.files import write_json
 from nemo_speechllm.metrics.alignment import AlignmentScore, alignment_score, cosine_map
-from nemo_speechllm.metrics.plot import Figure
-from nemo_speechllm.metrics.report import write_json
 from nemo_speechllm.metrics.significance import mean_interval
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from nemo_speechllm import assets
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.metrics.report import write_json
+from nemo_speechllm.files import write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "salm/whisper_smollm2_finetune"

@@ -41,26 +41,20 @@ from tqdm import tqdm
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
-from nemo_speechllm.data.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
-from nemo_speechllm.data.llm_targets import Targets, build_targets
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.data.skills import RULES, SKILLS
+from nemo_speechllm.evaluation.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
+from nemo_speechllm.evaluation.plot import plot_instructions
+from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.files import file_digest, write_csv, write_json, write_text
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.instructions import format_instruction_table, instruction_report, instruction_rows, score
-from nemo_speechllm.metrics.plot import plot_instructions
-from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import (
-    error_report,
-    file_digest,
-    format_conventions,
-    write_csv,
-    write_json,
-    write_text,
-)
+from nemo_speechllm.metrics.report import error_report, format_conventions
 from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record
 from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.prompts.skills import RULES, SKILLS
+from nemo_speechllm.training.llm_targets import Targets, build_targets
 
 Item = tuple[Speech, Case | None]  # without a case: to be transcribed
 

@@ -40,9 +40,12 @@ from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.desta.generation import Request
 from nemo_speechllm.data.manifest import read_manifest, require_texts
-from nemo_speechllm.journal import Journal
+from nemo_speechllm.desta.generation import Request
+from nemo_speechllm.engines.loading import check_engine, load_engine
+from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
+from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.files import Journal, claim_record, file_digest
 from nemo_speechllm.metrics.judge import (
     ORDERS,
     PROMPT,
@@ -52,12 +55,8 @@ from nemo_speechllm.metrics.judge import (
     read_prompt,
     read_scores,
 )
-from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import claim_record, file_digest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about, write_report
-from nemo_speechllm.modules.engines import check_engine, load_engine
 
 
 @dataclass

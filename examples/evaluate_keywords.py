@@ -41,14 +41,13 @@ from omegaconf import MISSING
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
-from nemo_speechllm.folder_lock import FolderLock
-from nemo_speechllm.journal import Journal
+from nemo_speechllm.evaluation.plot import plot_keyword_figures
+from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.files import FolderLock, Journal, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.languages import has_no_spaces
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.keywords import KeywordCounts, count_keywords, keyword_report
-from nemo_speechllm.metrics.plot import plot_keyword_figures
-from nemo_speechllm.metrics.predictions import run_evaluation
-from nemo_speechllm.metrics.report import claim_record, file_digest, format_interval, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import compare_paired
 from nemo_speechllm.metrics.translation import is_translation, written_language
 from nemo_speechllm.randomness import named_random

@@ -40,12 +40,11 @@ from nemo.utils import logging
 from omegaconf import MISSING
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
-from nemo_speechllm.folder_lock import FolderLock
-from nemo_speechllm.metrics.predictions import run_evaluation
-from nemo_speechllm.metrics.report import claim_record, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.randomness import named_random
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")

@@ -39,7 +39,7 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.data.conditions import (
+from nemo_speechllm.corpora.conditions import (
     NOISES,
     group_by_length,
     join_recordings,
@@ -50,18 +50,10 @@ from nemo_speechllm.data.conditions import (
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
-from nemo_speechllm.folder_lock import FolderLock
-from nemo_speechllm.metrics.plot import plot_error_rates
-from nemo_speechllm.metrics.predictions import run_evaluation
-from nemo_speechllm.metrics.report import (
-    claim_record,
-    figure_rows,
-    file_digest,
-    format_interval,
-    write_csv,
-    write_json,
-    write_text,
-)
+from nemo_speechllm.evaluation.plot import plot_error_rates
+from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.metrics.report import figure_rows, format_interval
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 RECORDED = "recorded"

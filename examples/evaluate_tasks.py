@@ -23,7 +23,7 @@ A line of the manifest has ``audio_filepath`` (and ``offset``, ``duration``), ``
 and ``category`` (content, semantic, paralinguistic, degradation, speaker, …) group the figures; ``labels`` is what
 there was to choose from, without it every label of the task. A folder in the place of the manifest holds a task, or a
 folder for each task, as Dynamic-SUPERB publishes them: ``.parquet`` files, or ``metadata.jsonl`` or ``metadata.csv``
-beside audio files (``nemo_speechllm/data/tasks.py``); the folders' names are the tasks.
+beside audio files (``nemo_speechllm/corpora/tasks.py``); the folders' names are the tasks.
 
 ``cascade:ASR+LLM`` lets an LLM read the transcription of a model or of ``whisper:NAME``.
 ``nemo_speechllm/metrics/classification.py`` says how an answer is matched with the labels. ``predictions.jsonl`` grows
@@ -39,15 +39,15 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
 from nemo_speechllm.command_line import check_settings, run_command
+from nemo_speechllm.corpora.tasks import TaskItem, read_task_items, task_tables
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.manifest import require_texts
-from nemo_speechllm.data.tasks import TaskItem, read_task_items, task_tables
+from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
+from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.files import file_digest
 from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
-from nemo_speechllm.metrics.predictions import PredictionLog
-from nemo_speechllm.metrics.report import file_digest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.asking import AskingArguments, ask, asking_record, question_about, write_report
 
 
 @dataclass

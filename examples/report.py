@@ -33,9 +33,8 @@ import soundfile
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
 from nemo_speechllm.data.manifest import audio_path
-from nemo_speechllm.journal import Journal
-from nemo_speechllm.metrics.html_report import data_address, html_report
-from nemo_speechllm.metrics.report import write_text
+from nemo_speechllm.evaluation.html_report import data_address, html_report
+from nemo_speechllm.files import Journal, write_text
 
 EMBEDDED_SECONDS = 30
 

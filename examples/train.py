@@ -36,8 +36,8 @@ from nemo.utils.trainer_utils import resolve_trainer_cfg
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_speechllm.command_line import nearest_of, run_command
-from nemo_speechllm.folder_lock import FolderLock
-from nemo_speechllm.models.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
+from nemo_speechllm.files import FolderLock
+from nemo_speechllm.training.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
 
 RECIPE_KEYS = (
     *("name", "seed", "model", "trainer", "exp_manager"),

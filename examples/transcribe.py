@@ -41,8 +41,8 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
 
+from nemo_speechllm.audio.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.command_line import check_output_file, check_settings, emit, run_command
-from nemo_speechllm.data.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
 from nemo_speechllm.data.keywords import read_keywords

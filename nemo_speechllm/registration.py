@@ -85,9 +85,9 @@ def _hand_on_restores(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def restore_from(cls: type, restore_path: str | Path, *args, **kwargs):
-        from nemo_speechllm.models.archive import saved_config_bytes
+        from nemo_speechllm.checkpointing.archive import saved_config_bytes
 
-        own = sys.modules.get("nemo_speechllm.models.checkpoint")
+        own = sys.modules.get("nemo_speechllm.checkpointing.checkpoint")
         if own is not None and issubclass(cls, own.ReferencedCheckpointMixin):
             return original(cls, restore_path, *args, **kwargs)
         path = Path(restore_path).expanduser()

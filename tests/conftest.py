@@ -17,6 +17,7 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -303,3 +304,12 @@ def endpoint() -> Iterator[Endpoint]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@pytest.fixture
+def nemo_log(caplog):
+    """What NeMo's logger says; it does not hand its records on to the root logger."""
+    logger = logging.getLogger("nemo_logger")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)

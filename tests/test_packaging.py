@@ -249,7 +249,7 @@ def test_without_matplotlib_what_draws_says_what_to_install():
     draws."""
     importers = {path for path in SOURCES if "matplotlib" in {n.partition(".")[0] for n in imported_modules(path)}}
     assert {path for path in importers if ROOT / "tests" not in path.parents} == {
-        ROOT / "nemo_speechllm/metrics/plot.py"
+        ROOT / "nemo_speechllm/evaluation/plot.py"
     }
     code = "import sys; sys.modules['matplotlib'] = None; import runpy; runpy.run_path('examples/report.py')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

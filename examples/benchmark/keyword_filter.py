@@ -39,7 +39,7 @@ from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
-from nemo_speechllm.metrics.report import write_json
+from nemo_speechllm.files import write_json
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.speech_lm import SpeechLM
 

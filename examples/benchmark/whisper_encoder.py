@@ -39,8 +39,8 @@ from nemo_speechllm import assets
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.files import write_json
 from nemo_speechllm.metrics.error_rate import error_rate
-from nemo_speechllm.metrics.report import write_json
 
 SETTINGS = ("hugging_face", "window", "trimmed", "cached")
 

@@ -30,15 +30,15 @@ from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.desta.build import DESCRIPTIONS, METADATA, DescriptionBuilder
-from nemo_speechllm.data.desta.metadata import Model
-from nemo_speechllm.metrics.report import claim_record, file_digest, write_json
-from nemo_speechllm.modules.engines import check_engine, load_engine
+from nemo_speechllm.desta.build import DESCRIPTIONS, METADATA, DescriptionBuilder
+from nemo_speechllm.desta.metadata import Model
+from nemo_speechllm.engines.loading import check_engine, load_engine
+from nemo_speechllm.files import claim_record, file_digest, write_json
 
 
 def load_models(cfg: DictConfig) -> dict[str, Model]:
     """Return the classifiers by attribute."""
-    from nemo_speechllm.data.desta.classifiers import AudioClassifier, WhisperLanguage
+    from nemo_speechllm.desta.classifiers import AudioClassifier, WhisperLanguage
 
     models = {attribute: AudioClassifier(reference) for attribute, reference in cfg.classifiers.items()}
     return models | ({"language": WhisperLanguage(cfg.language)} if cfg.language else {})

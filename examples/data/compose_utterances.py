@@ -26,7 +26,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.composition import compose, split_recordings, write_composition
+from nemo_speechllm.corpora.composition import compose, split_recordings, write_composition
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 
 

@@ -17,7 +17,7 @@
     python examples/data/make_tasks.py test.jsonl noisy/manifest.jsonl --out tasks.jsonl
     python examples/data/make_tasks.py test.jsonl --tasks my_tasks.yaml --out tasks.jsonl --limit 100
 
-A task in the YAML (default: nemo_speechllm/data/label_questions.yaml) names its ``category``, the ``key`` of the
+A task in the YAML (default: nemo_speechllm/corpora/label_questions.yaml) names its ``category``, the ``key`` of the
 manifest that holds the label, how a value is called in an answer (``labels``), and ``instructions``, of which each
 line gets one, drawn by (seed, task, line). Lines without the key, or with a value that has no name, are not asked
 about; how many are, is printed by task.
@@ -30,12 +30,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-import nemo_speechllm.data
+import nemo_speechllm.corpora
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.randomness import named_random
 
-TASKS = Path(nemo_speechllm.data.__file__).with_name("label_questions.yaml")
+TASKS = Path(nemo_speechllm.corpora.__file__).with_name("label_questions.yaml")
 
 
 def questions_of(task: str, spec: DictConfig, rows: list[dict], limit: int | None, seed: int) -> list[dict]:
@@ -80,7 +80,7 @@ def parse_arguments() -> argparse.Namespace:
         "--tasks",
         type=Path,
         default=TASKS,
-        help="YAML of the tasks (default: nemo_speechllm/data/label_questions.yaml)",
+        help="YAML of the tasks (default: nemo_speechllm/corpora/label_questions.yaml)",
     )
     parser.add_argument("--only", nargs="+", help="names of tasks (default: all)")
     parser.add_argument("--limit", type=int, help="lines of a task, at most (default: all)")

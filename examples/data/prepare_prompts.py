@@ -25,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.prompts_corpus import LANGUAGES, LICENCES, SPLITS, prepare_prompts
+from nemo_speechllm.corpora.telephone_prompts import LANGUAGES, LICENCES, SPLITS, prepare_prompts
 
 
 def print_report(rows: list[dict], skipped: list[dict], languages: list[str]) -> None:

@@ -57,10 +57,9 @@ from tqdm import tqdm
 
 from nemo_speechllm.assets import resolve
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data import kokoro
-from nemo_speechllm.data.crowd import Crowd
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.data.synthesis import (
+from nemo_speechllm.corpora import kokoro
+from nemo_speechllm.corpora.crowd import Crowd
+from nemo_speechllm.corpora.synthesis import (
     REQUESTS,
     LanguageVoices,
     Recorder,
@@ -72,9 +71,10 @@ from nemo_speechllm.data.synthesis import (
     read_words,
     text_key,
 )
-from nemo_speechllm.data.synthesis_languages import LANGUAGES, Language
-from nemo_speechllm.data.synthesis_voices import missing_installs
-from nemo_speechllm.metrics.report import claim_record
+from nemo_speechllm.corpora.synthesis_languages import LANGUAGES, Language
+from nemo_speechllm.corpora.synthesis_voices import missing_installs
+from nemo_speechllm.data.manifest import read_manifest, write_manifest
+from nemo_speechllm.files import claim_record
 
 # Fortune files of jokes at the expense of peoples and sexes, of pictures and of chat logs
 UNFIT = {"ethnic", "men-women", "drugs", "ascii-art", "translate-me", "knghtbrd", "zippy"}

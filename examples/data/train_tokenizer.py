@@ -34,10 +34,10 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.instruction_pools import load_pools
 from nemo_speechllm.data.manifest import read_manifest
-from nemo_speechllm.data.skills import apply_rule, argument_lists, fill, slots_of
-from nemo_speechllm.segments import END_OF_INSTRUCTION
+from nemo_speechllm.prompts.instruction_pools import load_pools
+from nemo_speechllm.prompts.segments import END_OF_INSTRUCTION
+from nemo_speechllm.prompts.skills import apply_rule, argument_lists, fill, slots_of
 
 
 def manifest_texts(manifests: list[Path], keys: list[str]) -> list[tuple[str, float]]:

@@ -25,9 +25,9 @@ from lhotse import Recording
 from lhotse.cut import Cut
 from torch import Tensor
 
-from nemo_speechllm.data.audio_file import AudioError, audio_info, span_problem
-from nemo_speechllm.data.lhotse_backend import original_error
-from nemo_speechllm.data.samples import as_samples, check_selector, one_channel
+from nemo_speechllm.audio.audio_file import AudioError, audio_info, span_problem
+from nemo_speechllm.audio.lhotse_backend import original_error
+from nemo_speechllm.audio.samples import as_samples, check_selector, one_channel
 
 SAMPLE_RATE = 16000
 GIVEN_SAMPLES = "audio given as samples"

@@ -48,7 +48,7 @@ class ConversationBatch:
         conversations: B items.
         audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
         audio_lengths: (N,) in samples.
-        is_repeated: another process counts it; see `nemo_speechllm.data.sharding.ShardedBatches`.
+        is_repeated: another process counts it; see `nemo_speechllm.training.sharding.ShardedBatches`.
         spoken: texts that stand in the place of audios, by their place in ``audio``, where their length is 0.
     """
 

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from nemo_speechllm.data.audio_file import TOLERANCE, AudioError, AudioInfo, audio_info, read_audio
+from nemo_speechllm.audio.audio_file import TOLERANCE, AudioError, AudioInfo, audio_info, read_audio
 from nemo_speechllm.data.rows import (
     MAX_LINE,
     QUESTION_KEYS,
@@ -36,7 +36,7 @@ from nemo_speechllm.data.rows import (
     parse_row,
     row_defects,
 )
-from nemo_speechllm.whole_file import whole_file
+from nemo_speechllm.files import whole_file
 
 ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it

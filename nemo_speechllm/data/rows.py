@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, TypeGuard, cast
 
-from nemo_speechllm.data.audio_file import TOLERANCE, AudioInfo, span_problem
+from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, span_problem
 
 MAX_LINE = 1 << 20  # bytes
 MAX_TEXT = 1 << 16  # characters; two hours of speech are fewer

@@ -14,13 +14,8 @@
 
 """The figures of an evaluation: error rates over all utterances, by language and their mean, truncation, speed."""
 
-import csv
-import hashlib
-import io
-import json
 from bisect import bisect_right
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +29,6 @@ from nemo_speechllm.metrics.error_rate import (
     normalizer_for,
 )
 from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
-from nemo_speechllm.whole_file import whole_file
 
 # what utterances are grouped by: a prediction's key → unit and bounds of the groups
 BUCKETS = {"duration": ("s", (2, 5, 10, 20, 30)), "snr": ("dB", (0, 5, 10, 15, 20))}
@@ -259,49 +253,3 @@ def _percent(rate: float | None) -> str:
 def format_interval(interval: list[float] | None) -> str:
     """Return fractions [low, high] as percentages, ``12.3–14.5``."""
     return "-" if interval is None else "–".join(f"{100 * bound:.1f}" for bound in interval)
-
-
-def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write an object as indented JSON. The file appears whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, which appears whole or not at all."""
-    with whole_file(Path(path)) as partial:
-        partial.write_text(text, encoding="utf-8")
-
-
-def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
-    """Note beside results what they depend on, or refuse to add to those that depend on something else.
-
-    Args:
-        path: of the note.
-        record: names and values; JSON types.
-        what: the results, for the message.
-
-    Raises:
-        ValueError: the note is there and differs; the message names what.
-    """
-    if not path.exists():
-        write_json(path, record)
-        return
-    recorded = json.loads(path.read_text(encoding="utf-8"))
-    differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
-    if differing:
-        changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {record.get(key)!r}" for key in differing)
-        raise ValueError(f"{path.parent} holds {what} ({changes}); give another output_dir, or remove the folder")
-
-
-def file_digest(path: str | Path) -> str:
-    """Return SHA-256 of a file's content, for the record of what depends on it."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:
-    """Write rows that all have the same keys as CSV with a head line. The file appears whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

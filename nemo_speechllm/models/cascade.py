@@ -24,7 +24,6 @@ from transformers import AutoTokenizer, PreTrainedModel
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
-from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
@@ -32,6 +31,7 @@ from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcriber import Transcriber
 from nemo_speechllm.modules.llm import load_llm
 from nemo_speechllm.modules.segments import join_segments
+from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 
 MAX_NEW_TOKENS = 128
 TRANSCRIPTION = 'Transcription of the audio: "{}"\n'

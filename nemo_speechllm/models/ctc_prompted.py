@@ -22,9 +22,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
+from nemo_speechllm.checkpointing import archive
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models import archive
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.modules.ctc_head import CTCHead, check_has_ctc_head
@@ -37,8 +37,8 @@ from nemo_speechllm.modules.ctc_posterior import (
 )
 from nemo_speechllm.modules.encoders import load_asr_model
 from nemo_speechllm.modules.segments import mask_text
+from nemo_speechllm.prompts.segments import Segment
 from nemo_speechllm.randomness import named_random
-from nemo_speechllm.segments import Segment
 
 TOKENIZER_NAME = "ctc_tokenizer.model"
 WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space

@@ -25,7 +25,6 @@ from transformers import AutoTokenizer
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, place_of
-from nemo_speechllm.data.prompt import ChatPrompt
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.keyword_filter import Evidence
@@ -35,7 +34,8 @@ from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import EmbeddingCTC, Mean
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
-from nemo_speechllm.segments import Segment, check_context
+from nemo_speechllm.prompts.chat_prompt import ChatPrompt
+from nemo_speechllm.prompts.segments import Segment, check_context
 from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."

@@ -23,7 +23,7 @@ from jinja2 import TemplateError
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.data.desta.seed import ATTRIBUTES, check_attributes, written_attributes
+from nemo_speechllm.desta.seed import ATTRIBUTES, check_attributes, written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
 from nemo_speechllm.modules.qformer import QFormer

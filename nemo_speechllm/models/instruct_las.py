@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, place_of
-from nemo_speechllm.data.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.decoding.generate import generate_text_ids
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
@@ -40,7 +39,8 @@ from nemo_speechllm.modules.las_decoder import (
 )
 from nemo_speechllm.modules.losses import Mean, compress_runs
 from nemo_speechllm.modules.perception import Perception
-from nemo_speechllm.segments import check_context
+from nemo_speechllm.prompts.instruction_prompt import InstructionPrompt, InstructionTokenizer
+from nemo_speechllm.prompts.segments import check_context
 
 TOKENIZER_NAME = "tokenizer.model"
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square

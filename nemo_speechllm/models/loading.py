@@ -19,10 +19,10 @@ from pathlib import Path
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.models import speech_lm
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.cascade import Cascade
-from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError, ReferencedCheckpointMixin
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
@@ -42,10 +43,6 @@ from nemo_speechllm.data.dataset import (
     task_of,
     written_language,
 )
-from nemo_speechllm.data.inputs import conversations_of
-from nemo_speechllm.data.segmentation import split_long_audio
-from nemo_speechllm.data.sharding import share_batches
-from nemo_speechllm.data.transforms import Transform, training_transforms
 from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.metrics.translation import check_metrics
@@ -56,10 +53,9 @@ from nemo_speechllm.models.answers import (
     check_generation,
     generation_options,
 )
-from nemo_speechllm.models.checkpoint import CheckpointError, ReferencedCheckpointMixin
+from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.models.nemo_interface import NeMoInterface
-from nemo_speechllm.models.non_finite import STOP, check_policy, judge_validation
-from nemo_speechllm.models.resume import ResumableTrainingMixin
+from nemo_speechllm.models.segmentation import split_long_audio
 from nemo_speechllm.models.transcription import (
     SpeechLMTranscribeConfig,
     check_settings,
@@ -70,6 +66,10 @@ from nemo_speechllm.models.transcription import (
 from nemo_speechllm.modules.collectives import gathered, world_size
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
+from nemo_speechllm.training.non_finite import STOP, check_policy, judge_validation
+from nemo_speechllm.training.resume import ResumableTrainingMixin
+from nemo_speechllm.training.sharding import share_batches
+from nemo_speechllm.training.transforms import Transform, training_transforms
 
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
@@ -222,7 +222,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         self.perception.cache_states(None)
 
     def replayed_losses(self, batch: ConversationBatch, epoch: int) -> dict[str, Tensor]:
-        """Return the losses that a training step had of a batch; see `nemo_speechllm.models.non_finite.replay`."""
+        """Return the losses that a training step had of a batch; see `nemo_speechllm.training.non_finite.replay`."""
         for transform in self._transforms:
             batch = transform(batch, epoch)
         return self.loss(batch)

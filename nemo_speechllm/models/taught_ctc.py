@@ -23,12 +23,12 @@ from nemo.collections.asr.models import EncDecCTCModelBPE
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from nemo_speechllm.models.ckpt import written_whole
-from nemo_speechllm.models.non_finite import check_weights
-from nemo_speechllm.models.resume import ResumableTrainingMixin
+from nemo_speechllm.checkpointing.ckpt import written_whole
 from nemo_speechllm.modules.encoders import build_encoder, valid_positions
 from nemo_speechllm.modules.losses import Mean, parts_of_all
 from nemo_speechllm.modules.state_cache import CachedEncoder
+from nemo_speechllm.training.non_finite import check_weights
+from nemo_speechllm.training.resume import ResumableTrainingMixin
 
 
 class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
@@ -73,7 +73,7 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         return step | {"loss": losses["loss"]}
 
     def replayed_losses(self, batch: tuple, epoch: int) -> dict[str, Tensor]:
-        """Return the losses that a training step had of a batch; see `nemo_speechllm.models.non_finite.replay`."""
+        """Return the losses that a training step had of a batch; see `nemo_speechllm.training.non_finite.replay`."""
         signal, signal_lengths, targets, target_lengths = batch
         taught = self.teach(signal, signal_lengths)
         log_probs, lengths, _ = self(input_signal=signal, input_signal_length=signal_lengths)

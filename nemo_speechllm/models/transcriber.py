@@ -27,8 +27,8 @@ from torch import Tensor
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
-from nemo_speechllm.data.desta.metadata import Clip
-from nemo_speechllm.metrics.report import write_text
+from nemo_speechllm.desta.metadata import Clip
+from nemo_speechllm.files import write_text
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.whisper_baseline import WINDOW_SECONDS, WhisperBaseline
 

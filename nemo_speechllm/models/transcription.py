@@ -21,7 +21,7 @@ from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataset import INSTRUCTION_KEYS
-from nemo_speechllm.data.inputs import without_path
+from nemo_speechllm.models.inputs import without_path
 
 # slots of NeMo's prompts → what a manifest's line calls the same
 PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo_speechllm import assets
-from nemo_speechllm.whole_file import whole_file
+from nemo_speechllm.files import whole_file
 
 WHOLE = "sha256:"  # of all weights; the fingerprints of older checkpoints, of a sample of them, begin with nothing
 SAMPLES_PER_TENSOR = 256

@@ -24,7 +24,7 @@ from transformers import Cache, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
-from nemo_speechllm.segments import TextSegment
+from nemo_speechllm.prompts.segments import TextSegment
 from nemo_speechllm.versions import named
 
 

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nemo_speechllm.prompts.segments import AudioSegment, Segment, TextSegment
 from nemo_speechllm.randomness import named_random
-from nemo_speechllm.segments import AudioSegment, Segment, TextSegment
 
 IGNORE_INDEX = -100
 

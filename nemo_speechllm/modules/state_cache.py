@@ -27,9 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from nemo_speechllm.files import whole_file
 from nemo_speechllm.modules.encoders import Encoder
 from nemo_speechllm.modules.fingerprint import matches_fingerprint, weight_fingerprint
-from nemo_speechllm.whole_file import whole_file
 
 CACHE_RECORD = "encoder.json"
 DIGEST = "sha256"

@@ -203,7 +203,7 @@ def test_cli_refuses_to_overwrite_or_to_read_nothing(folder):
 
 def test_data_modules_are_light():
     code = (
-        "import sys, nemo_speechllm.data.manifest, nemo_speechllm.data.prompts_corpus;"
+        "import sys, nemo_speechllm.data.manifest, nemo_speechllm.corpora.telephone_prompts;"
         "print([name for name in ('torch', 'nemo.collections') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

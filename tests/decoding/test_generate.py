@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM
 
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.modules.segments import LLMInputs, join_segments
-from nemo_speechllm.segments import TextSegment
+from nemo_speechllm.prompts.segments import TextSegment
 
 NEVER = 49151  # an id that the tiny model does not produce below
 PROMPTS = [[5, 17, 900, 41], [33], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]

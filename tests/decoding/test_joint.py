@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import CTCPrefixScores, JointCTCScores
 from nemo_speechllm.modules.segments import join_segments
-from nemo_speechllm.segments import TextSegment
+from nemo_speechllm.prompts.segments import TextSegment
 
 END = 2
 

@@ -59,7 +59,7 @@ def recipe(make_manifest, chatty_llm_folder, tmp_path) -> DictConfig:
 
 def accept_everything(monkeypatch):
     """Random weights never end an answer."""
-    monkeypatch.setattr("nemo_speechllm.data.desta.build.reason_to_reject", lambda completion, seed: None)
+    monkeypatch.setattr("nemo_speechllm.desta.build.reason_to_reject", lambda completion, seed: None)
 
 
 def test_the_pool_differs_from_the_paper_by_its_questions_alone():

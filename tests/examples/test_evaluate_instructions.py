@@ -19,7 +19,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.instruction_pools import load_adversarial
+from nemo_speechllm.prompts.instruction_pools import load_adversarial
 
 
 @pytest.fixture

@@ -24,8 +24,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.models import SALM, load_model
-from nemo_speechllm.models.checkpoint import CheckpointError
 
 
 def content(path: Path) -> tuple[list[tarfile.TarInfo], dict[str, bytes]]:

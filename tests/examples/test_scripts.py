@@ -33,12 +33,12 @@ import torch
 from nemo.collections.asr.models import ASRModel
 from omegaconf import OmegaConf
 
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.modules.fingerprint import state_digest
 
 ROOT = Path(__file__).parents[2]

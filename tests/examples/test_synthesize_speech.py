@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from nemo_speechllm.data.kokoro import INSTALL, is_installed
+from nemo_speechllm.corpora.kokoro import INSTALL, is_installed
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "data" / "synthesize_speech.py"
 

@@ -16,6 +16,7 @@
 
 import pytest
 
+from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.metrics.instructions import (
     format_instruction_table,
     instruction_report,
@@ -25,7 +26,6 @@ from nemo_speechllm.metrics.instructions import (
     score,
     target_errors,
 )
-from nemo_speechllm.metrics.plot import plot_instructions
 
 CANDIDATES = {
     "transcribe": "One two three four.",

@@ -18,6 +18,7 @@ import json
 
 import pytest
 
+from nemo_speechllm.files import write_csv, write_json
 from nemo_speechllm.metrics.report import (
     bucketed_reports,
     error_report,
@@ -25,8 +26,6 @@ from nemo_speechllm.metrics.report import (
     format_conventions,
     format_table,
     report_rows,
-    write_csv,
-    write_json,
 )
 
 

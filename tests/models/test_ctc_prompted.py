@@ -23,10 +23,10 @@ import torch
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
 from omegaconf import OmegaConf
 
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, CTCPromptedLLM
-from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)

@@ -40,7 +40,7 @@ from nemo_speechllm.models import DeSTA2
 from nemo_speechllm.models.transcriber import Transcriber, with_transcriptions
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.segments import IGNORE_INDEX
-from nemo_speechllm.segments import AudioSegment
+from nemo_speechllm.prompts.segments import AudioSegment
 
 ROOT = Path(__file__).parents[2]
 QUESTION = "What can you hear from the audio?"

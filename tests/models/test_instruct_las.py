@@ -27,7 +27,7 @@ from omegaconf import OmegaConf
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import InstructLAS, load_model
-from nemo_speechllm.segments import ContextError
+from nemo_speechllm.prompts.segments import ContextError
 
 ROOT = Path(__file__).parents[2]
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)

@@ -19,9 +19,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.instruction_pools import load_pools
-from nemo_speechllm.data.skills import RULES, SKILLS, apply_rule
 from nemo_speechllm.models import SALM
+from nemo_speechllm.prompts.instruction_pools import load_pools
+from nemo_speechllm.prompts.skills import RULES, SKILLS, apply_rule
 
 SAMPLING = {"skills": None, "alpha": 1.0, "beta": 1.0, "split": "seen", "seed": 0, "targets": {"kind": "extractive"}}
 

@@ -27,14 +27,14 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from nemo_speechllm import assets
+from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
-from nemo_speechllm.data.segmentation import split_at_pauses
 from nemo_speechllm.models import SALM, speech_lm
-from nemo_speechllm.models.checkpoint import CheckpointError
 from nemo_speechllm.models.loading import shipped_models
+from nemo_speechllm.models.segmentation import split_at_pauses
 from nemo_speechllm.modules.segments import IGNORE_INDEX
-from nemo_speechllm.segments import ContextError
+from nemo_speechllm.prompts.segments import ContextError
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77, 0.5, 3.1, 1.2)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
 
-from nemo_speechllm.folder_lock import FolderLock
+from nemo_speechllm.files import FolderLock
 from nemo_speechllm.models import SALM
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from nemo_speechllm.decoding.generate import generate_text_ids
 from nemo_speechllm.modules.encoders import valid_positions
 from nemo_speechllm.modules.las_decoder import add_positions, build_las_decoder, join_text, las_loss
-from nemo_speechllm.segments import TextSegment
+from nemo_speechllm.prompts.segments import TextSegment
 
 VOCABULARY, END = 50, 1
 INSTRUCTIONS = (7, 3, 1, 12)  # tokens

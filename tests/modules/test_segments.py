@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nemo_speechllm.modules.segments import IGNORE_INDEX, join_segments, mask_text
-from nemo_speechllm.segments import AudioSegment, TextSegment
+from nemo_speechllm.prompts.segments import AudioSegment, TextSegment
 
 END = 2  # ends an answer, and is the padding token of many LLMs
 

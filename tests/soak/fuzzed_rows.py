@@ -17,7 +17,7 @@ the rest.
 
     python tests/soak/fuzzed_rows.py
 
-``tests/data/test_one_reader.py`` tries a few in the suite.
+``tests/audio/test_one_reader.py`` tries a few in the suite.
 """
 
 import importlib.util
@@ -39,8 +39,8 @@ from nemo.utils import logging
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
-from nemo_speechllm.data.inputs import conversations_of
 from nemo_speechllm.data.manifest import ManifestIssue, check_manifest
+from nemo_speechllm.models.inputs import conversations_of
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30  # for one row in one consumer

@@ -16,8 +16,8 @@
 
     python tests/soak/hostile_checkpoints.py
 
-`hostile_checkpoints` forges them from a good one; ``tests/models/test_hostile_checkpoints.py`` tries one of each kind
-in the suite.
+`hostile_checkpoints` forges them from a good one; ``tests/checkpointing/test_hostile_checkpoints.py`` tries one of
+each kind in the suite.
 """
 
 import gzip
@@ -541,8 +541,8 @@ KINDS: dict[str, Callable[[Good], Iterator[tuple]]] = {
 
 def outcome(forgery: Forgery, path: Path, good: Good) -> str:
     """ "" where the file did no harm and, unless it is inert, was refused with its name; else what went wrong."""
+    from nemo_speechllm.checkpointing.checkpoint import CheckpointError
     from nemo_speechllm.models import load_model
-    from nemo_speechllm.models.checkpoint import CheckpointError
 
     os.environ["VICTIM_TOKEN"] = SECRET
     try:

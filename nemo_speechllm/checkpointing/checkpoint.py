@@ -1,0 +1,524 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What a checkpoint of a speech LM holds: what was trained, and references to what was not.
+
+A frozen LLM or encoder is saved as a reference (its name or path, and a fingerprint of its weights) as long as its
+weights are those of the reference and its section does not say ``embed: true``. Lightning ``.ckpt`` files and
+``.nemo`` files follow the same rule.
+"""
+
+import gzip
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from lightning.pytorch import Trainer
+from nemo.core.classes import ModelPT
+from nemo.core.connectors.save_restore_connector import SaveRestoreConnector
+from nemo.utils import AppState, logging
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from nemo_speechllm import assets
+from nemo_speechllm.checkpointing import archive
+from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
+from nemo_speechllm.training.non_finite import non_finite_names
+from nemo_speechllm.versions import warn_of_untested_versions
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+LLM_ARTIFACTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
+
+
+DOWNLOAD_AGAIN = "If it worked before, it was damaged: copy or download it again; if not, ask who made it"
+
+_UNKNOWN_BYTES = 16 * 2**30  # of what is only fetched while the model is built
+
+# The folder of the file that `restore_from` has checked and is building; of no other file is a model built.
+_checked: ContextVar[Path | None] = ContextVar("checked", default=None)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be read or does not fit; the message names the file and the remedy."""
+
+
+class _CheckedFolder(SaveRestoreConnector):
+    """NeMo's restore out of a folder whose members have been checked, without unpacking the file again."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def _filtered_tar_info(self, *args, **kwargs) -> list[tarfile.TarInfo]:
+        return []
+
+    def _unpack_nemo_file(self, path2file: str, out_folder: str, members: list | None = None) -> str:
+        for member in self.folder.iterdir():
+            shutil.move(member, out_folder)
+        return out_folder
+
+    def _load_state_dict_from_disk(self, model_weights: str, map_location: Any = "cpu") -> dict[str, Tensor]:
+        return archive.load_weights(Path(model_weights), map_location)
+
+
+class ReferencedCheckpointMixin(ModelPT):
+    """Saves pretrained parts by reference and restores strictly.
+
+    A subclass calls `add_reference` for each pretrained part it builds, and asks `restores_weights_of` whether the
+    checkpoint being restored brings that part's weights.
+
+    A checkpoint may be anybody's. Its file and config are checked before anything is built (`archive`), and a restored
+    model has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
+    """
+
+    reference_sections: ClassVar[tuple[str, ...]] = archive.REFERENCES  # of its config, which may name frozen parts
+
+    def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
+        if _is_nemo_file_being_restored() and _checked.get() is None:
+            raise CheckpointError(
+                f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with "
+                f"{type(self).__name__}.restore_from"
+            )
+        if self._is_model_being_restored() and not _is_nemo_file_being_restored():
+            cfg = _inert_config_of_ckpt(cfg)
+        self._is_setting_up = False
+        super().__init__(cfg, trainer)
+
+    @classmethod
+    def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedCheckpointMixin":
+        """Return a model of this class.
+
+        NeMo's method tries twice where that fails, and hides the first error.
+        """
+        return cls(cfg=config, trainer=trainer)
+
+    # a restored model has no data ------------------------------------------------------------------------------------
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set up as NeMo does, which asks for the dataloaders before it makes them."""
+        self._is_setting_up = True
+        try:
+            super().setup(stage)
+        finally:
+            self._is_setting_up = False
+
+    def train_dataloader(self) -> DataLoader | None:
+        """Return NeMo's dataloader.
+
+        Raises:
+            ValueError: there are no training data, as in a model that was just restored.
+        """
+        return self._given(super().train_dataloader(), "training", "fit")
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Return NeMo's dataloaders.
+
+        Raises:
+            ValueError: it is validated, and there are no validation data, as in a model that was just restored.
+        """
+        return self._given(super().val_dataloader(), "validation", "validate")
+
+    def test_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Return NeMo's dataloaders.
+
+        Raises:
+            ValueError: it is tested, and there are no test data, as in a model that was just restored.
+        """
+        return self._given(super().test_dataloader(), "test", "test")
+
+    def _given(self, dataloader: Any, kind: str, method: str) -> Any:
+        called = self._trainer is not None and self._trainer.state.fn == method and not self._is_setting_up
+        if called and (dataloader is None or dataloader == []):
+            raise ValueError(
+                f"this {type(self).__name__} has no {kind} data: those of a checkpoint are not read. Call "
+                f"model.setup_{kind}_data(config) first, or give dataloaders to trainer.{method}"
+            )
+        return dataloader
+
+    # pretrained parts ------------------------------------------------------------------------------------------------
+
+    @property
+    def references(self) -> dict[str, DictConfig]:
+        """Parameter-name prefix of each pretrained part → its config section."""
+        if not hasattr(self, "_references"):
+            self._references: dict[str, DictConfig] = {}
+        return self._references
+
+    @property
+    def pretrained_parts(self) -> set[str]:
+        """Parameter-name prefixes of all pretrained parts, whether this checkpoint refers to them or holds them."""
+        if not hasattr(self, "_pretrained_parts"):
+            self._pretrained_parts: set[str] = set()
+        return self._pretrained_parts
+
+    def restores_weights_of(self, section: DictConfig) -> bool:
+        """Return whether a ``.nemo`` being restored holds a part's weights: its reference need not be found then."""
+        return _is_nemo_file_being_restored() and section.get("by_reference") is False
+
+    def add_reference(self, prefix: str, section: DictConfig) -> None:
+        """Declare the submodule at ``prefix`` as a pretrained part.
+
+        Args:
+            prefix: of its parameters' names.
+            section: of the config; has ``pretrained`` and ``fingerprint``.
+
+        Raises:
+            CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
+        """
+        self.pretrained_parts.add(prefix)
+        if section.get("pretrained") is None or self.restores_weights_of(section):
+            return
+        part = self.get_submodule(prefix)
+        found = weight_fingerprint(part, assets.weight_files(section.pretrained))
+        expected = section.get("fingerprint")
+        if self._is_model_being_restored() and expected is not None and not matches_fingerprint(part, expected, found):
+            raise CheckpointError(
+                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those "
+                f"this checkpoint was trained with ({expected}); pass restore_from an override that points it at the "
+                "original"
+            )
+        with open_dict(section):
+            section.fingerprint = found
+            if Path(section.pretrained).expanduser().exists():  # a checkpoint is read in other folders than this
+                section.pretrained = str(Path(section.pretrained).expanduser().absolute())
+        self.references[prefix] = section
+
+    def _is_saved_by_reference(self, prefix: str, section: DictConfig) -> bool:
+        if self.cfg.get("save_full", False) or section.get("embed", False):
+            return False
+        part = self.get_submodule(prefix)
+        frozen = all(not p.requires_grad for name, p in part.named_parameters() if not is_adapter_key(name))
+        return frozen and weight_fingerprint(part) == section.fingerprint
+
+    def state_dict(self, *args, prefix: str = "", **kwargs) -> dict[str, Tensor]:
+        """Return all weights but those of parts that are saved by reference."""
+        state = super().state_dict(*args, prefix=prefix, **kwargs)
+        for part, section in self.references.items():
+            by_reference = self._is_saved_by_reference(part, section)
+            with open_dict(section):
+                section.by_reference = by_reference
+            if by_reference:
+                for name in [n for n in state if n.startswith(f"{prefix}{part}.") and not is_adapter_key(n)]:
+                    del state[name]
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
+        """Load strictly, except that a part may be missing as a whole where it was loaded from its reference.
+
+        Raises:
+            CheckpointError: keys are missing or unexpected, have another shape, or values that are no finite numbers;
+                they are named.
+        """
+        own = nn.Module.state_dict(self)
+        reshaped = [
+            f"{name} (saved {_form(tensor)}, here {_form(own[name])})"
+            for name, tensor in state_dict.items()
+            if name in own and _form(own[name]) != _form(tensor)
+        ]
+        if reshaped:
+            raise CheckpointError(
+                f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r "
+                "and perception.adapter.d_model must be those it was trained with"
+            )
+        broken = non_finite_names(state_dict)
+        if broken:
+            raise CheckpointError(
+                f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged "
+                "or the file is damaged. Take an earlier checkpoint"
+            )
+        result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
+        missing = set(result.missing_keys)
+        for prefix in self.references:
+            keys = {n for n in own if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
+            if not keys & set(state_dict):
+                missing -= keys
+        if strict and (missing or result.unexpected_keys):
+            raise CheckpointError(
+                f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
+                f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained "
+                "with"
+            )
+        result.missing_keys[:] = sorted(missing)
+        if missing or result.unexpected_keys:
+            logging.warning(
+                f"loaded what fits this {type(self).__name__}; missing {_abridged(sorted(missing))}, "
+                f"left out {_abridged(sorted(result.unexpected_keys))}"
+            )
+        return result
+
+    def register_llm_artifacts(self, folder: Path | None) -> Path:
+        """Put the LLM's config and tokenizer files into every ``.nemo``; return a folder that holds them.
+
+        Args:
+            folder: the LLM's own folder; None while a ``.nemo`` is restored whose files are used instead.
+
+        Raises:
+            CheckpointError: there is neither.
+        """
+        if _is_nemo_file_being_restored() and self.cfg.get("artifacts"):
+            return self._unpack_llm_artifacts()
+        if folder is None:
+            raise CheckpointError("the config names no artifacts, and the checkpoint refers to no LLM that has them")
+        with open_dict(self.cfg):
+            self.cfg.artifacts = {}
+        for name in LLM_ARTIFACTS:
+            if (folder / name).is_file():
+                self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
+        return folder
+
+    def _unpack_llm_artifacts(self) -> Path:
+        """Give the files of a ``.nemo`` their own names back, in a folder that lives as long as the model."""
+        self._artifact_folder = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
+        folder = Path(self._artifact_folder.name)
+        unpacked = self.cfg.artifacts
+        with open_dict(self.cfg):
+            self.cfg.artifacts = {}
+        for name in LLM_ARTIFACTS:
+            if _artifact_key(name) in unpacked:
+                source = _artifact_path(unpacked[_artifact_key(name)])
+                # the unpacked .nemo vanishes after the restore; a later save must find the file
+                shutil.copyfile(source, folder / name)
+                if name.endswith("config.json") or name == "special_tokens_map.json":
+                    archive.clean_json(folder / name)
+                self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
+        if not any((folder / name).exists() for name in TOKENIZERS):
+            raise CheckpointError(f"it holds no tokenizer of its LLM ({' or '.join(TOKENIZERS)}). {DOWNLOAD_AGAIN}")
+        return folder
+
+    @staticmethod
+    def is_nemo_file_being_restored() -> bool:
+        """Return False for a Lightning ``.ckpt``, which has no artifacts."""
+        return _is_nemo_file_being_restored()
+
+    @staticmethod
+    def read_artifact(reference: str) -> bytes:
+        """Return the content of a file inside the ``.nemo`` that is being restored.
+
+        Args:
+            reference: what its config calls it.
+        """
+        return _artifact_path(reference).read_bytes()
+
+    def keep_file(self, key: str, name: str, content: bytes) -> Path:
+        """Put a file into every ``.nemo``; return a copy of it that lives as long as the model.
+
+        Args:
+            key: where the config says what it is called, e.g. ``tokenizer.model_file``.
+            name: of the copy.
+        """
+        self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")  # a later save must find the file
+        path = Path(self._kept_files.name) / name
+        path.write_bytes(content)
+        OmegaConf.update(self.cfg, key, None, force_add=True)
+        self.register_artifact(key, str(path))
+        return path
+
+    def save_to(self, save_path: str | Path) -> None:
+        """Write a ``.nemo``. A killed or failing save leaves nothing under the final name.
+
+        Args:
+            save_path: file name, must end in ``.nemo``.
+        """
+        save_path = Path(save_path).expanduser().absolute()
+        if save_path.suffix != ".nemo":
+            raise CheckpointError(f"{save_path}: a checkpoint's name must end in .nemo")
+        self.state_dict()  # decides which parts go by reference before the config is written
+        super().save_to(save_path)
+
+    @classmethod
+    def restore_from(
+        cls,
+        restore_path: str | Path,
+        override_config_path: str | DictConfig | None = None,
+        map_location: torch.device | None = None,
+        strict: bool = True,
+        return_config: bool = False,
+        save_restore_connector: SaveRestoreConnector | None = None,
+        trainer: Trainer | None = None,
+        validate_access_integrity: bool = True,
+        override: dict | DictConfig | None = None,
+    ):
+        """Restore a ``.nemo``, as NeMo's method does, with one addition.
+
+        The model is of the class that the file names.
+
+        The file may be anybody's: it is checked before anything is built of it, nothing in it is run, no file but the
+        frozen parts it refers to is read, and the data it was trained on are not among its settings.
+
+        Args:
+            restore_path: the file.
+            save_restore_connector: not used; files of this package are unpacked by it.
+            override: changes merged into the saved config, e.g. ``{"llm": {"pretrained": "/new/place"}}`` for an LLM
+                that has moved. (``override_config_path`` replaces the whole config.)
+
+        Raises:
+            CheckpointError: the file is missing, damaged, of another model class, or its frozen LLM cannot be found;
+                whatever it is, the message names the file, the cause and the remedy.
+        """
+        warn_of_untested_versions()
+        restore_path = Path(restore_path).expanduser()
+        with _failures_named(restore_path), tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+            config: DictConfig | str
+            saved_class, config, n_tensors = cls._read_checked(restore_path, Path(folder), config_only=return_config)
+            if override is not None:
+                config = cast(DictConfig, OmegaConf.merge(config, override))
+            elif override_config_path is not None:
+                config = override_config_path
+            if return_config:
+                return config
+            size = (Path(folder) / archive.WEIGHTS_NAME).stat().st_size + _referenced_bytes(
+                config, saved_class.reference_sections
+            )
+            token = _checked.set(Path(folder))
+            try:
+                with archive.limited_parameters(size, n_tensors):
+                    model = super(ReferencedCheckpointMixin, saved_class).restore_from(
+                        str(restore_path),
+                        config,
+                        map_location=map_location,
+                        strict=strict,
+                        save_restore_connector=_CheckedFolder(Path(folder)),
+                        trainer=trainer,
+                        validate_access_integrity=validate_access_integrity,
+                    )
+            finally:
+                _checked.reset(token)
+                cls._set_model_restore_state(is_being_restored=False)
+                saved_class.update_save_restore_connector(SaveRestoreConnector())
+            model._save_restore_connector = SaveRestoreConnector()
+            return model
+
+    @classmethod
+    def _read_checked(
+        cls, path: Path, folder: Path, config_only: bool
+    ) -> tuple[type["ReferencedCheckpointMixin"], DictConfig, int]:
+        """Unpack a file into ``folder`` and check all of it.
+
+        Returns:
+            its class, its config without data, its number of tensors.
+        """
+        if not path.is_file():
+            raise CheckpointError(
+                f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}; name a .nemo file"
+            )
+        archive.unpack(path, folder, config_only)
+        config = archive.make_inert(archive.read_config(folder / archive.CONFIG_NAME))
+        saved_class = cls._class_of(config, path)
+        members = None if config_only else {member.name for member in folder.iterdir()}
+        archive.check_config(config, members)
+        n_tensors = 0 if config_only else archive.check_weights_file(folder / archive.WEIGHTS_NAME)
+        return saved_class, config, n_tensors
+
+    @classmethod
+    def _class_of(cls, config: DictConfig, path: Path) -> type["ReferencedCheckpointMixin"]:
+        from nemo.utils.model_utils import import_class_by_path
+
+        target = config.get("target", "")
+        saved_class = import_class_by_path(target) if str(target).startswith("nemo_speechllm.") else None
+        if not (isinstance(saved_class, type) and issubclass(saved_class, cls)):
+            raise CheckpointError(
+                f"{path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that "
+                "class"
+            )
+        return saved_class
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a `CheckpointError` that names the file, the cause and the remedy."""
+    try:
+        yield
+    except CheckpointError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{path}: {error}") from error
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise CheckpointError(
+            f"{path} is not a whole .nemo file ({type(error).__name__}: {error}); copy or download it again"
+        ) from error
+    except assets.AssetError as error:
+        raise CheckpointError(
+            f"{path} refers to a pretrained part that cannot be found: {error}. If it has moved, pass "
+            'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
+            'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
+        ) from error
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # a panic of the tokenizers library is no Exception
+        raise CheckpointError(
+            f"{path} cannot be restored: {type(error).__name__}: {str(error)[:2000]}. {DOWNLOAD_AGAIN}"
+        ) from error
+
+
+def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
+    config = archive.make_inert(config, keep={"tokenizer.dir"})  # a .ckpt has no tokenizer of its own
+    try:
+        archive.check_config(config)
+    except ValueError as error:
+        raise CheckpointError(f"this Lightning checkpoint cannot be restored: {error}. {DOWNLOAD_AGAIN}") from error
+    return config
+
+
+def _referenced_bytes(config: DictConfig | str, sections_that_refer: Iterable[str]) -> int:
+    """Return the size of the weights that a config refers to, as far as they are files of this machine."""
+    if not isinstance(config, DictConfig):
+        return _UNKNOWN_BYTES
+    sections = [OmegaConf.select(config, name) for name in sections_that_refer]
+    references = [section.pretrained for section in sections if section and section.get("pretrained")]
+    sizes = [sum(file.stat().st_size for file in assets.weight_files(reference)) for reference in references]
+    return sum(size or _UNKNOWN_BYTES for size in sizes)
+
+
+def _is_nemo_file_being_restored() -> bool:
+    """Return False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
+    return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
+
+
+def _artifact_path(reference: str) -> Path:
+    """Return the file inside the ``.nemo`` being restored that its config names so; no other can be named."""
+    name = str(reference).removeprefix(archive.ARTIFACT_PREFIX)
+    path = Path(AppState().nemo_file_folder) / name
+    if not str(reference).startswith(archive.ARTIFACT_PREFIX) or Path(name).name != name or not path.is_file():
+        raise CheckpointError(f"the config names the artifact {reference!r}, which is no file of the checkpoint")
+    return path
+
+
+def _artifact_key(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def _form(tensor: Tensor) -> str:
+    """Return shape and kind of numbers; precision is free."""
+    kind = "" if tensor.is_floating_point() else f" {tensor.dtype}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def _abridged(names: list[str]) -> str:
+    return f"{names[:5]}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
