@@ -33,7 +33,7 @@ import yaml
 
 from nemo_speechllm.audio.flac import write_flac
 from nemo_speechllm.corpora.synthesis_languages import LANGUAGES, Language
-from nemo_speechllm.corpora.synthesis_voices import VOICES, Voice
+from nemo_speechllm.corpora.synthesis_voices import VoicePool
 
 SAMPLE_RATE = 16000
 ENGLISH = LANGUAGES["en"]
@@ -238,7 +238,7 @@ class LanguageVoices:
     def __init__(self, seed: int, language: Language = ENGLISH) -> None:
         self.seed = seed
         self.language = language
-        self.voices: dict[str, Voice] = {}
+        self.voices = VoicePool()
 
     def columns(self, index: int, text: str) -> dict[str, object]:
         """Return the speaker of clip `index`."""
@@ -250,11 +250,7 @@ class LanguageVoices:
 
     def speak(self, text: str, style: Style) -> np.ndarray:
         """float32 samples of shape (T,) at 16 kHz."""
-        if style.voice not in self.voices:
-            self.voices[style.voice] = VOICES[style.voice].load()
-        wave, rate = self.voices[style.voice](text, style.speed / style.shift, style.seed)
-        if not np.any(wave):
-            raise ValueError(f"the voice '{style.voice}' says nothing for the text {text!r}; remove that sentence")
+        wave, rate = self.voices.speak(style.voice, text, style.speed / style.shift, style.seed)
         return apply_style(wave, rate, style)
 
 

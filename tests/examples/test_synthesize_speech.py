@@ -127,10 +127,26 @@ def test_a_killed_run_goes_on_and_keeps_what_it_has(command, tmp_path):
     assert "speech made of something else (seed was 0, is 1)" in other.stderr.splitlines()[-1]
 
 
+def test_warped_speakers_of_a_language_are_many_in_many_places(command, tmp_path):
+    done = run([*command, "--warped", "--speakers", "200"])
+    assert done.returncode == 0, done.stderr
+    made = {name: rows(tmp_path / "out" / f"{name}.jsonl") for name in ("dev", "test", "train")}
+    speakers = {name: {row["speaker"] for row in lines if row["text"]} for name, lines in made.items()}
+    assert len(speakers["train"]) > 40 and not speakers["train"] & (speakers["dev"] | speakers["test"])
+    assert len({row["noise"] for row in made["train"]}) > 4 and len({row["band"] for row in made["train"]}) > 3
+
+    own = run(command)
+    assert "speech made of something else (speakers was 200, is 0; warped was True, is None)" in own.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, cause",
     [
-        (["--lang", "ru", "--speakers", "9"], "Kokoro's voices do not speak ru; leave --speakers out"),
+        (
+            ["--lang", "ru", "--speakers", "9"],
+            "Kokoro's voices do not speak ru; add --warped, or leave --speakers out",
+        ),
+        (["--lang", "it", "--warped"], "--warped needs --speakers, how many there are"),
         (["--lang", "it", "--requests", "9"], "requests are there in English only; leave --requests out"),
         pytest.param(
             ["--speakers", "9"], INSTALL, marks=pytest.mark.skipif(is_installed(), reason="nothing is missing")
