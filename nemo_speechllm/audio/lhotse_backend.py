@@ -23,7 +23,8 @@ from lhotse import AudioSource
 from lhotse.audio.backend import LibsndfileBackend, LibsndfileCompatibleAudioInfo, set_current_audio_backend
 from lhotse.utils import compute_num_samples
 
-from nemo_speechllm.audio.audio_file import AudioError, audio_info, read_audio
+from nemo_speechllm.audio.audio_file import audio_info, read_audio
+from nemo_speechllm.audio.errors import AudioError
 
 _READ = ("file", "memory", "shar")  # of Lhotse's kinds of sources; the others run a command or open an address
 

@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_speechllm.audio.audio_file import AudioError, check_samples
+from nemo_speechllm.audio.audio_file import check_samples
+from nemo_speechllm.audio.errors import AudioError
 
 _MAX_CHANNELS = 32
 _PCM = {  # what stands for silence, and for full scale above it

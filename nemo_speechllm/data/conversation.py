@@ -25,7 +25,8 @@ from lhotse import Recording
 from lhotse.cut import Cut
 from torch import Tensor
 
-from nemo_speechllm.audio.audio_file import AudioError, audio_info, span_problem
+from nemo_speechllm.audio.audio_file import audio_info, span_problem
+from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.audio.lhotse_backend import original_error
 from nemo_speechllm.audio.samples import as_samples, check_selector, one_channel
 

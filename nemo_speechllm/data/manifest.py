@@ -25,7 +25,8 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from nemo_speechllm.audio.audio_file import TOLERANCE, AudioError, AudioInfo, audio_info, read_audio
+from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, read_audio
+from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.data.rows import (
     MAX_LINE,
     QUESTION_KEYS,

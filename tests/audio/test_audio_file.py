@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from nemo_speechllm.audio.audio_file import AudioError, audio_info, read_audio
+from nemo_speechllm.audio.audio_file import audio_info, read_audio
+from nemo_speechllm.audio.errors import AudioError
 
 RATE = 16000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).clip(-1, 1).astype(np.float32)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from nemo_speechllm.audio.audio_file import AudioError
+from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.audio.samples import as_samples
 
 WAVE = np.sin(np.arange(1600) / 10) * 0.5

@@ -23,7 +23,7 @@ import soundfile
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.audio.audio_file import AudioError
+from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.models.inputs import conversations_of
 
