@@ -12,23 +12,23 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Manifests to batches: NeMo's Lhotse dataloader reads and samples, this turns what it yields into conversations."""
+"""What NeMo's dataloader reads to conversations, and these to batches."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
@@ -286,54 +286,6 @@ def in_batches(items: Iterable[T], batch_size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while batch := list(islice(iterator, batch_size)):
         yield batch
-
-
-def build_dataloader(
-    cfg: DictConfig, dataset: ConversationDataset, tokenizer, global_rank: int, world_size: int
-) -> DataLoader:
-    """NeMo's Lhotse dataloader over any input NeMo reads: manifests, tarred, Shar, multimodal conversations.
-
-    Args:
-        cfg: a ``train_ds``/``validation_ds`` section as NeMo documents it for Lhotse.
-        dataset: turns sampled examples into batches.
-        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens
-            (``use_multimodal_sampling``). Then the text of the whole conversation counts, also for ``max_tps``.
-
-    Raises:
-        FileNotFoundError: a manifest, or an audio file that a plain manifest names, does not exist.
-        ValueError: the section is one that NeMo would misread, a manifest line is broken, or filters leave nothing.
-    """
-    # these import NeMo's collections, which takes seconds: who only builds conversations should not wait for it
-    from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
-
-    from nemo_speechllm.data.filters import check_not_empty
-    from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer
-    from nemo_speechllm.data.sources import check_sources
-
-    cfg = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True)))
-    check_sources(cfg, dataset.builder, dataset.skip_bad_audio)
-    cfg.pop("skip_bad_audio", None)
-    cfg.pop("defer_setup", None)
-    text_tokenizer = None
-    if cfg.get("use_multimodal_sampling"):
-        if cfg.get("token_equivalent_duration") is None:
-            raise ValueError(
-                "use_multimodal_sampling needs token_equivalent_duration: the seconds of audio that one of the LLM's "
-                "positions stands for, e.g. 0.08"
-            )
-        cfg.prompt_format = PROMPT_FORMAT
-        text_tokenizer = TextTokenizer(dataset.builder, tokenizer)
-    try:
-        check_not_empty(cfg, dataset, text_tokenizer)
-        return get_lhotse_dataloader_from_config(
-            cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
-        )
-    except AssertionError as error:  # Lhotse's, without a word of what to do
-        if "number of buckets" not in str(error):
-            raise
-        raise ValueError(
-            f"{error} There are too few recordings to bucket: set use_bucketing=false in the data section"
-        ) from error
 
 
 def _speech_of(cut: Cut) -> Cut:

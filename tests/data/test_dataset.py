@@ -27,11 +27,11 @@ from nemo.collections.common.data.lhotse.nemo_adapters import LazyNeMoIterator
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
     ConversationDataset,
-    build_dataloader,
     in_batches,
     task_of,
 )

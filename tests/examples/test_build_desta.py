@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataloader import build_dataloader
+from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import read_manifest
 
 CONF = Path(__file__).parents[2] / "conf"

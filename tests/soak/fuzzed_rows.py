@@ -38,7 +38,8 @@ import soundfile
 from nemo.utils import logging
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataloader import build_dataloader
+from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import ManifestIssue, check_manifest
 from nemo_speechllm.models.inputs import conversations_of
 

@@ -21,7 +21,8 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataloader import build_dataloader
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.prompts.skills import SKILLS, apply_rule
 from nemo_speechllm.training.instruction_sampling import InstructionSampler

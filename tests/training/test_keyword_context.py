@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset, build_dataloader
+from nemo_speechllm.data.dataloader import build_dataloader
+from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, words_of
 from nemo_speechllm.training.keyword_context import KeywordContext
 from nemo_speechllm.training.transforms import training_transforms
