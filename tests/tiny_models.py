@@ -97,8 +97,8 @@ def talkative(model: SALM) -> SALM:
             if ".lora_" in name:
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.5)
         model.perception.projection.scale.fill_(2.0)
-        if model.ctc is not None:
-            model.ctc.seen[:40] = True  # CTC hears only tokens that it met in training
+        if model.alignment is not None:
+            model.alignment.seen[:40] = True  # CTC hears only tokens that it met in training
     return model
 
 

@@ -41,12 +41,14 @@ from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.files import write_json
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.answering import require_transcripts
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 MIN_LETTERS = 3
 BATCH_SIZE = 16
 
 
+@torch.inference_mode()
 def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
     """Return what the model's CTC hears."""
     conversations = []
@@ -56,7 +58,8 @@ def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
         conversations.append(Conversation(audio.name, [question], row))
     dataset, evidence = ConversationDataset(model.builder), []
     for start in tqdm(range(0, len(rows), BATCH_SIZE), "batches"):
-        evidence += model.ctc_evidence(dataset.collate(conversations[start : start + BATCH_SIZE]).to(model.device))
+        batch = dataset.collate(conversations[start : start + BATCH_SIZE]).to(model.device)
+        evidence += model.answering.evidence(batch, model.perceive(batch))
     return evidence
 
 
@@ -84,11 +87,12 @@ def measure(
             f"which has {len(others)} others; sizes are between {len(own)} and {len(own) + len(others)}"
         )
     words = [*own.values(), *others[: size - len(own)]]
+    ctc = require_transcripts(model, "keyword_filter.py")
     started = time.perf_counter()
-    KeywordFilter(words, model.ctc_ids)
+    KeywordFilter(words, ctc.ids)
     ready = time.perf_counter() - started
     tracemalloc.start()  # it slows down what it traces
-    keyword_filter = KeywordFilter(words, model.ctc_ids)
+    keyword_filter = KeywordFilter(words, ctc.ids)
     memory = tracemalloc.get_traced_memory()[0]
     memory += sum(part.nbytes for part in vars(keyword_filter).values() if isinstance(part, torch.Tensor))
     tracemalloc.stop()

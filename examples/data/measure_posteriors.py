@@ -59,10 +59,11 @@ def measure(model: CTCPromptedLLM, rows: list[dict], batch_size: int) -> Posteri
                 )
                 for row in batch
             ]
-            posteriors += [item.float().cpu() for item in model.hear(collate(asked).to(model.device))]
-            texts += model.ctc_ids([row["text"] for row in batch])
+            heard = collate(asked).to(model.device)
+            posteriors += [item.float().cpu() for item in model.posteriors(heard, model.perceive(heard))]
+            texts += model.ctc.ids([row["text"] for row in batch])
             progress.update(len(batch))
-    return PosteriorBank.measure(posteriors, texts, model.ctc_head.blank)
+    return PosteriorBank.measure(posteriors, texts, model.ctc.blank)
 
 
 @hydra_runner(config_name="MeasurePosteriorsArguments", schema=MeasurePosteriorsArguments)

@@ -41,6 +41,7 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm import assets
 from nemo_speechllm.checkpointing import archive
+from nemo_speechllm.checkpointing.renamed import with_current_names
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.training.non_finite import non_finite_names
 from nemo_speechllm.versions import warn_of_untested_versions
@@ -236,6 +237,7 @@ class ReferencedCheckpointMixin(ModelPT):
             CheckpointError: keys are missing or unexpected, have another shape, or values that are no finite numbers;
                 they are named.
         """
+        state_dict = with_current_names(state_dict)
         own = nn.Module.state_dict(self)
         reshaped = [
             f"{name} (saved {_form(tensor)}, here {_form(own[name])})"

@@ -25,9 +25,8 @@ from torch import Tensor, nn
 from nemo_speechllm.checkpointing import archive
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
-from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
-from nemo_speechllm.modules.ctc_head import CTCHead, check_has_ctc_head
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.modules.ctc import CTCHead, EmbeddingCTC, check_has_ctc_head
 from nemo_speechllm.modules.ctc_posterior import (
     PosteriorBank,
     PosteriorEmbedding,
@@ -36,6 +35,8 @@ from nemo_speechllm.modules.ctc_posterior import (
     piece_posteriors,
 )
 from nemo_speechllm.modules.encoders import load_asr_model
+from nemo_speechllm.modules.losses import Mean
+from nemo_speechllm.modules.perception import PerceptionOutput, States
 from nemo_speechllm.modules.segments import mask_text
 from nemo_speechllm.prompts.segments import Segment
 from nemo_speechllm.randomness import named_random
@@ -44,7 +45,7 @@ TOKENIZER_NAME = "ctc_tokenizer.model"
 WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
 
 
-class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
+class CTCPromptedLLM(DecoderOnlySpeechLM):
     """Conformer trained with CTC → n frames stacked → linear → LLM (section 3).
 
     The LLM's prompt is the audio and nothing else. The CTC head that the encoder was trained with stays: it may go on
@@ -80,7 +81,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
             )
         super()._build_ctc()
         posterior = self.cfg.get("ctc_posterior")
-        self.posterior = PosteriorEmbedding(self._ctc_embeddings()) if posterior else None
+        self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
         self._simulator = self._build_simulator(posterior) if posterior and posterior.get("bank") else None
 
     def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
@@ -88,6 +89,22 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         if self.is_nemo_file_being_restored():
             return None
         return PosteriorSimulator(PosteriorBank.load(cfg.bank), self.ctc_head.blank)
+
+    def _new_alignment(self) -> EmbeddingCTC:
+        """Return CTC of audio embeddings against stage 1's pieces as the LLM embeds their text.
+
+        An LLM's own tokens are too many for CTC to learn from hours of speech: most are met a few times.
+        """
+        return EmbeddingCTC(self._piece_embeddings, self.ctc_head.ids, self.ctc_head.text)
+
+    @property
+    def ctc(self) -> CTCHead:
+        """Stage 1's head."""
+        return self.ctc_head
+
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what the head reads: the encoder's states, or an adapter's frames."""
+        return perceived.encoded if self.perception.adapter is None else perceived.adapted
 
     @cached_property
     def _piece_tokens(self) -> tuple[Tensor, Tensor]:
@@ -98,11 +115,8 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         starts = torch.tensor([0, *map(len, rows[:-1])]).cumsum(0)
         return torch.tensor([token for row in rows for token in row]), starts
 
-    def _ctc_embeddings(self) -> Tensor:
-        """Return stage 1's pieces in the LLM, (V, d_llm): the mean of the embeddings of the tokens that spell a piece.
-
-        An LLM's own tokens are too many for CTC to learn from hours of speech: most are met a few times.
-        """
+    def _piece_embeddings(self) -> Tensor:
+        """Return stage 1's pieces in the LLM, (V, d_llm): the mean of the tokens that spell a piece."""
         table = self._token_embeddings().detach()
         ids, starts = (part.to(table.device) for part in self._piece_tokens)
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
@@ -126,7 +140,7 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
         path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
-        width = self.perception.d_frames if self.perception.adapter else self.perception.encoder.d_model
+        width = self.perception.d_adapted if self.perception.adapter else self.perception.encoder.d_model
         return CTCHead(cast(int, width), path)
 
     def _find_mask_token(self, token: str | None) -> int:
@@ -149,55 +163,42 @@ class CTCPromptedLLM(EncoderCTCMixin, DecoderOnlySpeechLM):
         name = (mask.get("seed", 0), self.current_epoch, conversation.id)
         return mask_text(segments, mask.fraction, self._mask_id, name)
 
-    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return the decoder-only losses + encoder_ctc_weight · CTC of what the head reads."""
-        weights = self.cfg.loss
-        if weights.get("encoder_ctc_weight", 0) == 0 or len(batch.audio) == len(batch.spoken):
-            return super().loss(batch)
-        frames, losses = self._ctc_frames(batch), {}
-        if weights.lm_weight > 0 or weights.ctc_weight > 0:
-            read_by_llm = self.posterior is not None or self.perception.adapter is None
-            losses = self._losses(batch, self._perceive(batch, frames if read_by_llm else None))
-        losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, *frames)
-        return self._weighted_sum(losses)
+    def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
+        """Return the decoder-only losses, and CTC of what the head reads."""
+        losses = super().losses(batch, perceived)
+        if self.cfg.loss.get("encoder_ctc_weight", 0) > 0 and len(batch.audio) > len(batch.spoken):
+            texts = {place: text for place, text in self._transcripts(batch).items() if place not in batch.spoken}
+            losses["encoder_ctc_loss"] = self.ctc.loss(*self.ctc_states(perceived), texts)
+        return losses
 
-    def _ctc_frames(self, batch: ConversationBatch) -> tuple[Tensor, Tensor]:
-        """Return what the head reads: the encoder's states, or an adapter's frames; none of a spoken text."""
+    def perceive(self, batch: ConversationBatch) -> PerceptionOutput:
+        """Encode the batch's N audios; with ``ctc_posterior`` the LLM reads what the head makes of them.
+
+        Of a spoken text it reads what the head might have made of it, and there are no states.
+        """
+        if self.posterior is None:
+            return super().perceive(batch)
         recorded = [place for place in range(len(batch.audio)) if place not in batch.spoken]
-        frames, lengths = self.perception.encode(batch.audio[recorded], batch.audio_lengths[recorded])
-        if self.perception.adapter is not None:
-            frames, lengths = self.perception.frames(frames, lengths)
-        if not batch.spoken:
-            return frames, lengths
-        all_frames, all_lengths = (
-            frames.new_zeros(len(batch.audio), *frames.shape[1:]),
-            torch.zeros_like(batch.audio_lengths),
+        perceived = self.perception(batch.audio[recorded], batch.audio_lengths[recorded])
+        perceived.encoded, perceived.adapted = (
+            _scatter(states, recorded, len(batch.audio)) for states in (perceived.encoded, perceived.adapted)
         )
-        all_frames[recorded], all_lengths[recorded] = frames, lengths
-        return all_frames, all_lengths
+        if len(batch.audio) > 0:
+            posteriors = pad_posteriors(self.posteriors(batch, perceived))
+            perceived.embeddings = perceived.frames = self.posterior.embed(*posteriors)
+        return perceived
 
-    def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
-        """Return what is heard in N audios, or would be of spoken texts; ``states`` are what the head reads."""
-        if self.posterior is None or len(batch.audio) == 0:
-            return super()._perceive(batch, states)
-        heard = self.posterior.embed(*pad_posteriors(self.hear(batch, states)))
-        return Heard(heard, heard)
-
-    def hear(self, batch: ConversationBatch, frames: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
-        """Return the posteriors of the pieces that the head hears in each of N audios, (T', V).
+    def posteriors(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Tensor]:
+        """Return the posteriors of the pieces that the head reads in each of N audios, (T', V).
 
         Those of spoken texts are drawn.
-
-        Args:
-            batch: the audios.
-            frames: what the head reads, (N, T, d), lengths (N,), where that is known already.
         """
         names = [conversation.id for conversation in batch.conversations for _ in conversation.audios]
         simulated = {place: self._simulate(text, names[place]) for place, text in batch.spoken.items()}
         if len(simulated) == len(batch.audio):
             return [simulated[place].to(self.device) for place in range(len(batch.audio))]
-        states, lengths = frames or self._ctc_frames(batch)
-        items, counts = piece_posteriors(self.ctc_head.log_probs(states), lengths)
+        states, lengths = self.ctc_states(perceived)
+        items, counts = piece_posteriors(self.ctc.log_probs(states), lengths)
         rows = [item[:count] for item, count in zip(items, counts.tolist(), strict=True)]
         return [simulated[place].to(row) if place in simulated else row for place, row in enumerate(rows)]
 
@@ -236,3 +237,13 @@ def read_tokenizer(reference: str | Path | None) -> bytes:
         if not found:
             raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")
         return found[0].read_bytes()
+
+
+def _scatter(states: States, places: list[int], count: int) -> States:
+    """Return states (M, T, d), lengths (M,) at their places among ``count`` items, the others of length 0."""
+    if len(places) == count:
+        return states
+    values = states[0].new_zeros(count, *states[0].shape[1:])
+    lengths = states[1].new_zeros(count)
+    values[places], lengths[places] = states
+    return values, lengths

@@ -14,8 +14,8 @@
 
 """Speech language models whose decoder is an LLM that reads audio as embeddings among those of its own tokens."""
 
-from functools import partial
-from typing import NamedTuple, cast
+from dataclasses import replace
+from typing import ClassVar, cast
 
 import torch
 from omegaconf import open_dict
@@ -27,12 +27,13 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, place_of
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
-from nemo_speechllm.decoding.keyword_filter import Evidence
-from nemo_speechllm.models.answers import Answer, gather_evidence
+from nemo_speechllm.models.answering import require_evaluation_mode
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.modules.ctc import CTC, EmbeddingCTC
 from nemo_speechllm.modules.llm import add_lora, load_llm
-from nemo_speechllm.modules.losses import EmbeddingCTC, Mean
-from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.losses import Mean
+from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 from nemo_speechllm.prompts.segments import Segment, check_context
@@ -40,18 +41,6 @@ from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
 ALIBI_LLMS = {"bloom", "mpt"}  # they have no positions but those that they count from the attention mask
-
-
-class Heard(NamedTuple):
-    """What perception makes of a batch's N audios; each is embeddings (N, T, d_llm) and lengths (N,).
-
-    Attributes:
-        embeddings: for the LLM.
-        aligned: for CTC against the LLM's token embeddings; the same ones unless they are stacks of frames.
-    """
-
-    embeddings: tuple[Tensor, Tensor]
-    aligned: tuple[Tensor, Tensor]
 
 
 class DecoderOnlySpeechLM(SpeechLM):
@@ -63,13 +52,10 @@ class DecoderOnlySpeechLM(SpeechLM):
     taught by CTC against the LLM's token embeddings, and answers are CTC's best path.
     """
 
-    @property
-    def has_ctc(self) -> bool:
-        """Whether the model was trained with CTC."""
-        return self.ctc is not None
+    ctc_transcribes: ClassVar[bool] = True  # whether `alignment` is taught what is said
 
     def build_modules(self) -> None:
-        """Build tokenizer, prompt, LLM with LoRA, perception, and the CTC head where the recipe asks for it."""
+        """Build tokenizer, prompt, LLM with LoRA, perception, and CTC where the recipe asks for it."""
         self._build_llm()
         encoder = self.cfg.perception.encoder
         self.perception = Perception(self.cfg.perception, self._token_embeddings(), self.restores_weights_of(encoder))
@@ -78,24 +64,34 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _build_ctc(self) -> None:
         """Build CTC of the audio embeddings, where the recipe gives it a weight."""
-        self.ctc = EmbeddingCTC(*self._ctc_embeddings().shape) if self.cfg.loss.ctc_weight > 0 else None
-        if self.ctc is None and (self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0):
+        self.alignment = self._new_alignment() if self.cfg.loss.ctc_weight > 0 else None
+        self.perception.with_frames = self.alignment is not None
+        needs_ctc = self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0
+        if needs_ctc and self.alignment is None:
             raise ValueError(
                 "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: "
                 "there is none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"
             )
 
-    def _ctc_embeddings(self) -> Tensor:
-        """Return what CTC reads audio embeddings as, (V, d_llm): the LLM's tokens."""
-        return self._token_embeddings()
+    def _new_alignment(self) -> EmbeddingCTC:
+        """Return CTC of audio embeddings against the LLM's own tokens."""
+        return EmbeddingCTC(self._token_embeddings, self.prompt.encode.texts, self._text, self.ctc_transcribes)
+
+    @property
+    def ctc(self) -> CTC | None:
+        """The CTC that reads audio embeddings as text, where the recipe has one."""
+        return self.alignment
+
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what `ctc` reads: one embedding for each frame."""
+        return perceived.frames
 
     def _token_embeddings(self) -> Tensor:
         """Return the LLM's embedding matrix, (V, d_llm)."""
         return cast(Tensor, self.llm.get_input_embeddings().weight)
 
-    def ctc_ids(self, texts: list[str]) -> list[list[int]]:
-        """Return texts as rows of `_ctc_embeddings`."""
-        return self.prompt.encode.texts(texts)
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
@@ -126,35 +122,15 @@ class DecoderOnlySpeechLM(SpeechLM):
             state_dict = {name: tensor for name, tensor in state_dict.items() if name not in own}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
-    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return ``loss`` and its parts.
-
-        It is lm_weight · cross-entropy of answers and their end tokens + ctc_weight · CTC of the audio embeddings.
-        """
-        return self._weighted_sum(self._losses(batch, self._perceive(batch)))
-
-    def _losses(self, batch: ConversationBatch, heard: Heard) -> dict[str, Mean]:
+    def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
+        """Return cross-entropy of answers and their end tokens, and CTC of the audio embeddings."""
         weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
-            losses["lm_loss"] = self._lm_loss(self._llm_inputs(batch, heard, with_answers=True))
+            losses["lm_loss"] = self._lm_loss(self.prepare_inputs(batch, perceived))
         if weights.ctc_weight > 0:
-            losses["ctc_loss"] = self._ctc_loss(batch, *heard.aligned)
+            assert self.alignment is not None, "`_build_ctc` has seen to it"
+            losses["ctc_loss"] = self.alignment.loss(*perceived.frames, self._aligned_texts(batch))
         return losses
-
-    def _perceive(self, batch: ConversationBatch, states: tuple[Tensor, Tensor] | None = None) -> Heard:
-        """Return what is heard in the batch's N audios.
-
-        Args:
-            states: what the encoder makes of them, and lengths, where that is known already.
-        """
-        if len(batch.audio) == 0:  # text alone
-            width = self._token_embeddings().shape[1]
-            nothing = torch.zeros(0, 0, width, device=self.device), batch.audio_lengths
-            return Heard(nothing, nothing)
-        states = states or self.perception.encode(batch.audio, batch.audio_lengths)
-        embeddings = self.perception.adapt(*states)
-        frames = self.perception.adapt_frames(*states) if self.ctc is not None else None
-        return Heard(embeddings, frames or embeddings)
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
         """Return what the LLM reads of a conversation."""
@@ -166,9 +142,9 @@ class DecoderOnlySpeechLM(SpeechLM):
 
         Audios of one conversation are joined. A position lasts ``perception.frame_shift`` seconds.
         """
+        require_evaluation_mode(self)
         batch = ConversationDataset(self.builder).collate(conversations).to(self.device)
-        with self._evaluation_mode():
-            return [torch.cat(audios) for audios in batch.by_conversation(*self._perceive(batch).embeddings)]
+        return [torch.cat(audios) for audios in batch.by_conversation(*self.perceive(batch).embeddings)]
 
     @torch.inference_mode()
     def embed_text(self, text: str) -> tuple[list[str], Tensor]:
@@ -177,22 +153,29 @@ class DecoderOnlySpeechLM(SpeechLM):
         embeddings = self.llm.get_input_embeddings()(torch.tensor(ids, dtype=torch.long, device=self.device))
         return [str(self.tokenizer.decode([token])) for token in ids], embeddings
 
-    def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
+    def prepare_inputs(self, batch: ConversationBatch, perceived: PerceptionOutput) -> LLMInputs:
         """Join what `prompt` makes of each conversation with the embeddings of the batch's audios.
 
-        These are all of them, or with ``ctc_compression`` one for each token that CTC hears.
+        These are all of them, or with ``ctc_compression`` one for each token that CTC reads.
         """
-        conversations = batch.conversations if with_answers else [c.without_answer() for c in batch.conversations]
-        prompts = [self.prompt_segments(conversation) for conversation in conversations]
-        embeddings = heard.embeddings
+        prompts = [self.prompt_segments(conversation) for conversation in batch.conversations]
+        embeddings = perceived.embeddings
         if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
-            assert self.ctc is not None, "`_build_ctc` has seen to it"
-            embeddings = self.ctc.compress(*heard.aligned, self._ctc_embeddings())
+            embeddings = self._compressed(perceived)
         audios = batch.by_conversation(*embeddings)
         limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
-        for conversation, prompt, own in zip(conversations, prompts, audios, strict=True):
+        for conversation, prompt, own in zip(batch.conversations, prompts, audios, strict=True):
             check_context(prompt, [len(audio) for audio in own], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
+
+    def _compressed(self, perceived: PerceptionOutput) -> States:
+        """Return one embedding for each token that CTC reads, (N, T', d_llm), lengths (N,), at least 1."""
+        assert self.alignment is not None, "`_build_ctc` has seen to it"
+        if self.alignment is self.ctc:
+            log_probs = self.ctc_log_probs(perceived)
+        else:
+            log_probs = self.alignment.log_probs(perceived.frames[0].detach())
+        return self.alignment.compress(*perceived.frames, log_probs)
 
     def _lm_loss(self, inputs: LLMInputs) -> Mean:
         """Return mean cross-entropy over the positions with a label; logits are computed from the first of them on."""
@@ -211,15 +194,6 @@ class DecoderOnlySpeechLM(SpeechLM):
         loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
         return Mean(loss, (labels != IGNORE_INDEX).sum())
 
-    def _ctc_loss(self, batch: ConversationBatch, embeddings: Tensor, lengths: Tensor) -> Mean:
-        """Return CTC of those audios of which `_aligned_texts` are known."""
-        assert self.ctc is not None, "the loss has a weight"
-        texts = self._aligned_texts(batch)
-        picked = list(texts)
-        targets = [torch.tensor(ids, device=embeddings.device) for ids in self.ctc_ids(list(texts.values()))]
-        loss = self.ctc(embeddings[picked], lengths[picked], targets, self._ctc_embeddings())
-        return Mean(loss, sum(map(len, targets)))
-
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
         """Return what CTC aligns with the audio embeddings, by the audio's place.
 
@@ -228,64 +202,33 @@ class DecoderOnlySpeechLM(SpeechLM):
         return self._transcripts(batch)
 
     @torch.inference_mode()
-    def generate_batch(
-        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    def generate_answers(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
-        """Return answers of the LLM, or of CTC's best path: where that is asked for, or the LLM has no weight."""
-        if (decoder or self.trained_decoder) == "ctc":
-            silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
-            if silent:
-                raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
-            return self._ctc_answers(batch)
-        heard = self._perceive(batch)
-        inputs = self._llm_inputs(batch, heard, with_answers=False)
+        """Return answers of the LLM, with ``generation.ctc_weight`` of its and CTC's joint choice in transcripts."""
+        asked = [conversation.without_answer() for conversation in batch.conversations]
         ids, truncated = generate_ids(
             self.llm,
-            inputs,
+            self.prepare_inputs(replace(batch, conversations=asked), perceived),
             self.prompt.end_token_id,
             max_new_tokens=max_new_tokens,
             beam_size=beam_size,
             repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
-            joint=self._joint_scores(batch, heard, beam_size),
+            joint=self._joint_scores(batch, perceived, beam_size),
         )
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Answer(text.strip(), row, bool(cut)) for text, row, cut in zip(texts, ids, truncated, strict=True)]
+        return [Answer(self._text(row), row, bool(cut)) for row, cut in zip(ids, truncated, strict=True)]
 
-    def _joint_scores(self, batch: ConversationBatch, heard: Heard, beam_size: int) -> JointCTCScores | None:
+    def _joint_scores(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int
+    ) -> JointCTCScores | None:
         """Return CTC's say in answers that are transcripts: of one audio, with the recipe's own instruction for it."""
         weight = self.cfg.generation.get("ctc_weight", 0)
         if weight == 0 or len(batch.audio) == 0:
             return None
-        assert self.ctc is not None, "`_build_ctc` has seen to it"
-        embeddings, lengths = heard.aligned
-        log_probs, tokens = self.ctc.log_probs(embeddings, self._ctc_embeddings())
-        per_conversation = batch.by_conversation(log_probs, lengths)
+        assert self.alignment is not None, "`_build_ctc` has seen to it"
+        per_conversation = batch.by_conversation(self.ctc_log_probs(perceived), perceived.frames[1])
         scored = [
             audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
             for conversation, audios in zip(batch.conversations, per_conversation, strict=True)
         ]
-        return JointCTCScores(scored, tokens, self.prompt.end_token_id, weight, beam_size)
-
-    def _ctc_answers(self, batch: ConversationBatch) -> list[Answer]:
-        """Return CTC's best path against the LLM's token embeddings; a conversation's audios one after the other."""
-        if self.ctc is None:
-            raise ValueError(
-                f"this {type(self).__name__} was trained without CTC (model.loss.ctc_weight is 0), so it has no CTC "
-                "decoder; use decoder=llm"
-            )
-        return self._best_paths(batch, self._perceive(batch))
-
-    def _best_paths(self, batch: ConversationBatch, heard: Heard) -> list[Answer]:
-        assert self.ctc is not None, "callers have seen to it"
-        paths = iter(self.ctc.greedy(*heard.aligned, self._ctc_embeddings()))
-        ids = [[token for _ in item.audios for token in next(paths)] for item in batch.conversations]
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True)
-        return [Answer(text.strip(), row, truncated=False) for text, row in zip(texts, ids, strict=True)]
-
-    @torch.inference_mode()
-    def ctc_evidence(self, batch: ConversationBatch) -> list[Evidence]:
-        """Return what CTC against the LLM's token embeddings makes of each conversation, one audio after the other."""
-        assert self.ctc is not None, "`has_ctc` is asked first"
-        heard = self._perceive(batch)
-        ratios = partial(self.ctc.log_ratios, token_embeddings=self._ctc_embeddings())
-        return gather_evidence(batch, self._best_paths(batch, heard), heard.aligned, ratios)
+        return JointCTCScores(scored, self.alignment.tokens[1:], self.prompt.end_token_id, weight, beam_size)

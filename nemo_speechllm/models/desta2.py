@@ -24,8 +24,9 @@ from jinja2 import TemplateError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.desta.seed import ATTRIBUTES, check_attributes, written_attributes
-from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM, Heard
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
+from nemo_speechllm.modules.perception import PerceptionOutput
 from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.segments import LLMInputs
 
@@ -47,13 +48,15 @@ class DeSTA2(DecoderOnlySpeechLM):
             ``ctc_attributes`` has no wording, or ``generation.ctc_weight`` is to mix this CTC into transcripts.
     """
 
+    ctc_transcribes = False  # what it writes are attributes
+
     def build_modules(self) -> None:
         """Build what every decoder-only model has; Whisper's decoder is loaded when it is first needed."""
         encoder = self.cfg.perception.encoder
         if encoder.type != "whisper":
             raise ValueError(f"model.perception.encoder.type is {encoder.type!r}; DeSTA2 needs whisper")
         super().build_modules()
-        if self.ctc is not None:
+        if self.alignment is not None:
             self._check_ctc()
         try:
             self.prompt.segments(
@@ -70,11 +73,6 @@ class DeSTA2(DecoderOnlySpeechLM):
         check_attributes(self.cfg.ctc_attributes, "model.ctc_attributes")
         if self.cfg.generation.get("ctc_weight", 0) > 0:
             raise ValueError("model.generation.ctc_weight: DeSTA2's CTC hears attributes and no words; set it to 0")
-
-    @property
-    def has_ctc(self) -> bool:
-        """Never: what this model's CTC hears is not what is said."""
-        return False
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
         """Return what the seed transcript told of single clips of one segment, as far as ``ctc_attributes`` names it.
@@ -93,13 +91,14 @@ class DeSTA2(DecoderOnlySpeechLM):
         return texts
 
     def _told(self, conversation: Conversation) -> str | None:
+        assert self.alignment is not None, "the loss has a weight"
         metadata = conversation.metadata
         segments = metadata.get("metadata")
         if not isinstance(segments, list) or len(segments) != 1:
             return None
         told = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
         text = written_attributes(segments[0]["metadata"], told)
-        (ids,) = self.ctc_ids([text])
+        (ids,) = self.alignment.ids([text])
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
         n_queries = cast(QFormer, self.perception.adapter).n_queries
         if needed > n_queries:
@@ -119,7 +118,7 @@ class DeSTA2(DecoderOnlySpeechLM):
         super().on_fit_end()
         self.transcriber.cache(None)
 
-    def _llm_inputs(self, batch: ConversationBatch, heard: Heard, with_answers: bool) -> LLMInputs:
+    def prepare_inputs(self, batch: ConversationBatch, perceived: PerceptionOutput) -> LLMInputs:
         """Return what the LLM reads of a batch, each audio with its transcription."""
         transcribed = list(map(with_transcriptions, batch.conversations, self.transcriber(batch)))
-        return super()._llm_inputs(replace(batch, conversations=transcribed), heard, with_answers)
+        return super().prepare_inputs(replace(batch, conversations=transcribed), perceived)

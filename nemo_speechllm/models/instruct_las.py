@@ -25,9 +25,8 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, place_of
 from nemo_speechllm.decoding.generate import generate_text_ids
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.encoder_ctc import EncoderCTCMixin
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.ctc_head import CTCHead
+from nemo_speechllm.modules.ctc import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
 from nemo_speechllm.modules.las_decoder import (
     DecoderText,
@@ -37,8 +36,8 @@ from nemo_speechllm.modules.las_decoder import (
     las_loss,
     loss_weights,
 )
-from nemo_speechllm.modules.losses import Mean, compress_runs
-from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.losses import Mean
+from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 from nemo_speechllm.prompts.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.prompts.segments import check_context
 
@@ -46,7 +45,7 @@ TOKENIZER_NAME = "tokenizer.model"
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
 
 
-class InstructLAS(EncoderCTCMixin, SpeechLM):
+class InstructLAS(SpeechLM):
     """Listen, attend and spell by instruction: Conformer → Transformer decoder, both from scratch (section 3).
 
     The decoder's text is ``instruction [EOT] answer``; the instruction is given, the answer is learned and generated.
@@ -101,38 +100,44 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
             )
         return path.read_bytes()
 
-    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return lm_weight · cross-entropy of the decoder's text + encoder_ctc_weight · CTC of what is said."""
-        states, lengths = self.perception.encode(batch.audio, batch.audio_lengths)
+    @property
+    def ctc(self) -> CTCHead | None:
+        """The CTC head over the encoder, where the recipe has one."""
+        return self.ctc_head
+
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what the head reads: the encoder's states."""
+        return perceived.encoded
+
+    def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
+        """Return cross-entropy of the decoder's text, and CTC of what is said."""
         losses = {}
         if self.cfg.loss.lm_weight > 0:
-            losses["lm_loss"] = self._lm_loss(self._text(batch.conversations), *self._hear(states, lengths))
+            losses["lm_loss"] = self._lm_loss(self._text(batch.conversations), *self._attended(perceived))
         if self.ctc_head is not None:
-            losses["encoder_ctc_loss"] = self._encoder_ctc_loss(batch, states, lengths)
-        return self._weighted_sum(losses)
+            losses["encoder_ctc_loss"] = self.ctc_head.loss(*perceived.encoded, self._transcripts(batch))
+        return losses
 
-    def _hear(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def _attended(self, perceived: PerceptionOutput) -> States:
         """Return what the decoder attends to, (B, T', d), lengths (B,).
 
-        It is every frame, or with ``ctc_compression`` every heard token.
+        It is every frame, or with ``ctc_compression`` every token that CTC reads.
         """
-        heard, heard_lengths = self.perception.adapt(states, lengths)
         if not self.cfg.ctc_compression:
-            return heard, heard_lengths
+            return perceived.embeddings
         assert self.ctc_head is not None, "`build_modules` has seen to it"
-        log_probs = self.ctc_head.log_probs(states)
-        heard, heard_lengths = compress_runs(heard, heard_lengths, log_probs, self.ctc_head.blank)
+        tokens, counts = self.ctc_head.compress(*perceived.embeddings, self.ctc_log_probs(perceived))
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
-        return nn.functional.pad(heard, (0, 0, 0, 1)), heard_lengths + 1
+        return nn.functional.pad(tokens, (0, 0, 0, 1)), counts + 1
 
-    def _lm_loss(self, text: DecoderText, heard: Tensor, lengths: Tensor) -> Mean:
+    def _lm_loss(self, text: DecoderText, states: Tensor, lengths: Tensor) -> Mean:
         """Return cross-entropy of the text.
 
         Labels are smoothed in training alone, so that validation's loss is comparable.
         """
         logits = self.text_decoder(
-            inputs_embeds=add_positions(heard),
-            attention_mask=valid_positions(lengths, heard.shape[1]),
+            inputs_embeds=add_positions(states),
+            attention_mask=valid_positions(lengths, states.shape[1]),
             decoder_input_ids=text.ids,
             decoder_attention_mask=text.attention_mask,
             decoder_answer_start=text.answer_start,
@@ -149,22 +154,16 @@ class InstructLAS(EncoderCTCMixin, SpeechLM):
         return join_text(prompts, self.tokenizer.eos_id, self.device)
 
     @torch.inference_mode()
-    def generate_batch(
-        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    def generate_answers(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
-        """Return answers of the decoder, or of the CTC head: what is said, whatever the instruction.
-
-        Which of them is as in `DecoderOnlySpeechLM`.
-        """
+        """Return answers of the decoder."""
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
-        if (decoder or self.trained_decoder) == "ctc":
-            return self._ctc_answers(batch)
-        heard, lengths = self._hear(*self.perception.encode(batch.audio, batch.audio_lengths))
-        mask = valid_positions(lengths, heard.shape[1])
+        states, lengths = self._attended(perceived)
         ids, truncated = generate_text_ids(
             self.text_decoder,
-            add_positions(heard),
-            mask,
+            add_positions(states),
+            valid_positions(lengths, states.shape[1]),
             text,
             self.tokenizer.eos_id,
             max_new_tokens,

@@ -14,18 +14,36 @@
 
 """What NeMo's own scripts ask of an ASR model: a speech LM does it, or says what to use instead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin
+import numpy as np
+import torch
+from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
+from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes import ModelPT
 from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
+from nemo_speechllm.models.answering import Answering, require_transcripts
+from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.models.transcription import (
+    SpeechLMTranscribeConfig,
+    check_settings,
+    check_takes_settings,
+    manifest_keys,
+    transcription_config,
+)
+from nemo_speechllm.modules.perception import Perception
 
 # attributes that scripts read of other models
 ABSENT = {
@@ -48,10 +66,11 @@ def _instead(name: str, remedy: str) -> Callable[..., NoReturn]:
 
 
 class NeMoInterface(ASRTranscriptionMixin, ModelPT):
-    """The part of NeMo's ASR interface that is the same whatever a speech LM is made of.
+    """The part of NeMo's ASR interface that is the same whatever a speech LM is made of."""
 
-    For classes with ``cfg``, ``builder``, ``perception``, ``has_ctc`` and ``ctc_ids``.
-    """
+    builder: ConversationBuilder
+    perception: Perception
+    answering: Answering
 
     decoding = None  # NeMo's scripts tell models apart by the class of it
 
@@ -99,7 +118,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             options = {key: value for key, value in cast(DictConfig, spec_augment._cfg).items() if key != "_target_"}
         with open_dict(cfg):
             cfg.encoder.spec_augment = options
-        self.perception.encoder.spec_augment = spec_augment
+        cast(Any, self.perception.encoder).spec_augment = spec_augment
 
     def setup_optimization(
         self, optim_config: DictConfig | dict | None = None, optim_kwargs: dict[str, Any] | None = None
@@ -118,6 +137,114 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 "(or model.optim.sched.max_steps); epochs do not tell, for the data are a stream"
             )
         return super().setup_optimization(optim_config, optim_kwargs)
+
+    # transcription ---------------------------------------------------------------------------------------------------
+
+    def transcribe(
+        self,
+        audio: str | Path | list | np.ndarray | Tensor | DataLoader,
+        use_lhotse: bool = True,
+        batch_size: int = 4,
+        return_hypotheses: bool = False,
+        num_workers: int = 0,
+        channel_selector: int | str | None = None,
+        augmentor: DictConfig | None = None,
+        verbose: bool = True,
+        timestamps: bool | None = None,
+        override_config: TranscribeConfig | None = None,
+        **options,
+    ) -> list[str] | list[Hypothesis]:
+        """Transcribe with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
+
+        Args:
+            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, rows, the path of a manifest (see
+                `conversations_of`), or a dataloader of batches.
+            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did)
+                instead of strings.
+            override_config: all settings in one, in the place of the other arguments.
+
+        Raises:
+            TypeError: an argument is unknown.
+            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot
+                be; it is named.
+            nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
+        """
+        given = dict(
+            use_lhotse=use_lhotse,
+            batch_size=batch_size,
+            return_hypotheses=return_hypotheses,
+            num_workers=num_workers,
+            channel_selector=channel_selector,
+            augmentor=augmentor,
+            verbose=verbose,
+            timestamps=timestamps,
+            **options,
+        )
+        return super().transcribe(audio, override_config=transcription_config(given, override_config))
+
+    @torch.inference_mode()
+    def transcribe_generator(
+        self, audio: str | Path | list | np.ndarray | Tensor | DataLoader, override_config: TranscribeConfig | None
+    ) -> Iterator[list]:
+        """Transcribe, batch by batch.
+
+        NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads
+        beside it.
+        """
+        trcfg = override_config or self.get_transcribe_config()
+        check_settings(trcfg)
+        if isinstance(audio, DataLoader):
+            check_takes_settings(trcfg)
+        loader = audio if isinstance(audio, DataLoader) else self._transcribe_input_processing(audio, trcfg)
+        for batch in tqdm(loader, desc="Transcribing", disable=not trcfg.verbose):
+            yield self._transcribe_output_processing(self._transcribe_forward(batch, trcfg), trcfg)
+
+    def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
+        conversations = self._conversations_of(audio, trcfg)
+        return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
+
+    def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
+        """Return a loader of conversations in lists.
+
+        Workers load their audio; without any it is loaded when it is needed.
+        """
+        trcfg = config["transcribe"]
+        workers = trcfg.num_workers or 0
+        return DataLoader(
+            config["conversations"],
+            batch_size=trcfg.batch_size,
+            num_workers=workers,
+            prefetch_factor=1 if workers else None,
+            collate_fn=_loaded if workers else list,
+        )
+
+    def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
+        """Return whatever ``transcribe`` was given as conversations that await an answer."""
+        return conversations_of(audio, self.builder, trcfg.channel_selector, partial(manifest_keys, config=trcfg))
+
+    def _transcribe_forward(
+        self, batch: list[Conversation] | ConversationBatch, trcfg: TranscribeConfig
+    ) -> list[Answer]:
+        names = ("max_new_tokens", "beam_size", "decoder")
+        options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
+        if isinstance(batch, ConversationBatch):  # of a caller's own loader
+            return self.answering.answer(batch.loaded(), len(batch.conversations), **options)
+        return self.answering.answer(batch, trcfg.batch_size, **options)
+
+    def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
+        return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
+
+    def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
+        """Return pairs of what was read, a Lhotse cut, and the ``Hypothesis``, for NeMo's ``ASRPredictionWriter``."""
+        options = generation_options(self.cfg.generation)
+        answers = self.answering.answer(batch.loaded(), len(batch.conversations), **options)
+        cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
+        return list(zip(cuts, _hypotheses(answers), strict=True))
+
+    @classmethod
+    def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
+        """Return default settings of `transcribe`."""
+        return SpeechLMTranscribeConfig()
 
     # decoding --------------------------------------------------------------------------------------------------------
 
@@ -157,7 +284,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 f"decoder_type={decoder_type}: {type(self).__name__} has llm and, where it was trained with it, ctc"
             )
         if decoder_type == "ctc":
-            self._require_ctc("decoder_type=ctc")
+            require_transcripts(self, "decoder_type=ctc")
         asked = _asked_for(decoding_cfg)
         if asked:
             raise ValueError(
@@ -242,3 +369,14 @@ def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list
         elif value != usual:
             found.append(f"{path}{name}={value}")
     return found
+
+
+def _loaded(conversations: list[Conversation]) -> list[Conversation]:
+    return [conversation.loaded() for conversation in conversations]
+
+
+def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
+    hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in answers]
+    for hypothesis, answer in zip(hypotheses, answers, strict=True):
+        hypothesis.interventions = answer.interventions
+    return hypotheses

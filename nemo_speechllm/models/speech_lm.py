@@ -15,58 +15,34 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
-from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes.common import PretrainedModelInfo
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError, ReferencedCheckpointMixin
+from nemo_speechllm.checkpointing.renamed import current_pattern
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
-from nemo_speechllm.data.dataset import (
-    ConversationBatch,
-    ConversationBuilder,
-    ConversationDataset,
-    in_batches,
-    task_of,
-    written_language,
-)
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.metrics.translation import check_metrics
-from nemo_speechllm.models.answers import (
-    Answer,
-    AnswerLock,
-    GuardedAnswersMixin,
-    check_generation,
-    generation_options,
-)
-from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.models.answering import Answering, require_evaluation_mode
+from nemo_speechllm.models.answers import Answer, check_generation, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
-from nemo_speechllm.models.segmentation import split_long_audio
-from nemo_speechllm.models.transcription import (
-    SpeechLMTranscribeConfig,
-    check_settings,
-    check_takes_settings,
-    manifest_keys,
-    transcription_config,
-)
-from nemo_speechllm.modules.collectives import gathered, world_size
+from nemo_speechllm.models.validation import count_batch, log_tallies
+from nemo_speechllm.modules.collectives import world_size
+from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
-from nemo_speechllm.training.non_finite import STOP, check_policy, judge_validation
+from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
+from nemo_speechllm.training.non_finite import STOP, check_policy
 from nemo_speechllm.training.resume import ResumableTrainingMixin
 from nemo_speechllm.training.sharding import share_batches
 from nemo_speechllm.training.transforms import Transform, training_transforms
@@ -74,13 +50,14 @@ from nemo_speechllm.training.transforms import Transform, training_transforms
 CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
 
-class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
+class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
     """A model that answers conversations of text and audio.
 
-    A subclass builds its modules in `build_modules` and implements `loss` and `generate_batch`. Its config has the
-    sections ``prompt``, ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own.
-    With a section ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`)
-    and on keywords (see `KeywordContext`); validation asks what the data say.
+    A batch's audio goes through `perceive` once; `losses` and `generate_answers` are given what it returns. A subclass
+    builds its modules in `build_modules` and implements these two. Its config has the sections ``prompt``,
+    ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own. With a section
+    ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on
+    keywords (see `KeywordContext`); validation asks what the data say.
 
     Args:
         cfg: the recipe's ``model`` section.
@@ -90,6 +67,8 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         ValueError: an entry of ``freeze_params`` matches no parameter, or ``generation`` has a setting that nothing
             reads.
     """
+
+    perception: Perception
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
         if isinstance(cfg, dict):  # as a Lightning checkpoint holds it
@@ -111,10 +90,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
         self._transforms: list[Transform] = []
-        freeze_by_pattern(self, list(self.cfg.get("freeze_params") or []))
+        freeze_by_pattern(self, list(map(current_pattern, self.cfg.get("freeze_params") or [])))
         self._validation_tallies: dict[int, ErrorTally] = {}
         self._test_tallies: dict[int, ErrorTally] = {}
-        self._answering = AnswerLock()
+        self.answering = Answering(self)
         # a new model is there to be trained, a restored one to be asked
         self.train(not self._is_model_being_restored())
 
@@ -122,22 +101,60 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def build_modules(self) -> None:
         """Make ``self.tokenizer`` and the submodules from ``self.cfg``."""
 
+    @property
     @abstractmethod
-    def loss(self, batch: ConversationBatch) -> dict[str, Tensor]:
-        """Return losses of a batch with answers: ``loss``, what is optimised, and its parts by name."""
+    def ctc(self) -> CTC | None:
+        """What reads text in audio by CTC, where the model was trained with it: for keyword lists, guards, drafts."""
 
     @abstractmethod
-    def generate_batch(
-        self, batch: ConversationBatch, max_new_tokens: int, beam_size: int, decoder: str | None = None
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what `ctc` reads, (N, T, d) and lengths (N,)."""
+
+    @abstractmethod
+    def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
+        """Return the losses, by name, of the answers of a batch; their weights are those of ``loss``."""
+
+    @abstractmethod
+    def generate_answers(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
-        """Return answers to the conversations of a batch; their own answers, if any, are not read.
+        """Return the text decoder's answers to a batch; the conversations' own answers, if any, are not read."""
 
-        Args:
-            decoder: ``llm`` or ``ctc``; None: what the model was trained for.
+    def perceive(self, batch: ConversationBatch) -> PerceptionOutput:
+        """Encode the batch's N audios and adapt them to the text decoder, once for all that is done with the batch.
 
         Raises:
-            ValueError: ``decoder`` is ``ctc`` and the model has no CTC head.
+            ValueError: a text stands in the place of an audio, and the model reads none.
         """
+        if batch.spoken:
+            raise ValueError(
+                f"{next(iter(batch.spoken.values()))!r} is a text without audio, in which a {type(self).__name__} "
+                "hears nothing; train on lines of text with CTCPromptedLLM and model.ctc_posterior"
+            )
+        return self.perception(batch.audio, batch.audio_lengths)
+
+    def ctc_log_probs(self, perceived: PerceptionOutput) -> Tensor:
+        """Return log-probabilities of `ctc`'s classes, (N, T, C), without gradient; computed when first asked for."""
+        assert self.ctc is not None, "who asks has seen to it"
+        if perceived.log_probs is None:
+            with torch.no_grad():
+                perceived.log_probs = self.ctc.log_probs(self.ctc_states(perceived)[0])
+        return perceived.log_probs
+
+    def loss(self, batch: ConversationBatch, perceived: PerceptionOutput | None = None) -> dict[str, Tensor]:
+        """Return losses of a batch with answers: ``loss``, what is optimised, and its parts by name.
+
+        Args:
+            batch: the conversations.
+            perceived: what perception made of their audios, where that is known already.
+        """
+        losses = self.losses(batch, perceived or self.perceive(batch))
+        weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
+        if self.training:  # while several processes train, see `parts_of_all`
+            values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
+        else:
+            values = {name: loss.value for name, loss in losses.items()}
+        return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
 
     def train(self, mode: bool = True) -> "SpeechLM":
         """Set what trains to training mode; a frozen encoder keeps its running statistics and has no dropout."""
@@ -250,18 +267,10 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
     def _tally(self, batch: ConversationBatch, tally: ErrorTally) -> None:
         if batch.is_repeated:
             tally = ErrorTally()  # for nobody
-        tally.count_loss(float(self.loss(batch)["loss"]), [conversation.id for conversation in batch.conversations])
-        answers = [answer.text for answer in self.generate_batch(batch, **generation_options(self.cfg.generation))]
-        # what is validated on has answers
-        references = cast(list[str], [conversation.answer for conversation in batch.conversations])
-        languages = [written_language(conversation.metadata) for conversation in batch.conversations]
-        tally.count(answers, references, languages, self.cfg.get("normalizer", AUTO))
-        for answer, reference, conversation, language in zip(
-            answers, references, batch.conversations, languages, strict=True
-        ):
-            if task_of(conversation.metadata) == "ast":
-                direction = (str(conversation.metadata.get("lang")), str(language))
-                tally.count_translation(answer, reference, direction)
+        perceived = self.perceive(batch)
+        loss = self.loss(batch, perceived)["loss"]
+        answers = self.answering.generate(batch, perceived, **generation_options(self.cfg.generation))
+        count_batch(tally, batch.conversations, float(loss), answers, self.cfg.get("normalizer", AUTO))
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
@@ -271,39 +280,11 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         ``val_chrf``, in several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like
         transcripts.
         """
-        self._log_tallies(self._validation_tallies, "val", self.get_validation_dataloader_prefix)
+        log_tallies(self, self._validation_tallies, "val", self.get_validation_dataloader_prefix)
 
     def on_test_epoch_end(self) -> None:
         """Log ``test_loss``, ``test_wer``, …: what `on_validation_epoch_end` does, of the test sets."""
-        self._log_tallies(self._test_tallies, "test", self.get_test_dataloader_prefix)
-
-    def _log_tallies(self, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
-        """Log what was counted on all ranks, under the names of the stage, and start anew."""
-        tallies = _sum_over_ranks(counted)
-        judge_validation(
-            [id for tally in tallies.values() for id in tally.without_loss], self.cfg.get("non_finite", STOP)
-        )
-        for index, tally in sorted(tallies.items()):
-            prefix = prefix_of(index) if len(tallies) > 1 else ""
-            metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}
-            self.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
-            if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
-                self.log_dict(metrics)
-        languages = sum(tallies.values(), ErrorTally()).language_figures()
-        self.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
-        counted.clear()
-
-    def _weighted_sum(self, losses: dict[str, Mean]) -> dict[str, Tensor]:
-        """Return the losses by name, and ``loss``: their sum with the recipe's weights.
-
-        While several processes train, see `parts_of_all`.
-        """
-        weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
-        if self.training:
-            values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
-        else:
-            values = {name: loss.value for name, loss in losses.items()}
-        return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
+        log_tallies(self, self._test_tallies, "test", self.get_test_dataloader_prefix)
 
     def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
         """Return what is said in those of the batch's audios where it is known, by the audio's place."""
@@ -334,7 +315,7 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
                 ``ctc`` of a model that has no CTC head.
         """
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
-        return self._answers(conversations, batch_size, **options)
+        return self.answering.answer(conversations, batch_size, **options)
 
     @torch.inference_mode()
     def answer_losses(self, conversations: list[Conversation]) -> list[float]:
@@ -343,158 +324,18 @@ class SpeechLM(GuardedAnswersMixin, ReferencedCheckpointMixin, ResumableTraining
         The answer is read token by token as in training, so that small differences show which error rates hide.
 
         Raises:
-            ValueError: the model was trained by CTC alone (``loss.lm_weight`` is 0), so its decoder says nothing.
+            ValueError: the model was trained by CTC alone (``loss.lm_weight`` is 0), so its decoder says nothing; or
+                it is in training mode.
         """
         if self.cfg.loss.lm_weight == 0:
             raise ValueError(
                 f"this {type(self).__name__} was trained by CTC alone (model.loss.lm_weight is 0): its decoder has no "
                 "loss"
             )
+        require_evaluation_mode(self)
         collate = ConversationDataset(self.builder).collate
-        with self._evaluation_mode():  # one by one: a batch has one mean for all
-            return [float(self.loss(collate([item]).to(self.device))["lm_loss"]) for item in conversations]
-
-    @contextmanager
-    def _evaluation_mode(self) -> Iterator[None]:
-        """Set evaluation mode, for one thread at a time; each module is then put back into the mode it had."""
-        with self._answering.lock:
-            training = [module for module in self.modules() if module.training]
-            if training:
-                self.eval()
-            try:
-                yield
-            finally:
-                for module in training:
-                    module.training = True
-
-    @torch.inference_mode()
-    def _answers(self, conversations: Iterable[Conversation], batch_size: int, **options) -> list[Answer]:
-        """Return answers to conversations.
-
-        A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
-        ``batch_size`` pieces, whosever they are.
-        """
-        collate = ConversationDataset(self.builder).collate
-        counts: list[int] = []
-        answers: list[Answer] = []
-        for pieces in in_batches(self._pieces(conversations, counts), batch_size):
-            batch = collate(pieces).to(self.device)
-            with self._evaluation_mode():
-                answers += self._guarded_answers(self._with_likely_keywords(batch), **options)
-        of_pieces = iter(answers)
-        return [_joined([next(of_pieces) for _ in range(count)]) for count in counts]
-
-    def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
-        """Yield the pieces of all conversations, in order; add to ``counts`` how many a conversation has."""
-        for conversation in conversations:
-            pieces = split_long_audio(conversation, self.cfg.generation.get("max_audio_seconds"))
-            counts.append(len(pieces))
-            yield from pieces
-
-    def transcribe(
-        self,
-        audio: str | Path | list | np.ndarray | Tensor | DataLoader,
-        use_lhotse: bool = True,
-        batch_size: int = 4,
-        return_hypotheses: bool = False,
-        num_workers: int = 0,
-        channel_selector: int | str | None = None,
-        augmentor: DictConfig | None = None,
-        verbose: bool = True,
-        timestamps: bool | None = None,
-        override_config: TranscribeConfig | None = None,
-        **options,
-    ) -> list[str] | list[Hypothesis]:
-        """Transcribe with NeMo's arguments, and those of `SpeechLMTranscribeConfig`.
-
-        Args:
-            audio: path(s) of audio files, arrays or tensors of samples at 16 kHz, rows, the path of a manifest (see
-                `conversations_of`), or a dataloader of batches.
-            return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did)
-                instead of strings.
-            override_config: all settings in one, in the place of the other arguments.
-
-        Raises:
-            TypeError: an argument is unknown.
-            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot
-                be; it is named.
-            nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
-        """
-        given = dict(
-            use_lhotse=use_lhotse,
-            batch_size=batch_size,
-            return_hypotheses=return_hypotheses,
-            num_workers=num_workers,
-            channel_selector=channel_selector,
-            augmentor=augmentor,
-            verbose=verbose,
-            timestamps=timestamps,
-            **options,
-        )
-        return super().transcribe(audio, override_config=transcription_config(given, override_config))
-
-    @torch.inference_mode()
-    def transcribe_generator(
-        self, audio: str | Path | list | np.ndarray | Tensor | DataLoader, override_config: TranscribeConfig | None
-    ) -> Iterator[list]:
-        """Transcribe, batch by batch.
-
-        NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads
-        beside it.
-        """
-        trcfg = override_config or self.get_transcribe_config()
-        check_settings(trcfg)
-        if isinstance(audio, DataLoader):
-            check_takes_settings(trcfg)
-        loader = audio if isinstance(audio, DataLoader) else self._transcribe_input_processing(audio, trcfg)
-        for batch in tqdm(loader, desc="Transcribing", disable=not trcfg.verbose):
-            yield self._transcribe_output_processing(self._transcribe_forward(batch, trcfg), trcfg)
-
-    def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
-        conversations = self._conversations_of(audio, trcfg)
-        return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
-
-    def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
-        """Return a loader of conversations in lists.
-
-        Workers load their audio; without any it is loaded when it is needed.
-        """
-        trcfg = config["transcribe"]
-        workers = trcfg.num_workers or 0
-        return DataLoader(
-            config["conversations"],
-            batch_size=trcfg.batch_size,
-            num_workers=workers,
-            prefetch_factor=1 if workers else None,
-            collate_fn=_loaded if workers else list,
-        )
-
-    def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
-        """Return whatever ``transcribe`` was given as conversations that await an answer."""
-        return conversations_of(audio, self.builder, trcfg.channel_selector, partial(manifest_keys, config=trcfg))
-
-    def _transcribe_forward(
-        self, batch: list[Conversation] | ConversationBatch, trcfg: TranscribeConfig
-    ) -> list[Answer]:
-        names = ("max_new_tokens", "beam_size", "decoder")
-        options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
-        if isinstance(batch, ConversationBatch):  # of a caller's own loader
-            return self._answers(batch.loaded(), len(batch.conversations), **options)
-        return self._answers(batch, trcfg.batch_size, **options)
-
-    def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
-        return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
-
-    def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
-        """Return pairs of what was read, a Lhotse cut, and the ``Hypothesis``, for NeMo's ``ASRPredictionWriter``."""
-        answers = self._answers(batch.loaded(), len(batch.conversations), **generation_options(self.cfg.generation))
-        cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
-        return list(zip(cuts, _hypotheses(answers), strict=True))
-
-    @classmethod
-    def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
-        """Return default settings of `transcribe`."""
-        return SpeechLMTranscribeConfig()
+        # one by one: a batch has one mean for all
+        return [float(self.loss(collate([item]).to(self.device))["lm_loss"]) for item in conversations]
 
     # shipped checkpoints ---------------------------------------------------------------------------------------------
 
@@ -551,35 +392,3 @@ def _shipped_info(path: Path, model_class: type) -> PretrainedModelInfo:
         location=path.absolute().as_uri(),
         class_=model_class,
     )
-
-
-def _loaded(conversations: list[Conversation]) -> list[Conversation]:
-    return [conversation.loaded() for conversation in conversations]
-
-
-def _joined(answers: list[Answer]) -> Answer:
-    """Return the answers to consecutive pieces of one recording as one."""
-    text = " ".join(answer.text for answer in answers if answer.text)
-    return Answer(
-        text,
-        [i for answer in answers for i in answer.ids],
-        any(answer.truncated for answer in answers),
-        tuple(intervention for answer in answers for intervention in answer.interventions),
-    )
-
-
-def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
-    hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in answers]
-    for hypothesis, answer in zip(hypotheses, answers, strict=True):
-        hypothesis.interventions = answer.interventions
-    return hypotheses
-
-
-def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
-    """Return tallies by validation set, over all ranks.
-
-    A rank may have seen other sets and other languages than its neighbour.
-    """
-    of_ranks = gathered(tallies)
-    sets = {index for of_rank in of_ranks for index in of_rank}
-    return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in of_ranks), ErrorTally()) for index in sets}

@@ -28,7 +28,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from nemo_speechllm.modules.losses import compress_runs
+from nemo_speechllm.modules.ctc import compress_runs
 
 KEPT_PIECES = 8  # of each posterior that `PosteriorBank` keeps; the rest has little mass
 

@@ -14,6 +14,7 @@
 
 """Audio in, LLM input embeddings out: encoder, frame stacking, adapter, projection."""
 
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -24,6 +25,43 @@ from nemo_speechllm.modules.adapters import ConformerAdapter, FrameStacking, LLM
 from nemo_speechllm.modules.encoders import Encoder, build_encoder
 from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.state_cache import CachedEncoder
+
+States = tuple[Tensor, Tensor]  # (N, T, d), and lengths (N,)
+
+
+@dataclass
+class PerceptionOutput:
+    """What one pass of perception made of N audios; it is handed on, so that nothing is computed of them again.
+
+    Attributes:
+        encoded: states of the encoder, (N, T, d_model).
+        adapted: states that the projection reads, (N, T', d): in training masked, then stacked, then the adapter's.
+        embeddings: ``adapted`` projected to the LLM's width, (N, T', d_llm), or what stands in their place.
+        frames: each of ``encoded`` projected alone, (N, ≥T, d_llm), for CTC, which needs a position per token; the
+            embeddings where these are the finest there are. A frame's is what its stack's would be with the other
+            frames zero; the embedding of the stack, before it is scaled, is their sum.
+        log_probs: of the model's CTC, (N, T, C), once they have been asked for.
+    """
+
+    encoded: States
+    adapted: States
+    embeddings: States
+    frames: States
+    log_probs: Tensor | None = None
+
+    def select(self, rows: slice) -> "PerceptionOutput":
+        """Return what was made of some of the audios, padded to the longest of them alone."""
+        return PerceptionOutput(
+            _select(self.encoded, rows),
+            _select(self.adapted, rows),
+            _select(self.embeddings, rows),
+            _select(self.frames, rows),
+        )
+
+
+def _select(states: States, rows: slice) -> States:
+    values, lengths = states[0][rows], states[1][rows]
+    return values[:, : int(lengths.max())] if len(lengths) else values, lengths
 
 
 class Perception(nn.Module):
@@ -39,6 +77,7 @@ class Perception(nn.Module):
 
     Attributes:
         frame_shift: seconds from one embedding to the next; None of a Q-Former's, which stand for a whole window.
+        with_frames: project each of the encoder's states alone as well, where several are stacked into an embedding.
 
     Raises:
         ValueError: ``state_cache`` together with ``spec_augment``, which would never be applied; an unknown adapter,
@@ -60,52 +99,50 @@ class Perception(nn.Module):
         self.projection = LLMProjection(self.adapter.d_out if self.adapter else width, token_embeddings)
         subsampling = self.adapter.subsampling if self.adapter else 1
         self.frame_shift = subsampling and self.encoder.frame_shift * self.stacking.n * subsampling
+        self.with_frames = False
         self._cache: list[CachedEncoder] = []
 
-    def forward(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed audio for the LLM.
+    def forward(self, audio: Tensor, audio_lengths: Tensor) -> PerceptionOutput:
+        """Encode audio and embed it for the LLM; in training one random mask is drawn for all that reads the states.
 
         Args:
-            audio: samples at 16 kHz, (B, T).
-            audio_lengths: true lengths in samples, (B,).
+            audio: samples at 16 kHz, (N, T); of none there is nothing to encode.
+            audio_lengths: true lengths in samples, (N,).
 
         Returns:
-            embeddings (B, T', d_llm), one every ``frame_shift`` seconds or so many for each window of a Q-Former, and
-            their true lengths (B,).
+            embeddings (N, T', d_llm), one every ``frame_shift`` seconds or so many for each window of a Q-Former, and
+            the states on the way there.
         """
-        return self.adapt(*self.encode(audio, audio_lengths))
-
-    def adapt(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what `forward` does, of the encoder's states (B, T, d_model), lengths (B,)."""
-        return self._project(*self.stacking(self._mask(states, lengths), lengths))
+        if len(audio) == 0:
+            return self._nothing(audio, audio_lengths)
+        encoded, lengths = self.encode(audio, audio_lengths)
+        masked = self._mask(encoded, lengths)
+        adapted = self.stacking(masked, lengths)
+        if self.adapter is not None:
+            adapted = self.adapter(*adapted)
+        embeddings = self._project(*adapted)
+        frames = embeddings
+        if self.with_frames and self.adapter is None and self.stacking.n > 1:
+            frames = self._project(*self.stacking.one_by_one(masked, lengths))
+        return PerceptionOutput((encoded, lengths), adapted, embeddings, frames)
 
     @property
-    def d_frames(self) -> int:
-        """Width of `frames`."""
+    def d_adapted(self) -> int:
+        """Width of what the projection reads."""
         return self.adapter.d_out if self.adapter is not None else self.encoder.d_model * self.stacking.n
-
-    def frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn the encoder's states (B, T, d_model), (B,) into what the projection reads, (B, T', d_frames), (B,)."""
-        hidden, lengths = self.stacking(self._mask(states, lengths), lengths)
-        return self.adapter(hidden, lengths) if self.adapter is not None else (hidden, lengths)
 
     @property
     def has_frames_of_encoder(self) -> bool:
-        """Whether `adapt` gives one embedding for each of the encoder's states."""
+        """Whether there is one embedding for each of the encoder's states."""
         return self.adapter is None and self.stacking.n == 1
 
-    def adapt_frames(self, states: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Project each frame alone, where stacking is all there is between encoder and projection.
+    def _nothing(self, audio: Tensor, lengths: Tensor) -> PerceptionOutput:
+        widths = (self.encoder.d_model, self.d_adapted, self.projection.linear.out_features)
+        encoded, adapted, embeddings = ((audio.new_zeros(0, 0, width), lengths) for width in widths)
+        return PerceptionOutput(encoded, adapted, embeddings, embeddings)
 
-        CTC needs a position per token, which a stack of 240 ms is not. A frame's embedding is what `adapt` makes of
-        its stack with the other frames zero; the embedding of the stack, before it is scaled, is their sum.
-
-        The encoder's states (B, T, d_model), lengths (B,) → (B, ≥T, d_llm), lengths (B,); None where `adapt`'s are the
-        finest.
-        """
-        if self.adapter is not None or self.has_frames_of_encoder:
-            return None
-        return self._project(*self.stacking.one_by_one(self._mask(states, lengths), lengths))
+    def _project(self, adapted: Tensor, lengths: Tensor) -> States:
+        return self.projection(adapted), lengths
 
     def _mask(self, states: Tensor, lengths: Tensor) -> Tensor:
         if self.state_mask is None or not self.training:
@@ -113,11 +150,6 @@ class Perception(nn.Module):
         # NeMo's augmentation passes no gradient on, which an encoder that trains would miss
         kept = self.state_mask(input_spec=torch.ones_like(states).transpose(1, 2), length=lengths)
         return states * kept.transpose(1, 2)
-
-    def _project(self, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        if self.adapter is not None:
-            hidden, lengths = self.adapter(hidden, lengths)
-        return self.projection(hidden), lengths
 
     def cache_states(self, folder: str | None) -> None:
         """Take the encoder's states from now on from a folder where they are known; None: no longer.

@@ -75,9 +75,9 @@ class TestMode:
         model = SALM.restore_from(tmp_path / "m.nemo", trainer=trainer)
         modes, loss = [], model.loss
 
-        def recorded(batch):
+        def recorded(batch, *known):
             modes.append((model.training, model.perception.adapter.training, model.perception.encoder.training))
-            return loss(batch)
+            return loss(batch, *known)
 
         model.loss = recorded
         model.setup_training_data(salm.cfg.train_ds)
@@ -85,22 +85,31 @@ class TestMode:
         trainer.fit(model)
         assert modes == [(True, True, False)] * 2 + [(False, False, False)]
 
-    def test_every_module_is_put_back_into_its_own_mode(self, salm, audios):
-        salm.train()
-        salm.perception.adapter.eval()
-        expected = {name: module.training for name, module in salm.named_modules()}
-        salm.transcribe(audios[:1], verbose=False)
-        assert {name: module.training for name, module in salm.named_modules()} == expected
+    @pytest.mark.parametrize("kind", MODELS)
+    def test_a_model_in_training_mode_is_left_in_it_and_says_what_to_do(self, make, audios, kind):
+        model = make(kind)
+        item = asked(model, audios[0], task="asr")
+        answered = Conversation(item.id, [*item.turns, Turn("assistant", ["thank you"])], item.metadata)
+        for part in (model, model.perception.projection):
+            part.train()
+            expected = {name: module.training for name, module in model.named_modules()}
+            for ask in (
+                lambda: model.transcribe(audios[:1], verbose=False),
+                lambda: model.generate([item]),
+                lambda: model.answer_losses([answered]),
+            ):
+                with pytest.raises(ValueError, match=r"is in training mode.*call model.eval\(\) first"):
+                    ask()
+                assert {name: module.training for name, module in model.named_modules()} == expected
+            model.eval()
 
 
 class TestThreads:
-    @pytest.mark.parametrize("mode", [False, True], ids=["eval", "train"])
     @pytest.mark.parametrize("kind", MODELS)
-    def test_a_short_call_beside_a_long_one_changes_neither(self, make, audios, kind, mode):
+    def test_a_short_call_beside_a_long_one_changes_neither(self, make, audios, kind):
         """The short call begins before the long one and ends in its middle."""
         model = make(kind)
         expected = [model.transcribe(audio, verbose=False)[0] for audio in audios]
-        model.train(mode)
         short_began, long_began, short_ended = threading.Event(), threading.Event(), threading.Event()
         collate, texts = ConversationDataset(model.builder).collate, {}
 
@@ -129,7 +138,6 @@ class TestThreads:
         short_ended.set()
         long.join()
         assert texts == {"short": expected[:1], "long": expected}
-        assert model.training is mode
 
     def test_what_each_asks_is_its_own(self, salm, audios):
         salm.cfg.generation.max_keywords = 3
@@ -143,7 +151,6 @@ class TestThreads:
             lambda: [a.text for a in salm.generate([asked(salm, audio) for audio in audios], 3, beam_size=2)],
         ]
         expected = [call() for call in calls]
-        salm.train()  # the hardest case: each call has to bring the model into evaluation mode
         found, together = [None] * len(calls), threading.Barrier(len(calls))
 
         def run(place: int) -> None:
@@ -155,7 +162,44 @@ class TestThreads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert found == [[texts] * 2 for texts in expected] and salm.training
+        assert found == [[texts] * 2 for texts in expected]
+
+
+class TestOnePass:
+    @pytest.mark.parametrize("decoder", ["llm", "ctc"])
+    @pytest.mark.parametrize("kind", MODELS)
+    def test_keywords_all_guards_and_the_answer_share_one_run_of_the_encoder(self, make, audios, kind, decoder):
+        """Every guard strikes: an answer is looked for again by a beam search, and then taken from CTC."""
+        model = make(kind)
+        runs = []
+        model.perception.encoder.register_forward_hook(lambda *_: runs.append(1))
+        model.perception.projection.register_forward_hook(lambda *_: runs.append("adapted"))
+        keywords = [f"{a}{b}" for a in "abcdefgh" for b in ("an", "et", "is")]
+        for action in ("ctc", "retry", "empty"):
+            guards = {kind: action for kind in ("silence", "loop", "chatter", "disagreement")}
+            with open_dict(model.cfg):
+                model.cfg.generation.update({"max_keywords": 3, "guards": guards})
+            for samples in (audios[0], np.zeros(16000, dtype=np.float32)):
+                runs.clear()
+                options = {"keywords": keywords, "decoder": decoder, "return_hypotheses": True, "verbose": False}
+                (hypothesis,) = model.transcribe([samples], **options)
+                assert runs == [1, "adapted"], action
+            assert hypothesis.interventions == (f"silence: {action}",)
+
+    def test_every_batch_of_a_validation_is_encoded_once(self, salm, audios):
+        runs = []
+        salm.perception.encoder.register_forward_hook(lambda *_: runs.append(1))
+        salm.validation_step(with_answers(salm, audios), 0)
+        assert runs == [1]
+
+    def test_the_losses_of_a_step_see_the_same_masked_states(self, make_ctc_prompted, audios):
+        mask = {"freq_masks": 2, "freq_width": 27, "time_masks": 2, "time_width": 0.2}
+        weights = {"lm_weight": 1.0, "ctc_weight": 0.5}
+        model = make_ctc_prompted(loss=weights, perception={"stack": 3, "state_mask": mask}).train()
+        drawn = []
+        model.perception.state_mask.register_forward_hook(lambda *_: drawn.append(1))
+        model.loss(with_answers(model, audios))
+        assert drawn == [1]
 
 
 class TestBatch:

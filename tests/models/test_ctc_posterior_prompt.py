@@ -71,7 +71,7 @@ def make_stage2(recipe, stage1, tmp_path):
     """``make_stage2(**changes)`` → stage 2 of a saved stage 1, with a bank of what its head might hear."""
     stage1.save_to(tmp_path / "stage1.nemo")
     size = stage1.ctc_head.blank
-    texts = stage1.ctc_ids(["please hold the line", "thank you"])
+    texts = stage1.ctc.ids(["please hold the line", "thank you"])
     heard = [0.9 * torch.eye(size)[ids[:2] + [3, *ids[4:]]] + 0.1 / size for ids in texts]
     PosteriorBank.measure(heard, texts, size).save(tmp_path / "bank.npz")
 
@@ -96,6 +96,16 @@ def asked(model, audio: Audio, text: str, name: str = "test") -> Conversation:
 
 def collate(model, *conversations):
     return ConversationDataset(model.builder).collate(list(conversations))
+
+
+def posteriors(model, *conversations) -> list[torch.Tensor]:
+    batch = collate(model, *conversations)
+    return model.posteriors(batch, model.perceive(batch))
+
+
+def test_a_text_in_the_place_of_audio_is_refused_where_nothing_is_made_of_it(stage1):
+    with pytest.raises(ValueError, match="'thank you' is a text without audio, in which a CTC.* hears"):
+        stage1.loss(collate(stage1, asked(stage1, SpokenText("thank you"), "Thank you.")))
 
 
 def test_stage_1_trains_adapter_and_head_by_ctc_alone(stage1, make_audio):
@@ -128,18 +138,17 @@ def test_text_stands_in_the_place_of_audio_and_audio_stays_what_it_is(make_stage
     model = make_stage2()
     audio = asked(model, Audio(torch.as_tensor(make_audio(1.0))), "thank you", "audio")
     text = asked(model, SpokenText("please hold the line"), "Please hold the line.", "text")
-    alone = model.hear(collate(model, audio))
-    mixed = model.hear(collate(model, text, audio))
+    alone, mixed = posteriors(model, audio), posteriors(model, text, audio)
     torch.testing.assert_close(mixed[1], alone[0])
     assert mixed[0].shape[1] == model.ctc_head.blank
-    embeddings, lengths = model._perceive(collate(model, text, audio)).embeddings
+    embeddings, lengths = model.perceive(collate(model, text, audio)).embeddings
     assert lengths.tolist() == [max(1, len(item)) for item in mixed]
 
 
 def test_what_is_heard_of_a_text_depends_on_epoch_and_name_alone(make_stage2):
     model = make_stage2(ctc_posterior={"error_rate": [0.5, 0.9]})
     text, other = (asked(model, SpokenText("please hold the line"), "x", name) for name in ("a", "b"))
-    first, again = model.hear(collate(model, text, other)), model.hear(collate(model, text))
+    first, again = posteriors(model, text, other), posteriors(model, text)
     assert torch.equal(first[0], again[0])
     assert first[0].shape != first[1].shape or not torch.equal(first[0], first[1])
 
@@ -168,4 +177,4 @@ def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
     model = make_stage2()
     model._simulator = None
     with pytest.raises(ValueError, match="ctc_posterior.bank.*measure_posteriors"):
-        model.hear(collate(model, asked(model, SpokenText("thank you"), "Thank you.")))
+        model.perceive(collate(model, asked(model, SpokenText("thank you"), "Thank you.")))

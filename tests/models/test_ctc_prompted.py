@@ -41,6 +41,9 @@ for decoder in ("llm", "ctc"):
 """
 
 
+BY_CTC = {"max_new_tokens": 4, "beam_size": 1, "decoder": "ctc"}
+
+
 def asked(samples, answer=None, name="test") -> Conversation:
     turns = [Turn("user", [Audio(torch.as_tensor(samples)), ""])]
     turns += [Turn("assistant", [answer])] if answer is not None else []
@@ -62,9 +65,9 @@ class TestPrompt:
         batch = collate(model, [asked(make_audio(1.0), "thank you")])
         (turn,) = [model.builder.question(Audio(torch.zeros(9)), {}, "x")]
         assert turn.text == ""
-        heard = model._perceive(batch)
-        embeddings, lengths = heard.embeddings
-        inputs = model._llm_inputs(batch, heard, with_answers=True)
+        perceived = model.perceive(batch)
+        embeddings, lengths = perceived.embeddings
+        inputs = model.prepare_inputs(batch, perceived)
         learned = inputs.labels[0] != IGNORE_INDEX
         assert model.tokenizer.decode(inputs.labels[0][learned]) == "thank you" + model.tokenizer.eos_token
         assert learned.tolist() == [False] * int(lengths[0]) + [True] * int(learned.sum())
@@ -81,7 +84,7 @@ class TestPrompt:
         model = make_ctc_prompted(perception={"stack": stack})
         assert model.perception.frame_shift == pytest.approx(seconds)
         audio = torch.as_tensor(make_audio(2.0))[None]
-        _, lengths = model.perception(audio, torch.tensor([32000]))
+        _, lengths = model.perception(audio, torch.tensor([32000])).embeddings
         assert lengths.item() == -(-25 // stack)
 
 
@@ -130,7 +133,7 @@ class TestTraining:
 
     def test_audio_in_which_nothing_is_heard_is_still_a_prompt(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(ctc_compression=True, loss={"ctc_weight": 0.5}, perception={"state_mask": None})
-        model.ctc.seen.zero_()  # CTC has met no token, so it hears none
+        model.alignment.seen.zero_()  # CTC has met no token, so it hears none
         conversations = [asked(audio, "Thank you.") for audio in samples[:2]]
         losses = model.answer_losses(conversations)
         assert all(0 < loss < 50 for loss in losses)
@@ -164,16 +167,16 @@ class TestTraining:
 
     def test_alignment_reads_stage_1_s_pieces_as_the_llm_embeds_their_text(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(loss={"lm_weight": 0.0, "ctc_weight": 1.0}, lora=None)
-        pieces = model.ctc_head.tokenizer.ids_to_tokens(list(range(model.ctc_head.blank)))
-        table, llm = model._ctc_embeddings(), model.llm.get_input_embeddings().weight
+        pieces = model.ctc.tokenizer.ids_to_tokens(list(range(model.ctc.blank)))
+        table, llm = model._piece_embeddings(), model.llm.get_input_embeddings().weight
         for piece, row in zip(pieces, table, strict=False):
             ids = model.tokenizer(piece.replace("▁", " "), add_special_tokens=False).input_ids
             torch.testing.assert_close(row, llm[ids].mean(0))
         batch = collate(model, [asked(samples[2], "Thank you.")])
-        (target,) = [torch.tensor(model.ctc_head.tokenizer.text_to_ids("Thank you."))]
-        model.ctc.seen.fill_(True)
-        audio, lengths = model._perceive(batch).aligned
-        log_probs, _ = model.ctc.log_probs(audio, table)
+        (target,) = map(torch.tensor, model.ctc.ids(["Thank you."]))
+        model.alignment.seen.fill_(True)
+        audio, lengths = model.perceive(batch).frames
+        log_probs = model.alignment.log_probs(audio)
         expected = torch.nn.functional.ctc_loss(
             log_probs.transpose(0, 1), target[None] + 1, lengths, torch.tensor([len(target)]), reduction="sum"
         )
@@ -188,9 +191,9 @@ class TestTraining:
             loss={"lm_weight": 0.0, "ctc_weight": 1.0}, perception={"stack": 12, "state_mask": None}
         )
         batch = collate(model, [asked(samples[2], "Thank you for calling.")])
-        heard = model._perceive(batch)
+        perceived = model.perceive(batch)
         tokens = len(model.tokenizer("Thank you for calling.").input_ids)
-        assert int(heard.embeddings[1]) < tokens < int(heard.aligned[1])
+        assert int(perceived.embeddings[1]) < tokens < int(perceived.frames[1])
         model.loss(batch)["loss"].backward()
         places = model.perception.projection.linear.weight.grad.unflatten(1, (12, -1))
         assert places.abs().amax((0, 2)).min() > 0  # of every frame of a stack
@@ -218,12 +221,12 @@ class TestTraining:
     def test_cached_states_give_the_same_losses_and_transcripts(self, make_ctc_prompted, samples, tmp_path):
         model = make_ctc_prompted(loss={"encoder_ctc_weight": 1.0})
         batch = collate(model, [asked(audio, "Thank you.") for audio in samples[2:]])
-        losses, read = model.loss(batch), model.generate_batch(batch, 4, 1, "ctc")
+        losses, read = model.loss(batch), model.answering.answer_batch(batch, **BY_CTC)
         model.perception.cache_states(str(tmp_path / "states"))
         for _ in range(2):  # stored, then read
             cached = model.loss(batch)
             assert cached["encoder_ctc_loss"].item() == pytest.approx(losses["encoder_ctc_loss"].item(), rel=1e-2)
-            assert [answer.text for answer in model.generate_batch(batch, 4, 1, "ctc")] == [a.text for a in read]
+            assert [a.text for a in model.answering.answer_batch(batch, **BY_CTC)] == [a.text for a in read]
         assert len(list((tmp_path / "states").rglob("*.safetensors"))) == 3
 
 
@@ -232,7 +235,7 @@ class TestTextMask:
     def inputs(model, name="a"):
         conversation = asked(torch.zeros(16000), "please hold the line for one moment", name)
         batch = collate(model, [conversation])
-        return model._llm_inputs(batch, model._perceive(batch), with_answers=True)
+        return model.prepare_inputs(batch, model.perceive(batch))
 
     def test_only_training_reads_masks_and_labels_stay(self, make_ctc_prompted):
         model = make_ctc_prompted(text_mask={"fraction": 0.5, "seed": 3})
@@ -266,7 +269,7 @@ class TestAnswers:
     def test_alone_in_a_batch_and_over_padded_are_identical(self, make_ctc_prompted, samples, decoder):
         model = make_ctc_prompted(perception={"stack": 3})
         conversations = [asked(audio) for audio in samples]
-        options = {"max_new_tokens": 8, "decoder": decoder}
+        options = {"max_new_tokens": 8, "beam_size": 1, "decoder": decoder}
         alone = [answer.ids for answer in model.generate(conversations, batch_size=1, **options)]
         together = [answer.ids for answer in model.generate(conversations, batch_size=8, **options)]
         batch = collate(model, conversations)
@@ -274,7 +277,7 @@ class TestAnswers:
         padded = ConversationBatch(conversations, audio, batch.audio_lengths)
         assert len({tuple(ids) for ids in alone}) > 3
         assert together == alone
-        assert [answer.ids for answer in model.generate_batch(padded, 8, 1, decoder)] == alone
+        assert [answer.ids for answer in model.answering.answer_batch(padded, **options)] == alone
 
     def test_ctc_is_what_nemo_s_own_model_transcribes(self, make_ctc_prompted, ctc_prompted_config, samples):
         samples = [samples[i] for i in (0, 2, 4)]  # NeMo pads what is shorter than a second
@@ -312,10 +315,11 @@ def test_decoder_ctc_of_a_salm_reads_the_llm_s_tokens(make_salm, samples):
     model.train().loss(collate(model, [asked(audio, "thank you") for audio in samples]))  # tokens are met in training
     model.eval()
     batch = collate(model, [asked(audio) for audio in samples])
-    table = model.llm.get_input_embeddings().weight
-    ids = model.ctc.greedy(*model.perception(batch.audio, batch.audio_lengths), table)
-    assert [answer.ids for answer in model.generate_batch(batch, 8, 1, "ctc")] == ids
-    assert any(ids)
+    perceived = model.perceive(batch)
+    read = model.ctc.greedy(model.ctc_log_probs(perceived), perceived.frames[1])
+    answers = model.answering.generate(batch, perceived, max_new_tokens=8, beam_size=1, decoder="ctc")
+    assert [(answer.ids, answer.text) for answer in answers] == [(item.ids, item.text) for item in read]
+    assert any(item.ids for item in read)
 
 
 class TestCheckpoint:

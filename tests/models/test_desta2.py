@@ -181,7 +181,7 @@ class TestPrompt:
     def test_loss_covers_the_answer_and_its_end(self, make_desta2, make_audio):
         model = make_desta2()
         batch = collate(model, [asked(make_audio(1.0), "A calm voice.")])
-        inputs = model._llm_inputs(batch, model._perceive(batch), with_answers=True)
+        inputs = model.prepare_inputs(batch, model.perceive(batch))
         learned = inputs.labels[inputs.labels != IGNORE_INDEX]
         assert model.tokenizer.decode(learned) == "A calm voice.<|im_end|>"
         assert set(model.loss(batch)) == {"loss", "lm_loss"}
@@ -270,7 +270,8 @@ class TestGenerate:
         together = [answer.ids for answer in model.generate(conversations, batch_size=8)]
         batch = collate(model, conversations)
         padded = torch.nn.functional.pad(batch.audio, (0, 40000))
-        over_padded = model.generate_batch(ConversationBatch(conversations, padded, batch.audio_lengths), 8, 1)
+        padded_batch = ConversationBatch(conversations, padded, batch.audio_lengths)
+        over_padded = model.answering.answer_batch(padded_batch, max_new_tokens=8, beam_size=1)
         assert len({tuple(ids) for ids in alone}) > 3
         assert together == alone
         assert [answer.ids for answer in over_padded] == alone
@@ -306,6 +307,7 @@ class TestTraining:
         changed = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
         adapter = {name for name in before if name.startswith(("perception.adapter.", "perception.projection."))}
         assert changed == {name for name, parameter in model.named_parameters() if parameter.requires_grad} == adapter
+        model.eval()
         assert model.generate(text)[0].ids == text_before
         assert model.generate([audio])[0].ids != audio_before
 
@@ -320,7 +322,7 @@ class TestTraining:
         assert len(list(tmp_path.glob("states/*/*.safetensors"))) == 2
         assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2
         assert json.loads((tmp_path / "states/encoder.json").read_text())["taps"] == [0, 1]
-        model.generate([asked(voice(0.5), transcription=None)])
+        model.eval().generate([asked(voice(0.5), transcription=None)])
         assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2, "what a user asks about is not kept"
 
     def test_with_ctc_the_queries_write_what_the_seed_transcript_says(self, make_desta2, make_audio):
@@ -338,7 +340,7 @@ class TestTraining:
         texts = {1: "Gender:Male, Emotion: anger", 3: "Gender:Female, Emotion: anger", 4: "Emotion: anger"}
         assert model._aligned_texts(batch) == texts
         assert set(model.loss(batch)) == {"loss", "ctc_loss"}
-        assert not model.has_ctc, "what CTC writes here is no transcript"
+        assert not model.ctc.transcribes, "what CTC writes here is no transcript"
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
         model.train()
         history = []

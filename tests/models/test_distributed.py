@@ -52,7 +52,7 @@ def recorded(name):
         return steps[name](self, batch, *args)
     return step
 
-def answered_by_one(self, batch, **options):
+def answered_by_one(self, batch, *args, **options):
     return [Answer(item.answer if self.global_rank == 0 else "", [], False) for item in batch.conversations]
 
 def recorded_on_validation_epoch_end(self):
@@ -68,7 +68,7 @@ def recorded_on_train_end(self):
     self.trainer.strategy.barrier()  # the first process does not wait for the second to end
 
 SALM.training_step, SALM.validation_step = recorded("trained"), recorded("validated")
-SALM.generate_batch = answered_by_one  # error rates that differ between the processes
+SALM.generate_answers = answered_by_one  # error rates that differ between the processes
 SALM.on_validation_epoch_end, SALM.on_train_end = recorded_on_validation_epoch_end, recorded_on_train_end
 script = importlib.util.spec_from_file_location("__main__", {str(ROOT / "examples/train.py")!r})
 script.loader.exec_module(importlib.util.module_from_spec(script))  # runpy would put that script into the command line

@@ -134,7 +134,7 @@ class TestTraining:
         assert set(losses) == {"loss", "lm_loss", "encoder_ctc_loss"}
         torch.testing.assert_close(losses["loss"], 0.7 * losses["lm_loss"] + 0.3 * losses["encoder_ctc_loss"])
         plain = make_instruct_las(loss={"encoder_ctc_weight": 0.0, "lm_weight": 1.0})
-        assert plain.ctc_head is None and set(plain.loss(batch)) == {"loss", "lm_loss"}
+        assert plain.ctc is None and set(plain.loss(batch)) == {"loss", "lm_loss"}
 
     def test_without_a_weight_the_decoder_is_not_run_and_ctc_answers(self, make_instruct_las, make_audio, monkeypatch):
         model = make_instruct_las(loss={"lm_weight": 0.0, "encoder_ctc_weight": 1.0}, generation={"decoder": None})
@@ -181,7 +181,7 @@ class TestTraining:
             optimizer.zero_grad()
             model.loss(batch)["loss"].backward()
             optimizer.step()
-        answers = [answer.text for answer in model.generate(items, max_new_tokens=40)]
+        answers = [answer.text for answer in model.eval().generate(items, max_new_tokens=40)]
         assert answers == [texts[0], "support.", texts[1], "patienter."]
 
 
@@ -204,10 +204,10 @@ class TestAnswers:
         batch = collate(model, conversations)
         audio = torch.nn.functional.pad(batch.audio, (0, 40000))
         padded = ConversationBatch(conversations, audio, batch.audio_lengths)
-        options = {"beam_size": 1} | options
+        options = {"max_new_tokens": 12, "beam_size": 1} | options
         assert len({tuple(ids) for ids in alone}) >= 3
         assert together == alone
-        assert [answer.ids for answer in model.generate_batch(padded, 12, **options)] == alone
+        assert [answer.ids for answer in model.answering.answer_batch(padded, **options)] == alone
 
     def test_the_answer_depends_on_the_instruction_and_what_is_heard_by_ctc_does_not(
         self, make_instruct_las, make_audio
@@ -244,11 +244,11 @@ class TestCompression:
     def test_the_decoder_attends_to_what_ctc_hears_and_one_place_more(self, make_instruct_las, conversations):
         model = make_instruct_las(ctc_compression=True)
         batch = collate(model, conversations)
-        states, lengths = model.perception.encode(batch.audio, batch.audio_lengths)
-        heard, heard_lengths = model._hear(states, lengths)
-        spoken = [len(item.ids) for item in model.ctc_head.greedy(states, lengths)]
-        assert heard_lengths.tolist() == [count + 1 for count in spoken]
-        assert heard.shape[1] == max(spoken) + 1 and max(spoken) > min(spoken)
+        perceived = model.perceive(batch)
+        attended, lengths = model._attended(perceived)
+        read = [len(item.ids) for item in model.ctc.greedy(model.ctc_log_probs(perceived), perceived.encoded[1])]
+        assert lengths.tolist() == [count + 1 for count in read]
+        assert attended.shape[1] == max(read) + 1 and max(read) > min(read)
 
     def test_where_ctc_hears_nothing_there_is_an_answer_and_a_finite_gradient(self, make_instruct_las, make_audio):
         model = make_instruct_las(ctc_compression=True)

@@ -43,9 +43,9 @@ def fit(tiny_salm_config, make_manifest, make_trainer):
         asked = {True: [], False: []}
         loss = model.loss
 
-        def recorded(batch):
+        def recorded(batch, *known):
             asked[model.training] += [(c.id, c.turns[0].text, c.answer) for c in batch.conversations]
-            return loss(batch)
+            return loss(batch, *known)
 
         model.loss = recorded
         trainer.fit(model, ckpt_path=ckpt_path)

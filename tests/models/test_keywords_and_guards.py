@@ -21,9 +21,10 @@ from omegaconf import OmegaConf, open_dict
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.decoding.keyword_filter import Evidence, best_path_ratios
+from nemo_speechllm.decoding.keyword_filter import best_path_ratios
 from nemo_speechllm.models import SALM
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.modules.ctc import Transcript
 
 CONTEXT = {
     "probability": 0.5,
@@ -47,9 +48,9 @@ def test_training_asks_with_keywords_also_after_a_resume(
         model = SALM(OmegaConf.merge(tiny_salm_config.model, {"keyword_context": CONTEXT}), trainer)
         asked, loss = [], model.loss
 
-        def recorded(batch):
+        def recorded(batch, *known):
             asked.extend((c.id, c.turns[0].text) for c in batch.conversations)
-            return loss(batch)
+            return loss(batch, *known)
 
         model.loss = recorded
         trainer.fit(model, ckpt_path=ckpt_path)
@@ -76,32 +77,32 @@ def ask(make_audio):
 
 @pytest.fixture
 def says(salm, monkeypatch):
-    """``says(llm, ctc, beam="")`` → the SALM, which now answers so, and the conversations it was asked."""
+    """``says(llm, ctc, beam="")`` → the SALM, whose LLM and CTC now answer so, and what the LLM was asked."""
 
     def pretend(llm: str, ctc: str, beam: str = ""):
         asked = []
 
-        def generate_batch(batch, max_new_tokens, beam_size, decoder=None):
-            asked.extend((decoder, conversation.turns[0].text) for conversation in batch.conversations)
-            text = ctc if decoder == "ctc" else (beam if beam_size > 1 else llm)
-            return [Answer(text, [1], False) for _ in batch.conversations]
+        def generate_answers(batch, perceived, max_new_tokens, beam_size):
+            asked.extend(conversation.turns[0].text for conversation in batch.conversations)
+            return [Answer(beam if beam_size > 1 else llm, [1], False) for _ in batch.conversations]
 
-        monkeypatch.setattr(salm, "generate_batch", generate_batch)
+        monkeypatch.setattr(salm, "generate_answers", generate_answers)
+        monkeypatch.setattr(salm.ctc, "greedy", lambda _, lengths: [Transcript([1], ctc) for _ in lengths])
         return salm, asked
 
     return pretend
 
 
 def test_a_long_list_is_cut_to_what_ctc_may_have_heard(says, ask):
-    model, asked = says("", "")
-    model.ctc_evidence = lambda batch: [Evidence("call ada lovelace", lambda tokens: torch.zeros(4, 1 + len(tokens)))]
+    model, asked = says("", "call ada lovelace")
+    model.ctc.log_ratios = lambda states, tokens: torch.zeros(4, 1 + len(tokens))
     model.cfg.generation.max_keywords = 2
     ask(model, keywords=["Ottawa", "Lovelace", "zebra", "Ada"])
     start = "The following words may occur: "
-    assert asked == [(None, f"{start}Lovelace, Ada. Transcribe the speech.")]
+    assert asked == [f"{start}Lovelace, Ada. Transcribe the speech."]
     asked.clear()
     ask(model, keywords="Ottawa, Lovelace")
-    assert asked == [(None, f"{start}Ottawa, Lovelace. Transcribe the speech.")], "short enough to stay as it is"
+    assert asked == [f"{start}Ottawa, Lovelace. Transcribe the speech."], "short enough to stay as it is"
     model.cfg.generation.max_keywords = None
     asked.clear()
     ask(model, keywords=[f"a{number}" for number in range(99)])
@@ -132,7 +133,8 @@ def test_ctcs_own_answer_is_the_likeliest_in_its_evidence(kind, make_audio, requ
     questions = [model.builder.question(Audio(torch.from_numpy(audio)), metadata, "x") for audio in audios]
     conversations = [Conversation("x", [question], metadata) for question in questions]
     batch = ConversationDataset(model.builder).collate(conversations).to(model.device)
-    for answer, evidence in zip(model.generate(conversations, decoder="ctc"), model.ctc_evidence(batch), strict=True):
+    found = model.answering.evidence(batch, model.perceive(batch))
+    for answer, evidence in zip(model.generate(conversations, decoder="ctc"), found, strict=True):
         assert answer.ids and answer.text == evidence.text
         tokens, classes = torch.tensor(answer.ids).unique(return_inverse=True)
         log_ratios = evidence.log_ratios(tokens)

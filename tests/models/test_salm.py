@@ -68,7 +68,7 @@ class TestGenerate:
         padded = ConversationBatch(
             conversations, torch.nn.functional.pad(batch.audio, (0, 40000)), batch.audio_lengths
         )
-        over_padded = [answer.ids for answer in salm.generate_batch(padded, 12, 1)]
+        over_padded = [answer.ids for answer in salm.answering.answer_batch(padded, max_new_tokens=12, beam_size=1)]
 
         assert len({tuple(ids) for ids in alone}) > 4  # the answers do depend on the audio
         assert together == alone
@@ -109,11 +109,6 @@ class TestGenerate:
         samples = make_audio(0.8)
         without, with_answer = salm.generate([asked(samples), asked(samples, "the answer")], max_new_tokens=6)
         assert without.ids == with_answer.ids
-
-    def test_mode_is_put_back(self, salm, make_audio):
-        salm.train()
-        salm.generate([asked(make_audio(0.3))], max_new_tokens=2)
-        assert salm.training
 
     def test_what_is_beyond_the_context_is_named_before_the_llm_is_run(self, salm, make_audio, monkeypatch):
         monkeypatch.setattr(salm.llm, "forward", lambda *_, **__: pytest.fail("the LLM was run"))
@@ -163,7 +158,7 @@ class TestLoss:
 
     def test_lm_loss_is_hugging_faces_on_the_answer_and_its_end(self, salm, make_audio):
         batch = collate(salm, [asked(make_audio(0.7), "thank you"), asked(make_audio(1.5), "press one for support")])
-        inputs = salm._llm_inputs(batch, salm._perceive(batch), with_answers=True)
+        inputs = salm.prepare_inputs(batch, salm.perceive(batch))
         learned = [row[row != IGNORE_INDEX] for row in inputs.labels]
         assert [salm.tokenizer.decode(ids) for ids in learned] == [
             "thank you<|im_end|>",
@@ -207,14 +202,14 @@ class TestLoss:
         assert set(losses) == {"loss", "ctc_loss"}
         losses["loss"].backward()
         assert model.perception.projection.linear.weight.grad.abs().sum() > 0
-        assert len(model.generate_batch(batch, 4, 1)) == 1
+        assert len(model.answering.answer_batch(batch, max_new_tokens=4, beam_size=1)) == 1
 
     def test_only_the_recipes_parameters_get_a_gradient(self, salm, make_audio):
         salm.loss(collate(salm, [asked(make_audio(1.0), "thank you")]))["loss"].backward()
         trained = {name for name, parameter in salm.named_parameters() if parameter.grad is not None}
         assert trained
         assert all(
-            name.startswith(("perception.adapter", "perception.projection", "ctc.")) or "lora_" in name
+            name.startswith(("perception.adapter", "perception.projection", "alignment.")) or "lora_" in name
             for name in trained
         )
 
@@ -345,7 +340,7 @@ class TestTranscribe:
 
     def test_long_audio_and_silence(self, salm, make_audio):
         long, silence = make_audio(33.0), np.zeros(8000, dtype=np.float32)
-        _, lengths = salm.perception(torch.from_numpy(long)[None], torch.tensor([len(long)]))
+        _, lengths = salm.perception(torch.from_numpy(long)[None], torch.tensor([len(long)])).embeddings
         assert lengths.item() == -(-33 * 50 // 4)
         assert len(salm.transcribe([long, silence], verbose=False)) == 2
 

@@ -42,10 +42,10 @@ def test_embeddings_do_not_depend_on_the_batch(cfg, make_audio, adapter, trim):
     lengths = torch.tensor([4000, 16000, 11111])
     audio = torch.stack([torch.from_numpy(make_audio(2.0, seed=i)) for i in range(3)])
     for padded in (audio[:, :16000], audio):
-        embeddings, embedding_lengths = perception(padded, lengths)
+        embeddings, embedding_lengths = perception(padded, lengths).embeddings
         assert embeddings.shape[2] == 64 and embedding_lengths.tolist() == [4, 13, 9]
         for i, length in enumerate(lengths):
-            alone, _ = perception(audio[i : i + 1, :length], lengths[i : i + 1])
+            alone, _ = perception(audio[i : i + 1, :length], lengths[i : i + 1]).embeddings
             torch.testing.assert_close(
                 embeddings[i, : embedding_lengths[i]], alone[0, : embedding_lengths[i]], atol=1e-5, rtol=0
             )
@@ -56,7 +56,7 @@ def test_frame_shift_is_the_seconds_between_embeddings(cfg, make_audio, factor, 
     cfg.adapter.update({"subsampling_factor": factor, "subsampling_conv_channels": 16})
     perception = build(cfg).eval()
     assert perception.frame_shift == pytest.approx(seconds)
-    _, lengths = perception(torch.from_numpy(make_audio(8.0))[None], torch.tensor([128000]))
+    _, lengths = perception(torch.from_numpy(make_audio(8.0))[None], torch.tensor([128000])).embeddings
     assert lengths.tolist() == [round(8.0 / seconds)]
 
 
@@ -76,21 +76,25 @@ def test_states_are_masked_in_training_only(cfg, make_audio):
     perception = build(cfg)
     batch = torch.from_numpy(make_audio(2.0))[None], torch.tensor([32000])
     perception.eval()
-    plain = perception(*batch)[0]
-    assert torch.equal(plain, perception(*batch)[0])
+    plain, _ = perception(*batch).embeddings
+    assert torch.equal(plain, perception(*batch).embeddings[0])
     perception.train()
-    assert not torch.allclose(plain, perception(*batch)[0])
+    assert not torch.allclose(plain, perception(*batch).embeddings[0])
 
 
 @torch.no_grad()
 def test_frames_of_a_stack_are_projected_alone_where_nothing_mixes_them(cfg, make_audio):
     cfg.stack, batch = 4, (torch.from_numpy(make_audio(2.0))[None], torch.tensor([30000]))
     mixing = build(cfg).eval()
-    assert mixing.adapt_frames(*mixing.encode(*batch)) is None
+    mixing.with_frames = True
+    output = mixing(*batch)
+    assert output.frames is output.embeddings
     cfg.adapter = None
     perception = build(cfg).eval()
-    states, lengths = perception.encode(*batch)
-    frames, frame_lengths = perception.adapt_frames(states, lengths)
+    perception.with_frames = True
+    output = perception(*batch)
+    (states, lengths), (frames, frame_lengths) = output.encoded, output.frames
+    assert len(output.embeddings[0][0]) < len(frames[0])
     assert frame_lengths.tolist() == lengths.tolist()
     weight, bias = perception.projection.linear.weight, perception.projection.linear.bias
     for t in (0, 5, int(lengths) - 1):

@@ -1,0 +1,33 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Names of parameters in checkpoints and recipes of earlier releases."""
+
+from torch import Tensor
+
+FORMER_NAMES = {
+    "ctc.blank": "alignment.blank_embedding",
+    "ctc.scale": "alignment.scale",
+    "ctc.seen": "alignment.seen",
+}
+
+
+def with_current_names(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights under the names that they have now."""
+    return {FORMER_NAMES.get(name, name): tensor for name, tensor in state_dict.items()}
+
+
+def current_pattern(pattern: str) -> str:
+    """Return an entry of ``freeze_params`` with the names that parameters have now."""
+    return pattern.replace(r"^ctc\.", r"^alignment\.")

@@ -1,0 +1,309 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Answering: long recordings in pieces, long keyword lists cut to the likely, generation, guards."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from threading import RLock
+from typing import Protocol
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import (
+    ConversationBatch,
+    ConversationBuilder,
+    ConversationDataset,
+    in_batches,
+    task_of,
+)
+from nemo_speechllm.data.keywords import keyword_list
+from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
+from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
+from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.segmentation import split_long_audio
+from nemo_speechllm.modules.ctc import CTC
+from nemo_speechllm.modules.perception import PerceptionOutput, States
+
+
+class AnsweringModel(Protocol):
+    """What is asked of a model that answers; every `SpeechLM` is one."""
+
+    cfg: DictConfig
+    builder: ConversationBuilder
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+
+    @property
+    def ctc(self) -> CTC | None:
+        """What reads text in audio beside the text decoder, where the model was trained with it."""
+
+    @property
+    def trained_decoder(self) -> str:
+        """What the model was trained to answer with, ``llm`` or ``ctc``."""
+
+    def perceive(self, batch: ConversationBatch) -> PerceptionOutput:
+        """Encode a batch's audios."""
+
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what `ctc` reads."""
+
+    def ctc_log_probs(self, perceived: PerceptionOutput) -> Tensor:
+        """Return what `ctc` makes of it."""
+
+    def generate_answers(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
+    ) -> list[Answer]:
+        """Return the text decoder's answers."""
+
+
+class Answering:
+    """Answers conversations with a model, batch by batch and one thread at a time.
+
+    Args:
+        model: in evaluation mode whenever it is asked; it is left as it is.
+    """
+
+    def __init__(self, model: AnsweringModel):
+        self.model = model
+        self._lock = _Lock()
+        self._last_filter: KeywordFilter | None = None
+
+    @torch.inference_mode()
+    def answer(self, conversations: Iterable[Conversation], batch_size: int, **options) -> list[Answer]:
+        """Return answers in order.
+
+        A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
+        ``batch_size`` pieces, whosever they are.
+
+        Args:
+            options: see `nemo_speechllm.models.answers.generation_options`.
+
+        Raises:
+            ValueError: the model is in training mode, or lacks the CTC that an option, guard or keyword list needs.
+        """
+        collate = ConversationDataset(self.model.builder).collate
+        counts: list[int] = []
+        answers: list[Answer] = []
+        for pieces in in_batches(self._pieces(conversations, counts), batch_size):
+            batch = collate(pieces).to(self.model.device)
+            with self._lock:
+                answers += self.answer_batch(batch, **options)
+        of_pieces = iter(answers)
+        return [_joined([next(of_pieces) for _ in range(count)]) for count in counts]
+
+    def answer_batch(self, batch: ConversationBatch, **options) -> list[Answer]:
+        """Return answers to the conversations of a batch: encode its audio, choose keywords, generate, guard."""
+        require_evaluation_mode(self.model)
+        perceived = self.model.perceive(batch)
+        batch = self._with_likely_keywords(batch, perceived)
+        answers = self.generate(batch, perceived, **options)
+        return self._guarded(batch, perceived, answers, **options)
+
+    def generate(
+        self,
+        batch: ConversationBatch,
+        perceived: PerceptionOutput,
+        max_new_tokens: int,
+        beam_size: int,
+        decoder: str | None = None,
+    ) -> list[Answer]:
+        """Return answers as they are generated; the conversations' own answers, if any, are not read.
+
+        Args:
+            batch: the conversations.
+            perceived: what perception made of their audios.
+            max_new_tokens, beam_size: of the text decoder.
+            decoder: ``llm``, the text decoder, or ``ctc``; None: what the model was trained for.
+
+        Raises:
+            ValueError: ``decoder`` is ``ctc``, and the model has none or a conversation no audio.
+        """
+        if (decoder or self.model.trained_decoder) == "llm":
+            return self.model.generate_answers(batch, perceived, max_new_tokens, beam_size)
+        silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
+        if silent:
+            raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
+        return self.ctc_answers(batch, perceived)
+
+    def ctc_answers(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Answer]:
+        """Return CTC's best path in each conversation, one audio after the other; nothing where there is no audio.
+
+        Raises:
+            ValueError: the model was trained without CTC.
+        """
+        ctc = self.model.ctc
+        if ctc is None:
+            raise ValueError(
+                f"this {type(self.model).__name__} was trained without CTC (model.loss.ctc_weight or, of a CTC head, "
+                "encoder_ctc_weight is 0), so it has no CTC decoder; use decoder=llm"
+            )
+        _, lengths = self.model.ctc_states(perceived)
+        transcripts = iter(ctc.greedy(self.model.ctc_log_probs(perceived), lengths))
+        answers = []
+        for conversation in batch.conversations:
+            own = [next(transcripts) for _ in conversation.audios]
+            text = " ".join(stripped for item in own if (stripped := item.text.strip()))
+            answers.append(Answer(text, [token for item in own for token in item.ids], truncated=False))
+        return answers
+
+    def evidence(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Evidence]:
+        """Return CTC's text of each conversation with its scores of any token, one audio after the other."""
+        ctc = require_transcripts(self.model, "evidence")
+        states, lengths = self.model.ctc_states(perceived)
+        silence = states.new_zeros(0, states.shape[-1])
+        return [
+            Evidence(answer.text, partial(ctc.log_ratios, torch.cat([silence, *own])))
+            for answer, own in zip(
+                self.ctc_answers(batch, perceived), batch.by_conversation(states, lengths), strict=True
+            )
+        ]
+
+    def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
+        """Yield the pieces of all conversations, in order; add to ``counts`` how many a conversation has."""
+        for conversation in conversations:
+            pieces = split_long_audio(conversation, self.model.cfg.generation.get("max_audio_seconds"))
+            counts.append(len(pieces))
+            yield from pieces
+
+    def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
+        """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""
+        limit = self.model.cfg.generation.get("max_keywords")
+        lists = [
+            keyword_list(item.metadata.get("keywords"))
+            if item.audios and len(item.without_answer().turns) == 1
+            else []
+            for item in batch.conversations
+        ]
+        if limit is None or max(map(len, lists), default=0) <= limit:
+            return batch
+        for item, keywords in zip(batch.conversations, lists, strict=True):
+            if len(keywords) > limit and task_of(item.metadata) == "ast":
+                raise ValueError(
+                    f"{item.id}: {len(keywords)} keywords of a translation, more than "
+                    f"generation.max_keywords={limit}: CTC hears the language that is spoken and cannot choose among "
+                    "them; give fewer, or set model.generation.max_keywords=null"
+                )
+        ctc = require_transcripts(
+            self.model, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}"
+        )
+        conversations = list(batch.conversations)
+        for index, (keywords, evidence) in enumerate(zip(lists, self.evidence(batch, perceived), strict=True)):
+            conversation = conversations[index]
+            if len(keywords) > limit:
+                likely = self._keyword_filter(keywords, ctc).select(evidence, limit)
+                metadata = conversation.metadata | {"keywords": likely}
+                question = self.model.builder.question(conversation.audios[0], metadata, conversation.id)
+                conversations[index] = Conversation(conversation.id, [question], metadata)
+        return replace(batch, conversations=conversations)
+
+    def _keyword_filter(self, keywords: list[str], ctc: CTC) -> KeywordFilter:
+        """Return the filter of a list.
+
+        The last one is kept: thousands of words take a second to get ready, and utterances share them.
+        """
+        if self._last_filter is None or self._last_filter.keywords != keywords:
+            self._last_filter = KeywordFilter(keywords, ctc.ids)
+        return self._last_filter
+
+    def _guarded(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer], **options
+    ) -> list[Answer]:
+        """Return answers with transcripts that show a fault of ``generation.guards`` replaced."""
+        guards = check_guards(self.model.cfg.generation.get("guards", DEFAULT_GUARDS))
+        hypotheses: list[str | None] = [None] * len(answers)
+        if "disagreement" in guards:
+            require_transcripts(self.model, "guards: disagreement")
+            hypotheses = [answer.text for answer in self.ctc_answers(batch, perceived)]
+        guarded, start = list(answers), 0
+        for index, item in enumerate(batch.split() if guards else []):
+            rows = slice(start, start := start + len(item.audio))
+            if item.conversations[0].metadata.get("task") != "asr" or len(item.audio) != 1:
+                continue
+            fault = find_fault(list(guards), answers[index].text, item.audio[0], hypotheses[index])
+            if fault is not None:
+                answer = self._answer_instead(guards[fault], item, perceived.select(rows), **options)
+                guarded[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))
+        return guarded
+
+    def _answer_instead(self, action: str, item: ConversationBatch, perceived: PerceptionOutput, **options) -> Answer:
+        """Return what a guard gives in the place of an answer."""
+        if action == "empty":
+            return Answer("", [], truncated=False)
+        if action == "ctc":
+            require_transcripts(self.model, "guards: ctc")
+            return self.ctc_answers(item, perceived)[0]
+        beam_size = max(RETRY_BEAM_SIZE, options["beam_size"])
+        return self.generate(item, perceived, **options | {"beam_size": beam_size})[0]
+
+
+class _Lock:
+    """A lock for one answering thread at a time; a copy of the model, also in another process, has its own."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple:
+        return _Lock, ()
+
+
+def require_evaluation_mode(model: AnsweringModel) -> None:
+    """Refuse a model in training mode, whose dropout and masks would change what it answers.
+
+    Raises:
+        ValueError: it is.
+    """
+    if isinstance(model, nn.Module) and any(module.training for module in model.modules()):
+        raise ValueError(
+            f"this {type(model).__name__} is in training mode, whose dropout and masks change answers; call "
+            "model.eval() first, and model.train() to go on training"
+        )
+
+
+def require_transcripts(model: AnsweringModel, purpose: str) -> CTC:
+    """Return the model's CTC, where it reads what is said.
+
+    Raises:
+        ValueError: there is none; the message begins with the purpose.
+    """
+    if model.ctc is None or not model.ctc.transcribes:
+        raise ValueError(
+            f"{purpose}: this needs CTC's hypothesis, and this {type(model).__name__} has none that hears words; "
+            "give fewer keywords and other guards, or set model.generation.max_keywords=null and "
+            "model.generation.guards=null"
+        )
+    return model.ctc
+
+
+def _joined(answers: list[Answer]) -> Answer:
+    """Return the answers to consecutive pieces of one recording as one."""
+    text = " ".join(answer.text for answer in answers if answer.text)
+    return Answer(
+        text,
+        [i for answer in answers for i in answer.ids],
+        any(answer.truncated for answer in answers),
+        tuple(intervention for answer in answers for intervention in answer.interventions),
+    )

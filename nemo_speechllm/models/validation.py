@@ -1,0 +1,75 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What validation counts: errors of answers by data set, over all processes, and how they are logged."""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from nemo.core.classes import ModelPT
+
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import task_of, written_language
+from nemo_speechllm.metrics.tally import ErrorTally
+from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.modules.collectives import gathered
+from nemo_speechllm.training.non_finite import STOP, judge_validation
+
+
+def count_batch(
+    tally: ErrorTally, conversations: list[Conversation], loss: float, answers: Sequence[Answer], normalizer: str
+) -> None:
+    """Add a batch's loss and the errors of its answers to the running counts."""
+    tally.count_loss(loss, [conversation.id for conversation in conversations])
+    texts = [answer.text for answer in answers]
+    # what is validated on has answers
+    references = cast(list[str], [conversation.answer for conversation in conversations])
+    languages = [written_language(conversation.metadata) for conversation in conversations]
+    tally.count(texts, references, languages, normalizer)
+    for text, reference, conversation, language in zip(texts, references, conversations, languages, strict=True):
+        if task_of(conversation.metadata) == "ast":
+            tally.count_translation(text, reference, (str(conversation.metadata.get("lang")), str(language)))
+
+
+def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
+    """Log what was counted on all ranks, under the names of the stage, and start anew.
+
+    Args:
+        model: that logs, and whose config has the policy for losses that are no numbers.
+        counted: by data set.
+        stage: ``val`` or ``test``.
+        prefix_of: of the names of a data set's figures, where there are several.
+    """
+    tallies = _sum_over_ranks(counted)
+    without_loss = [id for tally in tallies.values() for id in tally.without_loss]
+    judge_validation(without_loss, model.cfg.get("non_finite", STOP))
+    for index, tally in sorted(tallies.items()):
+        prefix = prefix_of(index) if len(tallies) > 1 else ""
+        metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}
+        model.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
+        if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
+            model.log_dict(metrics)
+    languages = sum(tallies.values(), ErrorTally()).language_figures()
+    model.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
+    counted.clear()
+
+
+def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:
+    """Return tallies by validation set, over all ranks.
+
+    A rank may have seen other sets and other languages than its neighbour.
+    """
+    of_ranks = gathered(tallies)
+    sets = {index for of_rank in of_ranks for index in of_rank}
+    return {index: sum((of_rank.get(index, ErrorTally()) for of_rank in of_ranks), ErrorTally()) for index in sets}
