@@ -48,8 +48,8 @@ from omegaconf import open_dict
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBuilder, in_batches, task_of
+from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for_translation, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.evaluation.asking import AskingArguments
@@ -116,17 +116,19 @@ def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, li
     """Return what the model is asked about a manifest row; ``line`` is its number, for messages."""
     path = audio_path(row, cfg.manifest)
     audio = Audio.from_file(path, row.get("offset"), row["duration"], cfg.channel_selector)
-    return Conversation(audio.name, [builder.question(audio, row, f"{cfg.manifest}:{line}")], row)
+    return builder.conversation(audio, row | {PLACE_KEY: f"{cfg.manifest}:{line}"}, audio.name)
 
 
-def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
+def prediction(
+    index: int, row: dict, asked: Conversation, answer: Answer, seconds: float, normalizer: str
+) -> dict[str, Any]:
     """Return a line of ``predictions.jsonl``.
 
     ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has ``target_lang`` in the place
     of errors, words and the name of the ``normalizer`` that they were counted with.
     """
     text = row.get("answer") or row["text"]
-    if task_of(row) == "ast":
+    if asks_for_translation(asked):
         figures = {"target_lang": row.get("target_lang")}
     else:
         name = normalizer_for(row.get("lang"), text, normalizer)
@@ -152,8 +154,7 @@ def prediction(index: int, row: dict, answer: Answer, seconds: float, normalizer
 def reference_losses(model: SpeechLM, questions: list[Conversation], rows: list[dict]) -> list[dict[str, float]]:
     """Return what ``lm_loss`` adds to the predictions."""
     answered = [
-        Conversation(asked.id, [*asked.turns, Turn("assistant", [row.get("answer") or row["text"]])], asked.metadata)
-        for asked, row in zip(questions, rows, strict=True)
+        asked.with_answer(row.get("answer") or row["text"]) for asked, row in zip(questions, rows, strict=True)
     ]
     return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
 
@@ -206,7 +207,8 @@ def main(cfg: EvaluateArguments) -> None:
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
             found = [
-                prediction(i, row, a, seconds, cfg.normalizer) for (i, row), a in zip(batch, answers, strict=True)
+                prediction(index, row, asked, answer, seconds, cfg.normalizer)
+                for (index, row), asked, answer in zip(batch, conversations, answers, strict=True)
             ]
             if cfg.lm_loss:
                 losses = reference_losses(model, conversations, [row for _, row in batch])

@@ -123,7 +123,7 @@ def question(item: Item, rows: list[dict], model: SpeechLM) -> Conversation:
     if case is not None:
         metadata["instruction"] = case.instruction
     name = f"{speech.mix or 'row'} {speech.rows}"
-    return Conversation(name, [model.builder.question(audios[0], metadata, name)], metadata)
+    return model.builder.conversation(audios, metadata, name)
 
 
 def scored_answers(

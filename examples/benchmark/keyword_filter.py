@@ -34,7 +34,7 @@ import torch
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest
@@ -51,11 +51,11 @@ BATCH_SIZE = 16
 @torch.inference_mode()
 def listen(model: SpeechLM, rows: list[dict]) -> list[Evidence]:
     """Return what the model's CTC hears."""
-    conversations = []
-    for row in rows:
-        audio = Audio.from_row(row)
-        question = model.builder.question(audio, {"task": "asr"} | row, audio.name)
-        conversations.append(Conversation(audio.name, [question], row))
+    audios = [Audio.from_row(row) for row in rows]
+    conversations = [
+        model.builder.conversation(audio, {"task": "asr"} | row, audio.name)
+        for audio, row in zip(audios, rows, strict=True)
+    ]
     dataset, evidence = ConversationDataset(model.builder), []
     for start in tqdm(range(0, len(rows), BATCH_SIZE), "batches"):
         batch = dataset.collate(conversations[start : start + BATCH_SIZE]).to(model.device)

@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from nemo_speechllm import assets
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.files import write_json
 from nemo_speechllm.metrics.error_rate import error_rate
@@ -86,10 +86,9 @@ def word_error_rates(name: str, rows: list[dict]) -> dict[str, float]:
     from nemo_speechllm.models import load_model
 
     model = load_model(name)
-    conversations = []
-    for row in rows:
-        audio = Audio.from_file(row["audio_filepath"])
-        conversations.append(Conversation(audio.name, [model.builder.question(audio, row, audio.name)], row))
+    conversations = [
+        model.builder.conversation(Audio.from_file(row["audio_filepath"]), row, row["audio_filepath"]) for row in rows
+    ]
     rates = {}
     for setting, trim in (("trimmed", True), ("window", False)):
         model.perception.encoder.trim = trim

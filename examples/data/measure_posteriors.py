@@ -29,7 +29,7 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.models import CTCPromptedLLM, load_model
@@ -53,12 +53,7 @@ def measure(model: CTCPromptedLLM, rows: list[dict], batch_size: int) -> Posteri
     posteriors, texts = [], []
     with tqdm(total=len(rows), unit="utt") as progress:
         for batch in in_batches(rows, batch_size):
-            asked = [
-                Conversation(
-                    row["audio_filepath"], [model.builder.question(Audio.from_row(row), dict(row), row["text"])]
-                )
-                for row in batch
-            ]
+            asked = [model.builder.conversation(Audio.from_row(row), row, row["audio_filepath"]) for row in batch]
             heard = collate(asked).to(model.device)
             posteriors += [item.float().cpu() for item in model.posteriors(heard, model.perceive(heard))]
             texts += model.ctc.ids([row["text"] for row in batch])

@@ -14,15 +14,17 @@
 
 """The one thing every model of this package answers: a conversation whose turns hold text and audio."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from lhotse import Recording
 from lhotse.cut import Cut
+from nemo.utils import logging
+from nemo.utils.nemo_logging import LogMode
 from torch import Tensor
 
 from nemo_speechllm.audio.audio_file import audio_info, span_problem
@@ -196,40 +198,113 @@ class Turn:
 
 
 @dataclass
+class Question:
+    """What a user asks about audio, as data; a prompt writes it out, once (see `rendered`).
+
+    Attributes:
+        audios: what it is about.
+        instruction: the request, without keywords.
+        keywords: words that may occur in the audio.
+        task: what the instruction asks for, ``asr``, ``ast``, …; None: something of the user's own.
+        role: the user's.
+    """
+
+    audios: list[Audio]
+    instruction: str = ""
+    keywords: list[str] = field(default_factory=list)
+    task: str | None = None
+    role: ClassVar[str] = "user"
+
+    def rendered(self, keywords: str, name: str) -> Turn:
+        """Return the user's turn: the audio, then keywords if there are any, then the instruction (2310.09424).
+
+        Args:
+            keywords: text with the slot ``{keywords}``, which they are written in.
+            name: of the conversation, for the warning where there is no such text.
+        """
+        if self.keywords and not keywords:
+            logging.warning(
+                f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords)",
+                mode=LogMode.ONCE,
+            )
+        context = keywords.replace("{keywords}", ", ".join(self.keywords)) if self.keywords else ""
+        return Turn(self.role, [*self.audios, context + self.instruction])
+
+
+@dataclass
 class Conversation:
     """Turns of text and audio.
 
     Attributes:
         id: unique within a dataset.
         turns: in order. A training example ends with the assistant's turn.
-        metadata: what else the manifest said of it (``lang``, ``task``, ``keywords``, …).
+        metadata: what else the manifest said of it (``lang``, ``text``, …).
     """
 
     id: str
-    turns: list[Turn]
+    turns: list[Turn | Question]
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def audios(self) -> list[Audio]:
         """All audio parts in order."""
-        return [part for turn in self.turns for part in turn.parts if isinstance(part, Audio)]
+        return [audio for turn in self.turns for audio in _audios_of(turn)]
+
+    @property
+    def question(self) -> Question | None:
+        """What is asked, where that is one question about audio and the conversation has no other turn before it."""
+        turns = self.without_answer().turns
+        return turns[0] if len(turns) == 1 and isinstance(turns[0], Question) else None
+
+    @property
+    def task(self) -> str | None:
+        """What is asked for: the question's ``task``, or that of the metadata where it is written out already."""
+        return self.question.task if self.question else self.metadata.get("task")
 
     @property
     def answer(self) -> str | None:
         """Text of the closing assistant turn, or None where the conversation awaits an answer."""
-        return self.turns[-1].text if self.turns and self.turns[-1].role == "assistant" else None
+        last = self.turns[-1] if self.turns else None
+        return last.text if isinstance(last, Turn) and last.role == "assistant" else None
 
     def without_answer(self) -> "Conversation":
         """Return the same conversation up to the point where the model is to speak."""
-        turns = self.turns[:-1] if self.answer is not None else self.turns
+        return Conversation(self.id, self.turns[:-1] if self.answer is not None else self.turns, self.metadata)
+
+    def with_answer(self, text: str) -> "Conversation":
+        """Return the same conversation with another answer."""
+        turns = [*self.without_answer().turns, Turn("assistant", [text])]
         return Conversation(self.id, turns, self.metadata)
+
+    def with_question(self, **changes: Any) -> "Conversation":
+        """Return the same conversation with some fields of its `question` changed.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.question is None:
+            raise ValueError(f"{self.id}: what is asked is written out already, so it cannot be asked otherwise")
+        return Conversation(self.id, [replace(self.question, **changes), *self.turns[1:]], self.metadata)
 
     def with_audios(self, audios: Iterable[Audio]) -> "Conversation":
         """Return the same conversation with other audios in the places of its own, in order."""
         others = iter(audios)
-        turns = [Turn(t.role, [next(others) if isinstance(p, Audio) else p for p in t.parts]) for t in self.turns]
-        return Conversation(self.id, turns, self.metadata)
+        return Conversation(self.id, [_with_audios(turn, others) for turn in self.turns], self.metadata)
 
     def loaded(self) -> "Conversation":
         """Return the same conversation, each audio read and held as its samples."""
         return self.with_audios([Audio(audio.load()) for audio in self.audios])
+
+    def rendered(self, keywords: str = "") -> list[Turn]:
+        """Return the turns, questions written out; see `Question.rendered`."""
+        return [turn.rendered(keywords, self.id) if isinstance(turn, Question) else turn for turn in self.turns]
+
+
+def _audios_of(turn: Turn | Question) -> list[Audio]:
+    return turn.audios if isinstance(turn, Question) else [part for part in turn.parts if isinstance(part, Audio)]
+
+
+def _with_audios(turn: Turn | Question, others: Iterator[Audio]) -> Turn | Question:
+    if isinstance(turn, Question):
+        return replace(turn, audios=[next(others) for _ in turn.audios])
+    return Turn(turn.role, [next(others) if isinstance(part, Audio) else part for part in turn.parts])

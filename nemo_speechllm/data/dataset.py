@@ -24,13 +24,12 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from nemo.utils import logging
-from nemo.utils.nemo_logging import LogMode
 from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, SpokenText, Turn
+from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.rows import given
 from nemo_speechllm.languages import base_language, language_name
@@ -119,25 +118,30 @@ def task_of(metadata: dict[str, Any]) -> str:
     forms of one language's code (``en``, ``en-US``, ``eng``) are no translation; one between varieties has a ``task``.
     """
     lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
-    is_translation = target_lang and base_language(target_lang) != base_language(lang)
-    return metadata.get("task") or ("ast" if is_translation else "asr")
+    asks_for_translation = target_lang and base_language(target_lang) != base_language(lang)
+    return metadata.get("task") or ("ast" if asks_for_translation else "asr")
 
 
-def written_language(metadata: dict[str, Any]) -> str | None:
-    """Return the language of what a manifest line's answer is compared with.
+def written_language(conversation: Conversation) -> str | None:
+    """Return the language of what a conversation's answer is compared with.
 
     That is a translation's ``target_lang``, or ``lang``.
     """
-    return metadata.get("target_lang" if task_of(metadata) == "ast" else "lang")
+    return conversation.metadata.get("target_lang" if asks_for_translation(conversation) else "lang")
+
+
+def asks_for_translation(conversation: Conversation) -> bool:
+    """Tell whether a translation is asked for, or would be by an instruction of the user's own (see `task_of`)."""
+    return (conversation.task or task_of(conversation.metadata)) == "ast"
 
 
 class ConversationBuilder:
-    """Makes a conversation of what a manifest line says: audio first, then keywords and the instruction (2310.09424).
+    """Makes a conversation of what a manifest line says.
 
     Args:
         cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots
-            ``{lang}``, ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords`` (text with the
-            slot ``{keywords}``).
+            ``{lang}``, ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords``, the text that
+            keywords are written in (see `Question.rendered`).
     """
 
     def __init__(self, cfg: DictConfig):
@@ -174,48 +178,58 @@ class ConversationBuilder:
         answer = metadata.get("answer") or supervision.text
         if answer is None:
             raise ValueError(f"{cut.id}: the manifest line has neither `text` nor `answer`; add one")
-        question = self.question(Audio(cut), metadata, cut.id)
-        return Conversation(cut.id, [question, Turn("assistant", [answer])], metadata)
+        return self.conversation(Audio(cut), metadata, cut.id, answer)
 
     def _from_text(self, example: Any) -> Conversation:
         """Return a line of text as if it had been said, to be transcribed."""
         text = example.text.strip()
         metadata = {"lang": example.language, "text": text}
         name = f"text-{hashlib.sha1(text.encode()).hexdigest()[:16]}"
-        question = self.question(SpokenText(text), metadata, name)
-        return Conversation(name, [question, Turn("assistant", [text])], metadata)
+        return self.conversation(SpokenText(text), metadata, name, text)
 
-    def question(self, audio: Audio, metadata: dict[str, Any], name: str) -> Turn:
-        """Return the user's turn for one audio: the audio, then keywords if there are any, then the instruction.
+    def conversation(
+        self, audios: Audio | list[Audio], row: dict[str, Any], name: str, answer: str | None = None
+    ) -> Conversation:
+        """Return what a manifest's row asks about audio.
 
-        Where the instruction is the recipe's, its task is noted in ``metadata``.
+        Args:
+            audios: one or several.
+            row: what is known and asked; it becomes the conversation's ``metadata``.
+            name: the conversation's id; messages name the row's file and line instead where it has them.
+            answer: what closes it, if anything.
+
+        Raises:
+            ValueError: see `question`.
         """
-        keywords = keyword_list(metadata.get("keywords"))
-        if keywords and not self.keyword_template:
-            logging.warning(
-                f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords)",
-                mode=LogMode.ONCE,
-            )
-        context = self.keyword_template.replace("{keywords}", ", ".join(keywords)) if keywords else ""
-        return Turn("user", [audio, context + self._instruction(metadata, name)])
+        turns: list[Turn | Question] = [self.question(audios, row, row.get(PLACE_KEY) or name)]
+        if answer is not None:
+            turns.append(Turn("assistant", [answer]))
+        return Conversation(name, turns, dict(row))
 
-    def _instruction(self, metadata: dict[str, Any], name: str) -> str:
-        for key in INSTRUCTION_KEYS:
-            if metadata.get(key):
-                same = [task for task, text in self.instructions.items() if text == metadata[key]]
-                if same:  # the recipe's own, spelt out
-                    metadata.setdefault("task", same[0])
-                return metadata[key]
-        lang, target_lang = metadata.get("lang"), metadata.get("target_lang")
-        task = task_of(metadata)
+    def question(self, audios: Audio | list[Audio], row: dict[str, Any], name: str) -> Question:
+        """Return a row's question: its own instruction, or the recipe's for its task; see `conversation`.
+
+        Raises:
+            ValueError: the recipe has no instruction for its task, or one with a slot that the row does not fill.
+        """
+        audios = audios if isinstance(audios, list) else [audios]
+        keywords = keyword_list(row.get("keywords"))
+        own = next((row[key] for key in INSTRUCTION_KEYS if row.get(key)), None)
+        if own is not None:
+            same = [task for task, text in self.instructions.items() if text == own]  # the recipe's own, spelt out
+            return Question(audios, own, keywords, row.get("task") or next(iter(same), None))
+        task = task_of(row)
+        return Question(audios, self._instruction(task, row, name), keywords, task)
+
+    def _instruction(self, task: str, row: dict[str, Any], name: str) -> str:
+        """Return the recipe's instruction for a task, its slots filled."""
         if task not in self.instructions:
             raise ValueError(
                 f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} "
                 "(model.prompt.instructions), or give the line an `instruction`"
             )
-        metadata["task"] = task
-        text = self.instructions[task]
-        slots = {"{lang}": ("lang", lang), "{target_lang}": ("target_lang", target_lang)}
+        text, target_lang = self.instructions[task], row.get("target_lang")
+        slots = {"{lang}": ("lang", row.get("lang")), "{target_lang}": ("target_lang", target_lang)}
         slots["{target_language}"] = ("target_lang", target_lang and language_name(target_lang))
         for slot, (key, value) in slots.items():
             if slot in text and not value:

@@ -48,8 +48,8 @@ class TextTokenizer:
     def __call__(self, example: Any) -> tuple[list[int], list[int]]:
         """Ids of the text before the answer, and of the answer; the chat template's few are not counted."""
         conversation = self.builder.from_example(example)
-        question = conversation.without_answer().turns
-        return self._ids(question), self._ids(conversation.turns[len(question) :])
+        turns, asked = conversation.rendered(self.builder.keyword_template), len(conversation.without_answer().turns)
+        return self._ids(turns[:asked]), self._ids(turns[asked:])
 
     def _ids(self, turns: list[Turn]) -> list[int]:
         return [i for turn in turns for i in self.tokenizer(turn.text, add_special_tokens=False).input_ids]

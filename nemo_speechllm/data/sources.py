@@ -331,7 +331,7 @@ def _reason_to_leave_out(row: dict, cfg: DictConfig) -> str | None:
 def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
     """Return the line, with an issue where the recipe has no question for it."""
     try:
-        builder.question(Audio(torch.zeros(1)), dict(line.known_row), line.known_row["audio_filepath"])
+        builder.question(Audio(torch.zeros(1)), line.known_row, line.known_row["audio_filepath"])
     except ValueError as error:
         issue = ManifestIssue(path, line.number, "task", "no question", str(error), "correct the line, or the recipe")
         return Line(line.number, line.row, (*line.issues, issue))

@@ -23,7 +23,7 @@ from omegaconf import MISSING
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.files import write_json, write_text
@@ -61,8 +61,7 @@ def question_about(audios: list[Audio], row: dict[str, Any], model: SpeechLM | B
     """Return a question: the recordings, then the instruction of a manifest's row."""
     name = row["audio_filepath"]
     metadata = {key: row[key] for key in ("instruction", "lang", "transcription") if row.get(key) is not None}
-    asked = model.builder.question(audios[0], metadata, name)
-    return Conversation(name, [Turn(asked.role, [*audios, *asked.parts[1:]])], metadata)
+    return model.builder.conversation(audios, metadata, name)
 
 
 def ask(

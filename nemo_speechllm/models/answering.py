@@ -29,10 +29,9 @@ from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
     ConversationDataset,
+    asks_for_translation,
     in_batches,
-    task_of,
 )
-from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.models.answers import Answer
@@ -186,32 +185,26 @@ class Answering:
     def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
         """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""
         limit = self.model.cfg.generation.get("max_keywords")
-        lists = [
-            keyword_list(item.metadata.get("keywords"))
-            if item.audios and len(item.without_answer().turns) == 1
-            else []
-            for item in batch.conversations
-        ]
-        if limit is None or max(map(len, lists), default=0) <= limit:
+        lists = [item.question.keywords if item.question else [] for item in batch.conversations]
+        longest = max(map(len, lists), default=0)
+        if limit is None or longest <= limit:
             return batch
         for item, keywords in zip(batch.conversations, lists, strict=True):
-            if len(keywords) > limit and task_of(item.metadata) == "ast":
+            if len(keywords) > limit and asks_for_translation(item):
                 raise ValueError(
                     f"{item.id}: {len(keywords)} keywords of a translation, more than "
                     f"generation.max_keywords={limit}: CTC hears the language that is spoken and cannot choose among "
                     "them; give fewer, or set model.generation.max_keywords=null"
                 )
-        ctc = require_transcripts(
-            self.model, f"{max(map(len, lists))} keywords, more than generation.max_keywords={limit}"
-        )
-        conversations = list(batch.conversations)
-        for index, (keywords, evidence) in enumerate(zip(lists, self.evidence(batch, perceived), strict=True)):
-            conversation = conversations[index]
-            if len(keywords) > limit:
-                likely = self._keyword_filter(keywords, ctc).select(evidence, limit)
-                metadata = conversation.metadata | {"keywords": likely}
-                question = self.model.builder.question(conversation.audios[0], metadata, conversation.id)
-                conversations[index] = Conversation(conversation.id, [question], metadata)
+        ctc = require_transcripts(self.model, f"{longest} keywords, more than generation.max_keywords={limit}")
+        conversations = [
+            item.with_question(keywords=self._keyword_filter(keywords, ctc).select(evidence, limit))
+            if len(keywords) > limit
+            else item
+            for item, keywords, evidence in zip(
+                batch.conversations, lists, self.evidence(batch, perceived), strict=True
+            )
+        ]
         return replace(batch, conversations=conversations)
 
     def _keyword_filter(self, keywords: list[str], ctc: CTC) -> KeywordFilter:
@@ -235,7 +228,7 @@ class Answering:
         guarded, start = list(answers), 0
         for index, item in enumerate(batch.split() if guards else []):
             rows = slice(start, start := start + len(item.audio))
-            if item.conversations[0].metadata.get("task") != "asr" or len(item.audio) != 1:
+            if item.conversations[0].task != "asr" or len(item.audio) != 1:
                 continue
             fault = find_fault(list(guards), answers[index].text, item.audio[0], hypotheses[index])
             if fault is not None:

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.models.answers import Answer
@@ -100,10 +100,10 @@ class Cascade(Baseline):
 
 def _in_text(conversation: Conversation, transcriptions: list[str]) -> Conversation:
     texts = iter(transcriptions)
-    turns = [
+    turns: list[Turn | Question] = [
         Turn(
             turn.role, [TRANSCRIPTION.format(next(texts)) if isinstance(part, Audio) else part for part in turn.parts]
         )
-        for turn in conversation.turns
+        for turn in conversation.rendered()
     ]
     return Conversation(conversation.id, turns, conversation.metadata)

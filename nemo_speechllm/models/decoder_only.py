@@ -101,8 +101,9 @@ class DecoderOnlySpeechLM(SpeechLM):
         folder = None if self.restores_weights_of(cfg) else assets.resolve(cfg.pretrained)
         own_folder = self.register_llm_artifacts(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(own_folder, trust_remote_code=False)
+        prompt = self.cfg.prompt
         self.prompt = ChatPrompt(
-            self.tokenizer, self.cfg.prompt.get("system_prompt"), self.cfg.prompt.get("chat_template")
+            self.tokenizer, prompt.get("system_prompt"), prompt.get("chat_template"), prompt.get("keywords")
         )
         with_weights = folder is not None and cfg.get("pretrained_weights", True)
         self.llm = load_llm(folder or own_folder, cfg.get("dtype", "float32"), with_weights)
@@ -228,7 +229,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         assert self.alignment is not None, "`_build_ctc` has seen to it"
         per_conversation = batch.by_conversation(self.ctc_log_probs(perceived), perceived.frames[1])
         scored = [
-            audios[0] if len(audios) == 1 and conversation.metadata.get("task") == "asr" else None
+            audios[0] if len(audios) == 1 and conversation.task == "asr" else None
             for conversation, audios in zip(batch.conversations, per_conversation, strict=True)
         ]
         return JointCTCScores(scored, self.alignment.tokens[1:], self.prompt.end_token_id, weight, beam_size)

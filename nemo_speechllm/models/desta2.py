@@ -120,5 +120,8 @@ class DeSTA2(DecoderOnlySpeechLM):
 
     def prepare_inputs(self, batch: ConversationBatch, perceived: PerceptionOutput) -> LLMInputs:
         """Return what the LLM reads of a batch, each audio with its transcription."""
-        transcribed = list(map(with_transcriptions, batch.conversations, self.transcriber(batch)))
+        transcribed = [
+            with_transcriptions(conversation, texts, self.prompt.keywords)
+            for conversation, texts in zip(batch.conversations, self.transcriber(batch), strict=True)
+        ]
         return super().prepare_inputs(replace(batch, conversations=transcribed), perceived)

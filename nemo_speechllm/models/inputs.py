@@ -122,8 +122,7 @@ class _Reader:
     def _asked(self, audio: Audio, row: dict[str, Any], place: str) -> Conversation:
         metadata = given(self.metadata_of(row))
         _raise_for(place, row_defects(metadata, (), answered=False))
-        name = metadata.get(PLACE_KEY) or audio.name
-        return Conversation(audio.name, [self.builder.question(audio, metadata, name)], metadata)
+        return self.builder.conversation(audio, metadata, audio.name)
 
 
 def _part(audio: Audio, row: dict[str, Any], place: str) -> Audio:

@@ -67,7 +67,7 @@ class InstructLAS(SpeechLM):
         """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
         tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
         self.tokenizer = InstructionTokenizer(tokenizer_file)
-        self.prompt = InstructionPrompt(self.tokenizer)
+        self.prompt = InstructionPrompt(self.tokenizer, self.cfg.prompt.get("keywords"))
         # not `decoder`: NeMo's transcription takes what is called so for a module of its own
         self.text_decoder = build_las_decoder(self.cfg.decoder, self.tokenizer.vocab_size, self.tokenizer.eos_id)
         embeddings, encoder = self.text_decoder.get_input_embeddings().weight, self.cfg.perception.encoder

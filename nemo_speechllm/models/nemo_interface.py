@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.models.answering import Answering, require_transcripts
 from nemo_speechllm.models.answers import Answer, generation_options
@@ -339,11 +339,10 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         """
         text = self._text_of_length(answers.shape[1])
         metadata = {"lang": "en", "text": text, "transcription": text}
-        conversations = []
-        for index, samples in enumerate(audio):
-            own = dict(metadata)
-            question = self.builder.question(Audio(samples), own, f"artificial-{index}")
-            conversations.append(Conversation(f"artificial-{index}", [question, Turn("assistant", [text])], own))
+        conversations = [
+            self.builder.conversation(Audio(samples), metadata, f"artificial-{index}", text)
+            for index, samples in enumerate(audio)
+        ]
         return ConversationBatch(conversations, audio, audio_lengths)
 
     def _text_of_length(self, tokens: int) -> str:

@@ -67,7 +67,7 @@ def split_long_audio(conversation: Conversation, max_seconds: float | None) -> l
         nemo_speechllm.data.conversation.AudioError: the recording cannot be read.
     """
     audios = conversation.audios
-    if max_seconds is None or conversation.metadata.get("task") != "asr" or len(audios) != 1:
+    if max_seconds is None or conversation.task != "asr" or len(audios) != 1:
         return [conversation]
     asked, pieces = conversation.without_answer(), split_at_pauses(audios[0].load(), max_seconds)
     return [asked.with_audios([Audio(piece)]) for piece in pieces]

@@ -171,7 +171,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         """Make the training data's loader from a section like ``train_ds``, and what is done to its batches."""
         self._update_dataset_config(dataset_name="train", config=train_data_config)
         self._train_dl = self._build_dataloader(train_data_config)
-        self._transforms = training_transforms(self.cfg, train_data_config, self.builder)
+        self._transforms = training_transforms(self.cfg, train_data_config)
 
     def setup_validation_data(self, val_data_config: DictConfig) -> None:
         """Make the validation data's loader from a section like ``validation_ds``.

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from scipy.ndimage import binary_opening
 from torch import Tensor
 
-from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Question, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.desta.metadata import Clip
 from nemo_speechllm.files import write_text
@@ -123,11 +123,10 @@ class Transcriber:
 
     def _ask(self, audios: list[tuple[Tensor, str | None]]) -> list[Answer]:
         recognizer = self._load()
-        questions = []
-        for samples, language in audios:
-            audio, metadata = Audio(samples.cpu()), {"lang": language}
-            turn = recognizer.builder.question(audio, metadata, "transcription")
-            questions.append(Conversation("transcription", [turn], metadata))
+        questions = [
+            recognizer.builder.conversation(Audio(samples.cpu()), {"lang": language}, "transcription")
+            for samples, language in audios
+        ]
         return recognizer.generate(questions, BATCH_SIZE)
 
     def _is_spoken(self, samples: Tensor) -> bool:
@@ -166,10 +165,16 @@ class Transcriber:
         return self._folder / key[:2] / f"{key}.txt"
 
 
-def with_transcriptions(conversation: Conversation, transcriptions: list[str]) -> Conversation:
-    """Return the conversation with each audio, and its transcription behind it, as a message of the role ``audio``."""
-    texts, turns = iter(transcriptions), []
-    for turn in conversation.turns:
+def with_transcriptions(conversation: Conversation, transcriptions: list[str], keywords: str = "") -> Conversation:
+    """Return the conversation with each audio, and its transcription behind it, as a message of the role ``audio``.
+
+    Args:
+        conversation: its questions are written out; see `Question.rendered` for ``keywords``.
+        transcriptions: of its audios.
+    """
+    texts = iter(transcriptions)
+    turns: list[Turn | Question] = []
+    for turn in conversation.rendered(keywords):
         for is_audio, parts in groupby(turn.parts, lambda part: isinstance(part, Audio)):
             if is_audio:
                 turns += [Turn(AUDIO_ROLE, [audio, next(texts)]) for audio in parts]

@@ -20,7 +20,7 @@ from typing import cast
 from nemo.core.classes import ModelPT
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import task_of, written_language
+from nemo_speechllm.data.dataset import asks_for_translation, written_language
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.collectives import gathered
@@ -35,10 +35,10 @@ def count_batch(
     texts = [answer.text for answer in answers]
     # what is validated on has answers
     references = cast(list[str], [conversation.answer for conversation in conversations])
-    languages = [written_language(conversation.metadata) for conversation in conversations]
+    languages = [written_language(conversation) for conversation in conversations]
     tally.count(texts, references, languages, normalizer)
     for text, reference, conversation, language in zip(texts, references, conversations, languages, strict=True):
-        if task_of(conversation.metadata) == "ast":
+        if asks_for_translation(conversation):
             tally.count_translation(text, reference, (str(conversation.metadata.get("lang")), str(language)))
 
 

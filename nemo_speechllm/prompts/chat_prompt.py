@@ -40,17 +40,23 @@ class ChatPrompt:
         tokenizer: of the LLM.
         system_prompt: put before the conversation where it has no system turn; null leaves it to the template.
         chat_template: Jinja template to use instead of the tokenizer's.
+        keywords: text that a question's keywords are written in; see `Question.rendered`.
 
     Raises:
         ValueError: neither the tokenizer nor the caller has a chat template, or no end token can be found.
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, system_prompt: str | None = None, chat_template: str | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        system_prompt: str | None = None,
+        chat_template: str | None = None,
+        keywords: str | None = None,
     ):
         self.tokenizer = tokenizer
         self.encode = TextEncoder(tokenizer)
         self.system_prompt = system_prompt
+        self.keywords = keywords or ""
         self.chat_template = chat_template or tokenizer.chat_template
         if not self.chat_template:
             raise ValueError(
@@ -98,7 +104,7 @@ class ChatPrompt:
         n_audios = 0
         if self.system_prompt is not None and conversation.turns[0].role != "system":
             messages.append({"role": "system", "content": _hidden(self.system_prompt, texts)})
-        for turn in conversation.turns:
+        for turn in conversation.rendered(self.keywords):
             _check_turn(turn, conversation.id)
             if turn.role == "assistant":
                 content = f"{ANSWER_MARK}{len(texts)}{END_MARK}"

@@ -68,10 +68,12 @@ class InstructionPrompt:
 
     Args:
         tokenizer: has the symbols.
+        keywords: text that a question's keywords are written in; see `Question.rendered`.
     """
 
-    def __init__(self, tokenizer: InstructionTokenizer):
+    def __init__(self, tokenizer: InstructionTokenizer, keywords: str | None = None):
         self.tokenizer = tokenizer
+        self.keywords = keywords or ""
 
     def segments(self, conversation: Conversation) -> list[TextSegment]:
         """``instruction [EOT]``, and where the conversation has an answer, it and its end token, with loss.
@@ -83,7 +85,7 @@ class InstructionPrompt:
             ValueError: the conversation has not one audio, it does not end with what a user asks, or it is a training
                 example with several answers.
         """
-        turns = conversation.without_answer().turns
+        turns = conversation.without_answer().rendered(self.keywords)
         if len(conversation.audios) != 1:
             raise ValueError(
                 f"{conversation.id}: a listen-attend-spell decoder answers about one audio, this conversation has "

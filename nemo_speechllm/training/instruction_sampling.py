@@ -20,8 +20,8 @@ from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
 from omegaconf import DictConfig
 
-from nemo_speechllm.data.conversation import Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.prompts.instruction_pools import SPLITS, load_pools
 from nemo_speechllm.prompts.skills import SKILLS, WRITTEN, apply_rule
 from nemo_speechllm.randomness import named_random
@@ -39,13 +39,12 @@ class InstructionSampler:
         cfg: the recipe's ``model.instruction_sampling`` section: ``skills`` (null: all), ``alpha`` and ``beta`` (the
             weight of ``transcribe``, and of ``summarise`` and ``keywords``; the others weigh 1), ``split`` (``seen``
             or ``unseen``), ``seed`` and ``targets`` (see `llm_targets.build_targets`).
-        builder: makes the user's turn, so that keywords stay before the instruction.
 
     Raises:
         ValueError: an unknown skill or split, or weights that leave nothing to draw.
     """
 
-    def __init__(self, cfg: DictConfig, builder: ConversationBuilder):
+    def __init__(self, cfg: DictConfig):
         self.skills = list(cfg.skills or SKILLS)
         unknown = set(self.skills) - set(SKILLS)
         if unknown:
@@ -60,7 +59,6 @@ class InstructionSampler:
         self.split = cfg.split
         self.seed = cfg.seed
         self.target_of: Targets = build_targets(cfg.targets)
-        self.builder = builder
         self._epoch: int | None = None
         self._seen: set[str] = set()
 
@@ -72,18 +70,17 @@ class InstructionSampler:
 
     def sample(self, conversation: Conversation, epoch: int) -> Conversation:
         """Return the conversation as an epoch asks and answers it; ``metadata`` tells ``skill`` and ``arguments``."""
-        if conversation.metadata.get("task") != "asr" or conversation.answer is None:
+        transcript = conversation.answer
+        if conversation.question is None or conversation.task != "asr" or transcript is None:
             return conversation
         self._check_repetition(conversation.id, epoch)
         random = named_random((self.seed, epoch, conversation.id))
         skill = self.skills[random.choice(len(self.skills), p=self.shares)]
-        transcript = conversation.answer
         instruction, arguments = load_pools()[skill].draw(self.split, transcript, random)
         target = self.target_of(skill, transcript) if skill in WRITTEN else apply_rule(skill, transcript, arguments)
-        metadata = conversation.metadata | {"skill": skill, "arguments": arguments, "instruction": instruction}
-        metadata["task"] = "asr" if skill == "transcribe" else skill
-        question = self.builder.question(conversation.audios[0], metadata, conversation.id)
-        return Conversation(conversation.id, [question, Turn("assistant", [target])], metadata)
+        task = "asr" if skill == "transcribe" else skill
+        asked = conversation.with_question(instruction=instruction, task=task).with_answer(target)
+        return replace(asked, metadata=conversation.metadata | {"skill": skill, "arguments": arguments})
 
     def _check_repetition(self, name: str, epoch: int) -> None:
         if name in self._seen:

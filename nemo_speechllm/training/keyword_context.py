@@ -21,8 +21,8 @@ from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
 from omegaconf import DictConfig
 
-from nemo_speechllm.data.conversation import Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
+from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, words_of
 from nemo_speechllm.languages import has_no_spaces
 from nemo_speechllm.randomness import named_random
@@ -77,7 +77,6 @@ class KeywordContext:
             ``positive_ratio`` of them from the answer (as many as it has), ``distractors_only`` (share of the lists
             that have none of them), ``max_count`` (only words that at most so many training texts hold; null: any) and
             ``seed``.
-        builder: makes the user's turn.
         vocabularies: by language of the answer; None is that of answers in any other.
         corpora: the training texts by language, which tell what is rare.
     """
@@ -85,12 +84,10 @@ class KeywordContext:
     def __init__(
         self,
         cfg: DictConfig,
-        builder: ConversationBuilder,
         vocabularies: dict[str | None, Vocabulary],
         corpora: dict[str | None, Vocabulary],
     ):
         self.cfg = cfg
-        self.builder = builder
         self.pools = {
             language: Pool.of(words, corpora.get(language, Vocabulary()), cfg.max_count)
             for language, words in vocabularies.items()
@@ -108,23 +105,21 @@ class KeywordContext:
         return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
 
     def sample(self, conversation: Conversation, epoch: int) -> Conversation:
-        """Return the conversation as asked in an epoch; ``metadata`` tells ``keywords``."""
-        metadata, answer = conversation.metadata, conversation.answer
-        if metadata.get("keywords") or metadata.get("task") is None or answer is None:
+        """Return the conversation as asked in an epoch."""
+        question, answer = conversation.question, conversation.answer
+        if question is None or question.keywords or question.task is None or answer is None:
             return conversation
         random = named_random(("keywords", self.cfg.seed, epoch, conversation.id))
         if random.random() >= self.cfg.probability:
             return conversation
-        language = metadata.get("target_lang") or metadata.get("lang")
+        language = conversation.metadata.get("target_lang") or conversation.metadata.get("lang")
         if has_no_spaces(language):
             logging.warning(f"keyword_context: no lists in {language}, whose words have no spaces", mode=LogMode.ONCE)
             return conversation
         pool = self.pools.get(language, self.pools[None])
         if len(pool.words) == 0:  # a list of positives alone would teach that all in a list is said
             return conversation
-        metadata = metadata | {"keywords": self._draw(answer, pool, random)}
-        question = self.builder.question(conversation.audios[0], metadata, conversation.id)
-        return Conversation(conversation.id, [question, Turn("assistant", [answer])], metadata)
+        return conversation.with_question(keywords=self._draw(answer, pool, random))
 
     def _draw(self, answer: str, pool: Pool, random: np.random.Generator) -> list[str]:
         said = {word.casefold(): pool.vocabulary.spelling(word) for word in words_of(answer)}

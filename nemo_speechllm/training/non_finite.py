@@ -15,7 +15,7 @@
 """A loss or gradient that is no number stops a training, or costs it one step; its batch can then be replayed."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.modules.collectives import any_rank
 from nemo_speechllm.randomness import random_states, set_random_states
@@ -208,9 +208,19 @@ def _as_plain(noted: dict[str, Any]) -> dict[str, Any]:
 def _turns_of(conversation: Conversation) -> dict[str, Any]:
     """Return a conversation as JSON; None stands for an audio."""
     turns = [
-        [turn.role, [None if isinstance(part, Audio) else part for part in turn.parts]] for turn in conversation.turns
+        vars(turn) | {"audios": [None] * len(turn.audios)}
+        if isinstance(turn, Question)
+        else [turn.role, [None if isinstance(part, Audio) else part for part in turn.parts]]
+        for turn in conversation.turns
     ]
     return {"id": conversation.id, "turns": turns, "metadata": conversation.metadata}
+
+
+def _turn(row: Any, audios: Iterator[Audio]) -> Turn | Question:
+    if isinstance(row, dict):
+        return Question(**row | {"audios": [next(audios) for _ in row["audios"]]})
+    role, parts = row
+    return Turn(role, [next(audios) if part is None else part for part in parts])
 
 
 def replay(model: LightningModule, path: str | Path) -> list[dict[str, float]]:
@@ -249,11 +259,7 @@ def _from_plain(batch: dict[str, Any], device: torch.device) -> Any:
     lengths = batch["audio_lengths"]
     audios = (Audio(samples[:length]) for samples, length in zip(batch["audio"], lengths.tolist(), strict=True))
     conversations = [
-        Conversation(
-            row["id"],
-            [Turn(role, [next(audios) if part is None else part for part in parts]) for role, parts in row["turns"]],
-            row["metadata"],
-        )
+        Conversation(row["id"], [_turn(turn, audios) for turn in row["turns"]], row["metadata"])
         for row in json.loads(batch["conversations"])
     ]
     return ConversationBatch(conversations, batch["audio"], lengths).to(device)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from omegaconf import DictConfig
 
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords
 from nemo_speechllm.training.instruction_sampling import InstructionSampler
 from nemo_speechllm.training.keyword_context import KeywordContext, check_context
@@ -27,24 +27,23 @@ Vocabularies = dict[str | None, Vocabulary]
 Transform = Callable[[ConversationBatch, int], ConversationBatch]
 
 
-def training_transforms(cfg: DictConfig, train_ds: DictConfig, builder: ConversationBuilder) -> list[Transform]:
+def training_transforms(cfg: DictConfig, train_ds: DictConfig) -> list[Transform]:
     """Return the transforms of a recipe, in the order they apply: keywords stand beside the instruction drawn.
 
     Args:
         cfg: the recipe's ``model`` section, with or without ``instruction_sampling`` and ``keyword_context``.
         train_ds: the training data, whose words are the distractors where ``keyword_context.vocabulary`` names no
             file.
-        builder: makes the user's turns.
 
     Raises:
         ValueError: a section is wrong, or the training data are of a kind whose words cannot be counted.
     """
     transforms: list[Transform] = []
     if cfg.get("instruction_sampling"):
-        transforms.append(InstructionSampler(cfg.instruction_sampling, builder))
+        transforms.append(InstructionSampler(cfg.instruction_sampling))
     if cfg.get("keyword_context"):
         check_context(cfg.keyword_context)
-        transforms.append(KeywordContext(cfg.keyword_context, builder, *_vocabularies(cfg.keyword_context, train_ds)))
+        transforms.append(KeywordContext(cfg.keyword_context, *_vocabularies(cfg.keyword_context, train_ds)))
     return transforms
 
 

@@ -74,7 +74,7 @@ def cut_of(path: Path, text: str | None = "hello", custom: dict | None = None, *
 
 
 def user_text(conversation: Conversation) -> str:
-    return conversation.turns[0].text
+    return conversation.rendered("Keywords: {keywords}. ")[0].text
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def audio_file(make_manifest, tmp_path) -> Path:
 
 def test_audio_comes_before_the_instruction_of_the_task(builder, audio_file):
     conversation = builder.from_example(cut_of(audio_file, "hello", language="en"))
-    audio, instruction = conversation.turns[0].parts
+    audio, instruction = conversation.rendered()[0].parts
     assert isinstance(audio, Audio) and instruction == "Transcribe."
     assert [turn.role for turn in conversation.turns] == ["user", "assistant"]
     assert conversation.answer == "hello"
@@ -110,7 +110,7 @@ def test_own_instruction_under_each_of_its_names(builder, audio_file, key):
 def test_the_recipe_s_instruction_spelt_out_is_its_task(builder, audio_file):
     spelt_out = builder.from_example(cut_of(audio_file, custom={"instruction": "Transcribe."}))
     reworded = builder.from_example(cut_of(audio_file, custom={"instruction": "Write it down."}))
-    assert spelt_out.metadata["task"] == "asr" and "task" not in reworded.metadata
+    assert (spelt_out.task, reworded.task) == ("asr", None)
 
 
 def test_another_target_language_makes_it_translation(builder, audio_file):
@@ -134,8 +134,19 @@ def test_keywords_stand_before_the_instruction(builder, audio_file, keywords):
 
 def test_keywords_without_a_place_are_warned_of(audio_file, nemo_log):
     builder = ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Write."}}))
-    assert user_text(builder.from_example(cut_of(audio_file, custom={"keywords": ["Rhino"]}))) == "Write."
+    conversation = builder.from_example(cut_of(audio_file, custom={"keywords": ["Rhino"]}))
+    assert conversation.rendered()[0].text == "Write."
     assert "prompt has no place for them (model.prompt.keywords)" in nemo_log.text
+
+
+def test_what_a_caller_says_of_an_audio_is_left_as_it_is(builder):
+    row = {"lang": "en", "target_lang": "de", "keywords": "Rhino"}
+    given = dict(row)
+    conversation = builder.conversation(Audio(torch.zeros(9)), given, "x", answer="Nashorn")
+    question = conversation.question
+    assert given == row and conversation.metadata == row and conversation.metadata is not given
+    assert (question.task, question.keywords, question.instruction) == ("ast", ["Rhino"], "Translate from en into de.")
+    assert conversation.answer == "Nashorn" and conversation.task == "ast"
 
 
 def test_braces_in_a_manifest_line_are_text(builder, audio_file):

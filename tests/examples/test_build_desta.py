@@ -82,7 +82,9 @@ def test_its_manifest_is_read_for_training(main, recipe, monkeypatch):
     section |= {"use_lhotse": True, "sample_rate": 16000}
     dataset = ConversationDataset(ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Transcribe."}})))
     (batch,) = build_dataloader(OmegaConf.create(section), dataset, None, 0, 1)
-    read = {c.metadata["id"]: (c.turns[0].text, c.answer, c.metadata["transcription"]) for c in batch.conversations}
+    read = {
+        c.metadata["id"]: (c.question.instruction, c.answer, c.metadata["transcription"]) for c in batch.conversations
+    }
     assert read == {row["id"]: (row["instruction"], row["answer"], row["text"]) for row in rows}
 
 

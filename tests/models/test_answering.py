@@ -25,7 +25,7 @@ from nemo.collections.asr.models import ASRModel
 from omegaconf import open_dict
 from torch.utils.data import DataLoader
 
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -47,16 +47,12 @@ def audios(make_audio) -> list[np.ndarray]:
 
 def asked(model: SpeechLM, samples: np.ndarray, **metadata) -> Conversation:
     audio = Audio(torch.from_numpy(samples))
-    metadata = {"lang": "en", **metadata}
-    return Conversation("x", [model.builder.question(audio, metadata, "x")], metadata)
+    return model.builder.conversation(audio, {"lang": "en", **metadata}, "x")
 
 
 def with_answers(model: SpeechLM, audios: list[np.ndarray]) -> ConversationBatch:
     items = [asked(model, audio, task="asr", text="thank you") for audio in audios]
-    answer = Turn("assistant", ["thank you"])
-    return ConversationDataset(model.builder).collate(
-        [Conversation(item.id, [*item.turns, answer], item.metadata) for item in items]
-    )
+    return ConversationDataset(model.builder).collate([item.with_answer("thank you") for item in items])
 
 
 class TestMode:
@@ -89,14 +85,13 @@ class TestMode:
     def test_a_model_in_training_mode_is_left_in_it_and_says_what_to_do(self, make, audios, kind):
         model = make(kind)
         item = asked(model, audios[0], task="asr")
-        answered = Conversation(item.id, [*item.turns, Turn("assistant", ["thank you"])], item.metadata)
         for part in (model, model.perception.projection):
             part.train()
             expected = {name: module.training for name, module in model.named_modules()}
             for ask in (
                 lambda: model.transcribe(audios[:1], verbose=False),
                 lambda: model.generate([item]),
-                lambda: model.answer_losses([answered]),
+                lambda: model.answer_losses([item.with_answer("thank you")]),
             ):
                 with pytest.raises(ValueError, match=r"is in training mode.*call model.eval\(\) first"):
                     ask()
@@ -267,7 +262,7 @@ class TestLongRecordings:
 
         conversations = [asked(salm, make_audio(2.0, seed=i), task="asr") for i in range(3)]
         for conversation in conversations:
-            conversation.turns[0].parts[0] = Recording(conversation.audios[0].source)
+            conversation.question.audios[0] = Recording(conversation.audios[0].source)
         encode = salm.perception.encode
         salm.perception.encode = lambda *batch: events.append("encode") or encode(*batch)
         salm.generate(conversations, batch_size=1)

@@ -44,7 +44,7 @@ def ask(make_audio):
 
     def conversation(system, **metadata) -> Conversation:
         audio = Audio(torch.from_numpy(make_audio(1.0)))
-        return Conversation("x", [system.builder.question(audio, metadata, "x")], metadata)
+        return system.builder.conversation(audio, metadata, "x")
 
     return conversation
 

@@ -23,7 +23,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.models import CTCPromptedLLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
@@ -91,7 +91,7 @@ def make_stage2(recipe, stage1, tmp_path):
 
 def asked(model, audio: Audio, text: str, name: str = "test") -> Conversation:
     metadata = {"text": text, "lang": "en"}
-    return Conversation(name, [model.builder.question(audio, metadata, name), Turn("assistant", [text])], metadata)
+    return model.builder.conversation(audio, metadata, name, text)
 
 
 def collate(model, *conversations):

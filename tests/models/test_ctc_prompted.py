@@ -63,8 +63,7 @@ class TestPrompt:
     def test_it_is_the_audio_the_answer_and_its_end(self, make_ctc_prompted, make_audio):
         model = make_ctc_prompted()
         batch = collate(model, [asked(make_audio(1.0), "thank you")])
-        (turn,) = [model.builder.question(Audio(torch.zeros(9)), {}, "x")]
-        assert turn.text == ""
+        assert model.builder.question(Audio(torch.zeros(9)), {}, "x").instruction == ""
         perceived = model.perceive(batch)
         embeddings, lengths = perceived.embeddings
         inputs = model.prepare_inputs(batch, perceived)
@@ -75,8 +74,8 @@ class TestPrompt:
 
     def test_a_language_may_follow_the_audio(self, make_ctc_prompted, make_audio):
         model = make_ctc_prompted(prompt={"instructions": {"asr": "{lang}: "}})
-        turn = model.builder.question(Audio(torch.as_tensor(make_audio(0.5))), {"lang": "fr"}, "x")
-        segments = model.prompt.segments(Conversation("x", [turn], {}))
+        audio = Audio(torch.as_tensor(make_audio(0.5)))
+        segments = model.prompt.segments(model.builder.conversation(audio, {"lang": "fr"}, "x"))
         assert model.tokenizer.decode(segments[1].ids) == "fr: "
 
     @pytest.mark.parametrize("stack, seconds", [(1, 0.08), (3, 0.24), (12, 0.96)])

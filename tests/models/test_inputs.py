@@ -66,11 +66,11 @@ def test_rows_and_manifests_say_what_is_asked(path, tmp_path):
     (tmp_path / "M.JSONL").write_text(json.dumps(row) + "\n")
     for given in (tmp_path / "M.JSONL", [str(tmp_path / "M.JSONL")], [row | {"audio_filepath": str(path)}]):
         (conversation,) = conversations_of(given, BUILDER)
-        assert conversation.turns[0].text == "Who?" and "duration" not in conversation.metadata
+        assert conversation.question.instruction == "Who?" and "duration" not in conversation.metadata
     (conversation,) = conversations_of(
         tmp_path / "M.JSONL", BUILDER, metadata_of=lambda row: row | {"keywords": ["x"]}
     )
-    assert conversation.turns[0].text == "Keywords: x. Who?"
+    assert (conversation.question.keywords, conversation.question.instruction) == (["x"], "Who?")
 
 
 @pytest.mark.parametrize(

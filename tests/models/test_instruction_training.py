@@ -44,7 +44,7 @@ def fit(tiny_salm_config, make_manifest, make_trainer):
         loss = model.loss
 
         def recorded(batch, *known):
-            asked[model.training] += [(c.id, c.turns[0].text, c.answer) for c in batch.conversations]
+            asked[model.training] += [(c.id, c.question.instruction, c.answer) for c in batch.conversations]
             return loss(batch, *known)
 
         model.loss = recorded

@@ -19,7 +19,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf, open_dict
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.decoding.keyword_filter import best_path_ratios
 from nemo_speechllm.models import SALM
@@ -49,7 +49,7 @@ def test_training_asks_with_keywords_also_after_a_resume(
         asked, loss = [], model.loss
 
         def recorded(batch, *known):
-            asked.extend((c.id, c.turns[0].text) for c in batch.conversations)
+            asked.extend((c.id, c.question) for c in batch.conversations)
             return loss(batch, *known)
 
         model.loss = recorded
@@ -58,9 +58,9 @@ def test_training_asks_with_keywords_also_after_a_resume(
 
     whole = fit(6, callbacks=[save_at(3, tmp_path / "x.ckpt")])
     assert len(whole) == 12 and fit(6, ckpt_path=tmp_path / "x.ckpt") == whole[6:]
-    with_list = [text for _, text in whole if text.startswith("The following words may occur: ")]
-    assert 0 < len(with_list) < 12 and all(text.endswith(". Transcribe the speech.") for text in with_list)
-    assert all(text.count(", ") == 3 for text in with_list)
+    lists = [question.keywords for _, question in whole if question.keywords]
+    assert 0 < len(lists) < 12 and all(len(keywords) == 4 for keywords in lists)
+    assert all(question.instruction == "Transcribe the speech." for _, question in whole)
 
 
 @pytest.fixture
@@ -69,8 +69,7 @@ def ask(make_audio):
 
     def answer(model, samples=None, **metadata) -> Answer:
         audio = Audio(torch.from_numpy(make_audio(1.0)) if samples is None else samples)
-        question = model.builder.question(audio, metadata, "x")
-        return model.generate([Conversation("x", [question], metadata)])[0]
+        return model.generate([model.builder.conversation(audio, metadata, "x")])[0]
 
     return answer
 
@@ -83,7 +82,7 @@ def says(salm, monkeypatch):
         asked = []
 
         def generate_answers(batch, perceived, max_new_tokens, beam_size):
-            asked.extend(conversation.turns[0].text for conversation in batch.conversations)
+            asked.extend(conversation.question.keywords for conversation in batch.conversations)
             return [Answer(beam if beam_size > 1 else llm, [1], False) for _ in batch.conversations]
 
         monkeypatch.setattr(salm, "generate_answers", generate_answers)
@@ -98,11 +97,10 @@ def test_a_long_list_is_cut_to_what_ctc_may_have_heard(says, ask):
     model.ctc.log_ratios = lambda states, tokens: torch.zeros(4, 1 + len(tokens))
     model.cfg.generation.max_keywords = 2
     ask(model, keywords=["Ottawa", "Lovelace", "zebra", "Ada"])
-    start = "The following words may occur: "
-    assert asked == [f"{start}Lovelace, Ada. Transcribe the speech."]
+    assert asked == [["Lovelace", "Ada"]]
     asked.clear()
     ask(model, keywords="Ottawa, Lovelace")
-    assert asked == [f"{start}Ottawa, Lovelace. Transcribe the speech."], "short enough to stay as it is"
+    assert asked == [["Ottawa", "Lovelace"]], "short enough to stay as it is"
     model.cfg.generation.max_keywords = None
     asked.clear()
     ask(model, keywords=[f"a{number}" for number in range(99)])
@@ -130,8 +128,7 @@ def test_ctcs_own_answer_is_the_likeliest_in_its_evidence(kind, make_audio, requ
         model.ctc.seen[:] = True
     audios = [make_audio(seconds, seed=i) for i, seconds in enumerate((1.0, 0.6))]
     metadata = {"task": "asr", "lang": "en"}
-    questions = [model.builder.question(Audio(torch.from_numpy(audio)), metadata, "x") for audio in audios]
-    conversations = [Conversation("x", [question], metadata) for question in questions]
+    conversations = [model.builder.conversation(Audio(torch.from_numpy(audio)), metadata, "x") for audio in audios]
     batch = ConversationDataset(model.builder).collate(conversations).to(model.device)
     found = model.answering.evidence(batch, model.perceive(batch))
     for answer, evidence in zip(model.generate(conversations, decoder="ctc"), found, strict=True):

@@ -235,7 +235,7 @@ class TestSettingsOfTranscribe:
             for name, value in settings.items():
                 setattr(config, name, value)
             loader = salm._transcribe_input_processing(str(manifest), config)
-            return sorted({item.turns[0].text for batch in loader for item in batch})
+            return sorted({item.rendered(salm.prompt.keywords)[0].text for batch in loader for item in batch})
 
         return ask
 

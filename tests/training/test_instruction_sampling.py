@@ -20,7 +20,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.prompts.instruction_pools import load_pools
@@ -39,18 +39,17 @@ SAMPLES = torch.zeros(160)
 
 
 def sampler(**changes) -> InstructionSampler:
-    return InstructionSampler(OmegaConf.merge(CFG, changes), BUILDER)
+    return InstructionSampler(OmegaConf.merge(CFG, changes))
 
 
 def conversation(name: str, text: str = "three seven one", **metadata) -> Conversation:
     metadata = {"text": text} | metadata
-    question = BUILDER.question(Audio(SAMPLES), metadata, name)
-    return Conversation(name, [question, Turn("assistant", [text])], metadata)
+    return BUILDER.conversation(Audio(SAMPLES), metadata, name, text)
 
 
 def asked(batch_or_items) -> list[tuple[str, str, str]]:
     items = getattr(batch_or_items, "conversations", batch_or_items)
-    return [(item.id, item.turns[0].text, item.answer) for item in items]
+    return [(item.id, item.question.instruction, item.answer) for item in items]
 
 
 def test_skills_come_in_proportion_to_their_weights():
@@ -77,8 +76,8 @@ def test_the_answer_is_the_target_of_the_instruction():
         skill = item.metadata["skill"]
         if skill not in ("summarise", "keywords"):
             assert item.answer == apply_rule(skill, "three seven one", item.metadata["arguments"])
-        assert item.turns[0].text == item.metadata["instruction"] and item.metadata["text"] == "three seven one"
-        assert item.metadata["task"] == ("asr" if skill == "transcribe" else skill)
+        assert item.metadata["text"] == "three seven one"
+        assert item.task == ("asr" if skill == "transcribe" else skill)
 
 
 def test_a_draw_depends_on_seed_epoch_and_sample_alone():
@@ -91,7 +90,7 @@ def test_a_draw_depends_on_seed_epoch_and_sample_alone():
 
 def test_unseen_instructions_are_of_the_unseen_split():
     draw = sampler(skills=["reverse"], split="unseen")
-    assert {draw.sample(conversation(str(i)), 0).turns[0].text for i in range(300)} == set(
+    assert {draw.sample(conversation(str(i)), 0).question.instruction for i in range(300)} == set(
         load_pools()["reverse"].unseen
     )
 
@@ -104,7 +103,8 @@ def test_other_tasks_and_instructions_of_a_line_stay():
 
 def test_keywords_stay_before_the_instruction():
     item = sampler().sample(conversation("a", keywords=["seven"]), 0)
-    assert item.turns[0].text == f"Keywords: seven. {item.metadata['instruction']}"
+    assert item.question.keywords == ["seven"]
+    assert item.rendered("Keywords: {keywords}. ")[0].text == f"Keywords: seven. {item.question.instruction}"
 
 
 def test_the_audio_of_a_batch_stays():

@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, words_of
@@ -48,13 +48,12 @@ VOCABULARY = {None: Vocabulary.of_texts([" ".join(WORDS[i:]) for i in range(30)]
 
 
 def context(vocabularies=VOCABULARY, **changes) -> KeywordContext:
-    return KeywordContext(OmegaConf.merge(CFG, changes), BUILDER, vocabularies, vocabularies)
+    return KeywordContext(OmegaConf.merge(CFG, changes), vocabularies, vocabularies)
 
 
 def conversation(name: str, text: str = "Word3 word5, word7!", **metadata) -> Conversation:
     metadata = {"text": text} | metadata
-    question = BUILDER.question(Audio(torch.zeros(160)), metadata, name)
-    return Conversation(name, [question, Turn("assistant", [text])], metadata)
+    return BUILDER.conversation(Audio(torch.zeros(160)), metadata, name, text)
 
 
 def folded(words) -> set[str]:
@@ -71,7 +70,7 @@ def folded(words) -> set[str]:
 )
 def test_a_list_has_its_words_its_positives_and_no_other_word_of_the_answer(answer, words, ratio, max_count, seed):
     draw = context(words=words, positive_ratio=ratio, max_count=max_count, seed=seed)
-    keywords = draw.sample(conversation("a", " ".join(answer)), 0).metadata["keywords"]
+    keywords = draw.sample(conversation("a", " ".join(answer)), 0).question.keywords
     counts, said = VOCABULARY[None].counts, folded(answer)
     rare = {word for word in {*folded(WORDS), "ada", "zoe"} if max_count is None or counts[word] <= max_count}
     positives = folded(keywords) & said
@@ -83,7 +82,7 @@ def test_a_list_has_its_words_its_positives_and_no_other_word_of_the_answer(answ
 def test_lists_come_with_their_probability_and_some_are_all_distractors():
     draw, count = context(probability=0.5, distractors_only=0.2, positive_ratio=0.25), 2000
     items = [draw.sample(conversation(str(i)), 0) for i in range(count)]
-    lists = [item.metadata["keywords"] for item in items if "keywords" in item.metadata]
+    lists = [item.question.keywords for item in items if item.question.keywords]
     assert abs(len(lists) - count / 2) < 3 * (count / 4) ** 0.5
     said = Counter(len(folded(keywords) & {"word3", "word5", "word7"}) for keywords in lists)
     assert set(said) == {0, 2} and abs(said[0] / len(lists) - 0.2) < 0.04
@@ -92,7 +91,7 @@ def test_lists_come_with_their_probability_and_some_are_all_distractors():
 
 def test_distractors_come_in_their_frequency_and_a_place_says_nothing():
     draw = context(words=4, positive_ratio=0.25)
-    lists = [draw.sample(conversation(str(i), "word3"), 0).metadata["keywords"] for i in range(1500)]
+    lists = [draw.sample(conversation(str(i), "word3"), 0).question.keywords for i in range(1500)]
     found = Counter(word for keywords in lists for word in keywords)
     assert found["word29"] > 3 * found["word2"] > 0
     places = Counter(keywords.index("word3") for keywords in lists)
@@ -102,12 +101,13 @@ def test_distractors_come_in_their_frequency_and_a_place_says_nothing():
 def test_words_are_written_as_the_vocabulary_writes_them_whether_said_or_not():
     vocabulary = {None: Vocabulary.of_texts(["please hold", "Please hold", "please", "Ada"])}
     item = context(vocabulary, positive_ratio=1.0).sample(conversation("a", "Please WAIT, ada"), 0)
-    assert set(item.metadata["keywords"]) == {"please", "WAIT", "Ada", "hold"}
+    assert set(item.question.keywords) == {"please", "WAIT", "Ada", "hold"}
 
 
 def test_the_question_has_the_list_before_the_instruction_and_the_answer_stays():
     item = context().sample(conversation("a"), 0)
-    assert item.turns[0].text == f"Words: {', '.join(item.metadata['keywords'])}. Transcribe."
+    asked, _ = item.rendered("Words: {keywords}. ")
+    assert asked.text == f"Words: {', '.join(item.question.keywords)}. Transcribe."
     assert item.answer == "Word3 word5, word7!" and len(item.audios) == 1
 
 
@@ -115,7 +115,7 @@ def test_words_are_of_the_language_of_the_answer():
     vocabularies = {"en": Vocabulary.of_texts(["one two"]), "fr": Vocabulary.of_texts(["un deux"])}
     draw = context(vocabularies, positive_ratio=0)
     lists = {
-        key: set(draw.sample(conversation("a", **metadata), 0).metadata.get("keywords", []))
+        key: set(draw.sample(conversation("a", **metadata), 0).question.keywords)
         for key, metadata in {
             "fr": {"lang": "fr"},
             "ast": {"lang": "fr", "target_lang": "en"},
@@ -137,7 +137,7 @@ def test_own_keywords_and_own_instructions_stay():
 
 def test_a_draw_depends_on_seed_epoch_and_sample_alone():
     def draw(keyword_context: KeywordContext, epoch: int, names=range(20)) -> list[list[str]]:
-        return [keyword_context.sample(conversation(str(i)), epoch).metadata["keywords"] for i in names]
+        return [keyword_context.sample(conversation(str(i)), epoch).question.keywords for i in names]
 
     one = context()
     first = draw(one, 3)
@@ -155,7 +155,7 @@ def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
         found.append([])
         for epoch in range(2):
             loader.sampler.set_epoch(epoch)
-            found[-1] += [[(c.id, c.metadata["keywords"]) for c in draw(b, epoch).conversations] for b in loader]
+            found[-1] += [[(c.id, c.question.keywords) for c in draw(b, epoch).conversations] for b in loader]
     assert found[0] == found[1] and len(sum(found[0], [])) == 14
 
 
@@ -170,7 +170,7 @@ def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_mani
     (tmp_path / "words.txt").write_text("Ada\nBoston\n")
     cfg.keyword_context.vocabulary = str(tmp_path / "words.txt")
     (draw,) = training_transforms(cfg, train_ds, BUILDER)
-    assert set(draw.sample(conversation("a", lang="en"), 0).metadata["keywords"]) == {"Ada", "Boston"}
+    assert set(draw.sample(conversation("a", lang="en"), 0).question.keywords) == {"Ada", "Boston"}
 
 
 def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors(make_manifest, tmp_path):
@@ -180,7 +180,7 @@ def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors
     cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)})
     (draw,) = training_transforms(cfg, train_ds, BUILDER)
     item = draw.sample(conversation("a", "call Zoe", lang="en"), 0)
-    assert set(item.metadata["keywords"]) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
+    assert set(item.question.keywords) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
 
 
 def test_data_whose_words_cannot_be_counted_want_a_file():
