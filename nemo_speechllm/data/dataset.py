@@ -214,10 +214,10 @@ class ConversationBuilder:
         """
         audios = audios if isinstance(audios, list) else [audios]
         keywords = keyword_list(row.get("keywords"))
-        own = next((row[key] for key in INSTRUCTION_KEYS if row.get(key)), None)
-        if own is not None:
-            same = [task for task, text in self.instructions.items() if text == own]  # the recipe's own, spelt out
-            return Question(audios, own, keywords, row.get("task") or next(iter(same), None))
+        instruction = next((row[key] for key in INSTRUCTION_KEYS if row.get(key)), None)
+        if instruction is not None:  # which may be the recipe's, spelt out
+            spelt_out = next((task for task, text in self.instructions.items() if text == instruction), None)
+            return Question(audios, instruction, keywords, row.get("task") or spelt_out)
         task = task_of(row)
         return Question(audios, self._instruction(task, row, name), keywords, task)
 
@@ -263,29 +263,29 @@ class ConversationDataset(Dataset):
         Raises:
             AudioError: an audio cannot be read and ``skip_bad_audio`` is false, or none of the batch can be read.
         """
-        kept, samples, told = [], [], ""
+        kept, samples, message = [], [], ""
         for conversation in conversations:
             try:
                 loaded = [audio.load() for audio in conversation.audios]
             except AudioError as error:
                 place = conversation.metadata.get(PLACE_KEY)
-                told = f"{place}: {error}" if place else str(error)
+                message = f"{place}: {error}" if place else str(error)
                 if not self.skip_bad_audio:
-                    raise AudioError(told, error.kind) from error
+                    raise AudioError(message, error.kind) from error
                 self.skipped += 1
-                logging.warning(f"skipped ({self.skipped} so far): {told}")
+                logging.warning(f"skipped ({self.skipped} so far): {message}")
                 continue
             kept.append(conversation)
             samples += loaded
         if not kept:
             raise AudioError(
                 "not one audio of a whole batch could be read, so there is nothing to go on with; correct or remove "
-                f"them, or raise batch_size. The last of {len(conversations)}: {told}"
+                f"them, or raise batch_size. The last of {len(conversations)}: {message}"
             )
         lengths = torch.tensor([len(item) for item in samples], dtype=torch.long)
         audio = pad_sequence(samples, batch_first=True) if samples else torch.zeros(0, 0)
-        heard = enumerate(audio for conversation in kept for audio in conversation.audios)
-        spoken = {place: item.text for place, item in heard if isinstance(item, SpokenText)}
+        placed = enumerate(audio for conversation in kept for audio in conversation.audios)
+        spoken = {place: item.text for place, item in placed if isinstance(item, SpokenText)}
         return ConversationBatch(kept, audio, lengths, spoken=spoken)
 
 

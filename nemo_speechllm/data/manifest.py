@@ -191,12 +191,12 @@ def raise_for(path: str | Path, lines: Iterable[Line]) -> None:
     issues = [issue for line in lines for issue in line.issues]
     if not issues:
         return
-    told = "\n".join(map(str, issues[:SHOWN]))
+    message = "\n".join(map(str, issues[:SHOWN]))
     if len(issues) > SHOWN:
-        told += f"\n… and {len(issues) - SHOWN} more of {path}; `examples/data/check_manifest.py` names them all"
+        message += f"\n… and {len(issues) - SHOWN} more of {path}; `examples/data/check_manifest.py` names them all"
     if issues[0].kind == "missing file":
-        raise FileNotFoundError(told)
-    raise (BadAudioError if issues[0].kind in BAD_AUDIO else ManifestError)(told, issues)
+        raise FileNotFoundError(message)
+    raise (BadAudioError if issues[0].kind in BAD_AUDIO else ManifestError)(message, issues)
 
 
 def located(row: dict, path: str | Path) -> dict:

@@ -162,8 +162,8 @@ def _span_defects(row: dict[str, Any], info: AudioInfo, tolerance: float) -> Ite
         problem = span_problem(info, offset, duration, tolerance)
         if problem:
             key = "offset" if duration is None else "duration"
-            told = f"the part of {row.get('audio_filepath')} {problem}"
-            yield Defect(key, "wrong duration", told, "correct 'offset' and 'duration'")
+            message = f"the part of {row.get('audio_filepath')} {problem}"
+            yield Defect(key, "wrong duration", message, "correct 'offset' and 'duration'")
     elif offset is None and is_number(duration) and duration > 0:
         if abs(duration - info.duration) > tolerance + info.padding:
             problem = f"says {duration:.3f} s, the audio has {info.duration:.3f} s"

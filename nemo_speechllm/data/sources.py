@@ -342,8 +342,8 @@ def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
     """Return the lines whose audio can be opened and is as long as they say; the others are named and counted."""
     bad = [line for line in lines if line.issues and all(issue.kind in BAD_AUDIO for issue in line.issues)]
     if bad:
-        told = [_told(line, issue) for line in bad for issue in line.issues]
-        logging.warning("\n".join([f"{path}: skipped {len(bad)} of {len(lines)} lines with bad audio:", *told]))
+        messages = [_message(line, issue) for line in bad for issue in line.issues]
+        logging.warning("\n".join([f"{path}: skipped {len(bad)} of {len(lines)} lines with bad audio:", *messages]))
     if len(bad) == len(lines):
         raise ManifestError(f"{path}: not one audio file of this manifest can be read; the warning above names them")
     numbers = {line.number for line in bad}
@@ -351,18 +351,18 @@ def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
 
 
 def _raise_for_audio(lines: list[Line]) -> None:
-    told = [_told(line, issue) for line in lines for issue in line.issues]
-    if told:
+    messages = [_message(line, issue) for line in lines for issue in line.issues]
+    if messages:
         missing = next(issue.kind for line in lines for issue in line.issues) == "missing file"
-        more = f"\n… and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        more = f"\n… and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
         raise (FileNotFoundError if missing else ManifestError)(
-            "\n".join(told[:SHOWN])
+            "\n".join(messages[:SHOWN])
             + f"{more}\ncorrect the lines, or leave those with bad audio out with skip_bad_audio: true in the data "
             "section; `examples/data/check_manifest.py` finds all"
         )
 
 
-def _told(line: Line, issue: ManifestIssue) -> str:
+def _message(line: Line, issue: ManifestIssue) -> str:
     if issue.kind == "missing file":
         name = line.known_row["audio_filepath"]
         return f"{issue.file}:{issue.line}: audio file {name} does not exist; {issue.remedy}"

@@ -67,27 +67,27 @@ def is_silent(samples: Tensor) -> bool:
     return bool(frames.square().mean(1).max() <= 10 ** (SILENCE_DB / 10))
 
 
-def disagrees(text: str, heard: str) -> bool:
+def disagrees(text: str, hypothesis: str) -> bool:
     """Tell whether an answer is something else than what CTC heard: over 60 % of characters differ.
 
     Where CTC heard nothing there is nothing to compare.
     """
-    return bool(heard) and error_rate([text], [heard], "char", "basic") > MAX_DISAGREEMENT
+    return bool(hypothesis) and error_rate([text], [hypothesis], "char", "basic") > MAX_DISAGREEMENT
 
 
-def find_fault(kinds: list[str], text: str, samples: Tensor, heard: str | None) -> str | None:
+def find_fault(kinds: list[str], text: str, samples: Tensor, hypothesis: str | None) -> str | None:
     """Return the first of ``kinds`` that an answer shows, or None.
 
     Args:
         text: the answer.
         samples: what it was given to, (T,).
-        heard: CTC's hypothesis; None where the disagreement is not asked for. It excuses what sounds like chatter and
+        hypothesis: CTC's; None where the disagreement is not asked for. It excuses what sounds like chatter and
             was said, such as "We are unable to process your request".
     """
     shows = {
         "silence": lambda: is_silent(samples),
         "loop": lambda: is_loop(text),
-        "chatter": lambda: is_chatter(text) and not is_chatter(heard or ""),
-        "disagreement": lambda: disagrees(text, heard or ""),
+        "chatter": lambda: is_chatter(text) and not is_chatter(hypothesis or ""),
+        "disagreement": lambda: disagrees(text, hypothesis or ""),
     }
     return next((kind for kind in kinds if shows[kind]()), None)

@@ -60,13 +60,13 @@ class CTCPrefixScores:
 
     def next(self, prefix: tuple[int, ...]) -> tuple[np.ndarray, float]:
         """Return log-probabilities of each class 0…N−1 as the next after a prefix, (N,), and of the text's end."""
-        found = self._prefix(prefix)
-        scores = self._extended(np.logaddexp(found.token, found.blank))
+        reached = self._prefix(prefix)
+        scores = self._extended(np.logaddexp(reached.token, reached.blank))
         if prefix:  # the same token again needs a blank between
-            scores[prefix[-1]] = self._extended(found.blank, prefix[-1])
-        if found.score == -np.inf:  # what has no path at all has no continuation
+            scores[prefix[-1]] = self._extended(reached.blank, prefix[-1])
+        if reached.score == -np.inf:  # what has no path at all has no continuation
             return np.full_like(scores, -np.inf), -np.inf
-        return scores - found.score, found.whole - found.score
+        return scores - reached.score, reached.whole - reached.score
 
     def _extended(self, before: np.ndarray, token: int | slice = slice(None)) -> np.ndarray:
         """Return log Σ_t exp(before[t]) · p(token at frame t + 1), for one class or for all."""
@@ -125,8 +125,8 @@ class JointCTCScores(LogitsProcessor):
         return scores
 
     def _joint(self, scorer: CTCPrefixScores, ids: list[int], llm: Tensor) -> Tensor:
-        heard, end = scorer.next(tuple(self._class_of[token] for token in ids))
+        scores, end = scorer.next(tuple(self._class_of[token] for token in ids))
         ctc = torch.full_like(llm, -torch.inf)
-        ctc[self.tokens] = torch.from_numpy(heard).to(llm)
+        ctc[self.tokens] = torch.from_numpy(scores).to(llm)
         ctc[self.end_token_id] = end
         return (1 - self.weight) * llm + self.weight * ctc

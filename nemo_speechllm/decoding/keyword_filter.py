@@ -75,12 +75,12 @@ class KeywordFilter:
 
     def scores(self, evidence: Evidence) -> np.ndarray:
         """Return how likely each keyword was said, (N,); -inf where it or the hypothesis has no letter."""
-        heard = _fold(evidence.text)
-        if not heard or not self.keywords:
+        hypothesis = _fold(evidence.text)
+        if not hypothesis or not self.keywords:
             return np.full(len(self.keywords), -np.inf, dtype=np.float32)
-        alike = process.cdist([f" {heard} "], self._folded, scorer=fuzz.partial_ratio, dtype=np.float32)[0] / 100
+        alike = process.cdist([f" {hypothesis} "], self._folded, scorer=fuzz.partial_ratio, dtype=np.float32)[0] / 100
         # rapidfuzz looks for the shorter in the longer: a phrase that merely holds what was heard was not heard
-        alike *= np.minimum(1, (len(heard) + 2) / self._lengths)
+        alike *= np.minimum(1, (len(hypothesis) + 2) / self._lengths)
         spelled = best_path_ratios(evidence.log_ratios(self._tokens).float().cpu(), self._classes, self._counts)
         likely = torch.full((len(self.keywords),), -torch.inf).scatter_reduce(0, self._owners, spelled, "amax").numpy()
         return np.where(self._lengths > 2, likely + LETTERS * alike, -np.inf)

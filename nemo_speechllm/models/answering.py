@@ -158,9 +158,9 @@ class Answering:
         transcripts = iter(ctc.greedy(self.model.ctc_log_probs(perceived), lengths))
         answers = []
         for conversation in batch.conversations:
-            own = [next(transcripts) for _ in conversation.audios]
-            text = " ".join(stripped for item in own if (stripped := item.text.strip()))
-            answers.append(Answer(text, [token for item in own for token in item.ids], truncated=False))
+            read = [next(transcripts) for _ in conversation.audios]
+            text = " ".join(stripped for item in read if (stripped := item.text.strip()))
+            answers.append(Answer(text, [token for item in read for token in item.ids], truncated=False))
         return answers
 
     def evidence(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Evidence]:
@@ -169,8 +169,8 @@ class Answering:
         states, lengths = self.model.ctc_states(perceived)
         silence = states.new_zeros(0, states.shape[-1])
         return [
-            Evidence(answer.text, partial(ctc.log_ratios, torch.cat([silence, *own])))
-            for answer, own in zip(
+            Evidence(answer.text, partial(ctc.log_ratios, torch.cat([silence, *audios])))
+            for answer, audios in zip(
                 self.ctc_answers(batch, perceived), batch.by_conversation(states, lengths), strict=True
             )
         ]

@@ -145,14 +145,14 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
 
     def _find_mask_token(self, token: str | None) -> int:
         """Return the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""
-        found = self.tokenizer.unk_token_id if token is None else self.tokenizer.get_vocab().get(token)
-        if found in (None, self.prompt.end_token_id):
+        mask_id = self.tokenizer.unk_token_id if token is None else self.tokenizer.get_vocab().get(token)
+        if mask_id in (None, self.prompt.end_token_id):
             raise ValueError(
                 f"model.text_mask.token is {token}, and the tokenizer of {self.tokenizer.name_or_path} has no such "
                 "token beside the one that ends an answer; name one of its special tokens "
                 f"({', '.join(self.tokenizer.all_special_tokens)})"
             )
-        return found
+        return mask_id
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
         """Return the chat template's segments, while training with some of the answer's tokens masked."""
@@ -233,10 +233,10 @@ def read_tokenizer(reference: str | Path | None) -> bytes:
         return path.read_bytes()
     with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
         archive.unpack(path, Path(folder))
-        found = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
-        if not found:
+        models = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
+        if not models:
             raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")
-        return found[0].read_bytes()
+        return models[0].read_bytes()
 
 
 def _scatter(states: States, places: list[int], count: int) -> States:

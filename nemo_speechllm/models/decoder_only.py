@@ -117,10 +117,10 @@ class DecoderOnlySpeechLM(SpeechLM):
 
         So an encoder that was aligned at 80 ms serves any stride.
         """
-        own = self.perception.projection.state_dict(prefix=PROJECTION)
+        projection = self.perception.projection.state_dict(prefix=PROJECTION)
         weight = state_dict.get(f"{PROJECTION}linear.weight")
-        if not strict and weight is not None and weight.shape != own[f"{PROJECTION}linear.weight"].shape:
-            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in own}
+        if not strict and weight is not None and weight.shape != projection[f"{PROJECTION}linear.weight"].shape:
+            state_dict = {name: tensor for name, tensor in state_dict.items() if name not in projection}
         return super().load_state_dict(state_dict, strict=strict, assign=assign)
 
     def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
@@ -165,8 +165,8 @@ class DecoderOnlySpeechLM(SpeechLM):
             embeddings = self._compressed(perceived)
         audios = batch.by_conversation(*embeddings)
         limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
-        for conversation, prompt, own in zip(batch.conversations, prompts, audios, strict=True):
-            check_context(prompt, [len(audio) for audio in own], limit, place_of(conversation))
+        for conversation, prompt, embedded in zip(batch.conversations, prompts, audios, strict=True):
+            check_context(prompt, [len(audio) for audio in embedded], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
     def _compressed(self, perceived: PerceptionOutput) -> States:
@@ -207,10 +207,10 @@ class DecoderOnlySpeechLM(SpeechLM):
         self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
         """Return answers of the LLM, with ``generation.ctc_weight`` of its and CTC's joint choice in transcripts."""
-        asked = [conversation.without_answer() for conversation in batch.conversations]
+        questions = [conversation.without_answer() for conversation in batch.conversations]
         ids, truncated = generate_ids(
             self.llm,
-            self.prepare_inputs(replace(batch, conversations=asked), perceived),
+            self.prepare_inputs(replace(batch, conversations=questions), perceived),
             self.prompt.end_token_id,
             max_new_tokens=max_new_tokens,
             beam_size=beam_size,

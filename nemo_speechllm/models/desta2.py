@@ -81,7 +81,7 @@ class DeSTA2(DecoderOnlySpeechLM):
             ValueError: a text has more tokens than the clip has queries; or nothing is known of a whole batch and
                 there is no other loss. The clip is named.
         """
-        texts = batch.texts_by_audio(self._told)
+        texts = batch.texts_by_audio(self._attribute_text)
         if not texts and self.cfg.loss.lm_weight == 0:
             raise ValueError(
                 f"{batch.conversations[0].id}: neither this line nor any other of its batch has `metadata` of one "
@@ -90,14 +90,14 @@ class DeSTA2(DecoderOnlySpeechLM):
             )
         return texts
 
-    def _told(self, conversation: Conversation) -> str | None:
+    def _attribute_text(self, conversation: Conversation) -> str | None:
         assert self.alignment is not None, "the loss has a weight"
         metadata = conversation.metadata
         segments = metadata.get("metadata")
         if not isinstance(segments, list) or len(segments) != 1:
             return None
-        told = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
-        text = written_attributes(segments[0]["metadata"], told)
+        attributes = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
+        text = written_attributes(segments[0]["metadata"], attributes)
         (ids,) = self.alignment.ids([text])
         needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
         n_queries = cast(QFormer, self.perception.adapter).n_queries

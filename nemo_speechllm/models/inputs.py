@@ -168,7 +168,7 @@ def _raise_for(place: str, defects: Iterable[Defect]) -> None:
         place: file and line, or which of the given items it is.
     """
     for defect in defects:
-        told = f"{place}: {defect.key}: {defect.problem} → {defect.remedy}"
+        message = f"{place}: {defect.key}: {defect.problem} → {defect.remedy}"
         file, _, number = place.rpartition(":")
         issue = ManifestIssue(file or place, int(number) if file else 0, *defect)
-        raise (BadAudioError if defect.kind in BAD_AUDIO else ManifestError)(told, [issue])
+        raise (BadAudioError if defect.kind in BAD_AUDIO else ManifestError)(message, [issue])

@@ -20,18 +20,13 @@ from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
-from nemo_speechllm.models import speech_lm
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.cascade import Cascade
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 
 WHISPER, CASCADE = "whisper:", "cascade:"
-
-
-def shipped_models() -> dict[str, Path]:
-    """Return name → file of every checkpoint that comes with the package, of any class."""
-    return {path.stem: path for path in sorted(speech_lm.CHECKPOINT_FOLDER.glob("*.nemo"))}
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:
@@ -56,7 +51,7 @@ def load_model(reference: str | Path) -> SpeechLM:
         return SpeechLM.restore_from(path).eval()
     if name.count("/") == 1:
         return SpeechLM.from_pretrained(name).eval()
-    raise CheckpointError(f"{name!r} is no model. {_ways()}")
+    raise CheckpointError(f"{name!r} is no model. {_remedy()}")
 
 
 def load_system(name: str) -> SpeechLM | Baseline:
@@ -83,7 +78,7 @@ def load_system(name: str) -> SpeechLM | Baseline:
     return Cascade(load_system(recognizer), llm)
 
 
-def _ways() -> str:
+def _remedy() -> str:
     return (
         "Give a .nemo file, a hub id (org/name), or the name of a shipped checkpoint: "
         f"{', '.join(shipped_models()) or 'there are none in this installation'}."

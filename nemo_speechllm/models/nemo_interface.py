@@ -166,8 +166,14 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         Raises:
             TypeError: an argument is unknown.
             ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot
-                be; it is named.
+                be; it is named. Or the model is in training mode.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
+
+        Example:
+            >>> from nemo_speechllm.models import load_model
+            >>> model = load_model("instruct_las_digits")
+            >>> model.transcribe("tests/recordings/digits_theo.flac", verbose=False)
+            ['three one four one five']
         """
         given = dict(
             use_lhotse=use_lhotse,
@@ -285,12 +291,13 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             )
         if decoder_type == "ctc":
             require_transcripts(self, "decoder_type=ctc")
-        asked = _asked_for(decoding_cfg)
-        if asked:
+        differing = _differing_settings(decoding_cfg)
+        if differing:
             raise ValueError(
                 f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: "
-                f"{', '.join(asked)}. Its own are model.generation (beam_size, max_new_tokens, …), and the arguments "
-                "of transcribe; it gives one answer, without n-best list, timestamps, confidence or languages"
+                f"{', '.join(differing)}. Its own are model.generation (beam_size, max_new_tokens, …), and the "
+                "arguments of transcribe; it gives one answer, without n-best list, timestamps, confidence or "
+                "languages"
             )
         if decoder_type is not None:
             with open_dict(self.cfg.generation):
@@ -352,7 +359,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         return " ".join(words[: -(-len(words) * tokens // len(ids))])
 
 
-def _asked_for(decoding_cfg: Any) -> list[str]:
+def _differing_settings(decoding_cfg: Any) -> list[str]:
     """Name the settings (``name=value``) that differ from the defaults of the config's class; of a plain dict all."""
     given = OmegaConf.create({} if decoding_cfg is None else decoding_cfg)
     kind = OmegaConf.get_type(given)
@@ -360,14 +367,14 @@ def _asked_for(decoding_cfg: Any) -> list[str]:
 
 
 def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list[str]:
-    found = []
+    differing = []
     for key, value in given.items():
         name, usual = str(key), default.get(key)
         if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
-            found += _differences(value, usual, f"{path}{name}.")
+            differing += _differences(value, usual, f"{path}{name}.")
         elif value != usual:
-            found.append(f"{path}{name}={value}")
-    return found
+            differing.append(f"{path}{name}={value}")
+    return differing
 
 
 def _loaded(conversations: list[Conversation]) -> list[Conversation]:

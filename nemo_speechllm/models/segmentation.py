@@ -69,5 +69,5 @@ def split_long_audio(conversation: Conversation, max_seconds: float | None) -> l
     audios = conversation.audios
     if max_seconds is None or conversation.task != "asr" or len(audios) != 1:
         return [conversation]
-    asked, pieces = conversation.without_answer(), split_at_pauses(audios[0].load(), max_seconds)
-    return [asked.with_audios([Audio(piece)]) for piece in pieces]
+    question, pieces = conversation.without_answer(), split_at_pauses(audios[0].load(), max_seconds)
+    return [question.with_audios([Audio(piece)]) for piece in pieces]

@@ -15,7 +15,6 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -36,6 +35,7 @@ from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models.answering import Answering, require_evaluation_mode
 from nemo_speechllm.models.answers import Answer, check_generation, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
+from nemo_speechllm.models.shipped import shipped_info, shipped_models
 from nemo_speechllm.models.validation import count_batch, log_tallies
 from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.modules.ctc import CTC
@@ -46,8 +46,6 @@ from nemo_speechllm.training.non_finite import STOP, check_policy
 from nemo_speechllm.training.resume import ResumableTrainingMixin
 from nemo_speechllm.training.sharding import share_batches
 from nemo_speechllm.training.transforms import Transform, training_transforms
-
-CHECKPOINT_FOLDER = Path(__file__).parent.parent / "checkpoints"
 
 
 class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
@@ -157,7 +155,20 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
 
     def train(self, mode: bool = True) -> "SpeechLM":
-        """Set what trains to training mode; a frozen encoder keeps its running statistics and has no dropout."""
+        """Set what trains to training mode; a frozen encoder keeps its running statistics and has no dropout.
+
+        Example:
+            >>> from nemo_speechllm.data.conversation import Audio
+            >>> from nemo_speechllm.data.dataset import ConversationDataset
+            >>> from nemo_speechllm.models import load_model
+            >>> model = load_model("instruct_las_digits").train()
+            >>> audio = Audio.from_file("tests/recordings/digits_theo.flac")
+            >>> lesson = model.builder.conversation(audio, {}, "theo", answer="three one four one five")
+            >>> losses = model.loss(ConversationDataset(model.builder).collate([lesson]))
+            >>> losses["loss"].backward()
+            >>> sorted(losses)
+            ['encoder_ctc_loss', 'lm_loss', 'loss']
+        """
         super().train(mode)
         for prefix in self.pretrained_parts:
             part = self.get_submodule(prefix)
@@ -312,7 +323,16 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
 
         Raises:
             ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or
-                ``ctc`` of a model that has no CTC head.
+                ``ctc`` of a model that has no CTC; or the model is in training mode.
+
+        Example:
+            >>> from nemo_speechllm.data.conversation import Audio
+            >>> from nemo_speechllm.models import load_model
+            >>> model = load_model("instruct_las_digits")
+            >>> audio = Audio.from_file("tests/recordings/digits_theo.flac")
+            >>> question = model.builder.conversation(audio, {"instruction": "Say it backwards."}, "theo")
+            >>> model.generate([question])[0].text
+            'five one four one three'
         """
         options = generation_options(self.cfg.generation, max_new_tokens, beam_size, decoder)
         return self.answering.answer(conversations, batch_size, **options)
@@ -346,7 +366,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         A checkpoint's name begins with that of the module of its class: ``instruct_las_digits``.
         """
         pattern = "*.nemo" if cls is SpeechLM else f"{cls.__module__.rpartition('.')[2]}_*.nemo"
-        return [_shipped_info(path, cls) for path in sorted(CHECKPOINT_FOLDER.glob(pattern))]
+        return [shipped_info(path, cls) for path in shipped_models(pattern).values()]
 
     @classmethod
     def from_pretrained(cls, model_name: str, *args, **kwargs):
@@ -361,7 +381,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         shipped = [info.pretrained_model_name for info in cls.list_available_models()]
         if model_name in shipped:
             kwargs.pop("refresh_cache", None)
-            return cls.restore_from(CHECKPOINT_FOLDER / f"{model_name}.nemo", *args, **kwargs)
+            return cls.restore_from(shipped_models()[model_name], *args, **kwargs)
         if "/" in model_name:
             try:
                 return super().from_pretrained(model_name, *args, **kwargs)
@@ -376,19 +396,3 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         raise CheckpointError(
             f"no {cls.__name__} is named {model_name!r}; shipped are {shipped}, or give a hub id org/name"
         )
-
-
-def _shipped_info(path: Path, model_class: type) -> PretrainedModelInfo:
-    """Return a checkpoint as NeMo lists models.
-
-    NeMo copies what it restores by name into a cache, by location and description: both change with the file.
-    """
-    file = path.stat()
-    return PretrainedModelInfo(
-        pretrained_model_name=path.stem,
-        description=(
-            f"shipped with the package, {file.st_size} bytes, written {file.st_mtime_ns}; see its page in docs"
-        ),
-        location=path.absolute().as_uri(),
-        class_=model_class,
-    )

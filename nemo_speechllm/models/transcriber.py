@@ -89,12 +89,12 @@ class Transcriber:
         samples = iter([row[:length] for row, length in zip(batch.audio, batch.audio_lengths.tolist(), strict=True)])
         given, unknown = [], []
         for conversation in batch.conversations:
-            own = [(next(samples), conversation.metadata.get("lang")) for _ in conversation.audios]
+            audios = [(next(samples), conversation.metadata.get("lang")) for _ in conversation.audios]
             given.append(_given_transcriptions(conversation))
-            unknown += own if given[-1] is None else []
-        heard = iter(self.transcribe(unknown))
+            unknown += audios if given[-1] is None else []
+        recognized = iter(self.transcribe(unknown))
         return [
-            [next(heard) for _ in conversation.audios] if texts is None else texts
+            [next(recognized) for _ in conversation.audios] if texts is None else texts
             for conversation, texts in zip(batch.conversations, given, strict=True)
         ]
 
@@ -107,12 +107,12 @@ class Transcriber:
         """
         texts = [self._kept(*audio) for audio in audios]
         missing = [index for index, text in enumerate(texts) if text is None]
-        for index, text in zip(missing, self._hear([audios[index] for index in missing]), strict=True):
+        for index, text in zip(missing, self._recognize_spoken([audios[index] for index in missing]), strict=True):
             texts[index] = text
             self._keep(*audios[index], text)
         return cast(list[str], texts)  # none is missing now
 
-    def _hear(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
+    def _recognize_spoken(self, audios: list[tuple[Tensor, str | None]]) -> list[str]:
         spoken = [index for index, (samples, _) in enumerate(audios) if self._is_spoken(samples)]
         answers = dict(zip(spoken, self._ask([audios[index] for index in spoken]), strict=True)) if spoken else {}
         if any(answer.truncated for answer in answers.values()):

@@ -132,7 +132,7 @@ class CTC(nn.Module):
         (path,) = viterbi_decoding(log_probs[None].float(), labels[None], *sizes, log_probs.device)
         places = torch.tensor(path)
         frames = [(places == 2 * index + 1).nonzero().squeeze(1) for index in range(len(ids))]
-        return [(int(own[0]), int(own[-1]) + 1) for own in frames]
+        return [(int(run[0]), int(run[-1]) + 1) for run in frames]
 
 
 class CTCHead(CTC):
@@ -254,8 +254,8 @@ class EmbeddingCTC(CTC):
 
         The tokens may be such as were never met in training.
         """
-        known, asked = self._logits(states, self.seen), self._logits(states, tokens.to(self.seen.device))
-        return asked - known.amax(-1, keepdim=True)
+        known, scores = self._logits(states, self.seen), self._logits(states, tokens.to(self.seen.device))
+        return scores - known.amax(-1, keepdim=True)
 
     def loss(self, states: Tensor, lengths: Tensor, texts: dict[int, str]) -> Mean:
         """Return the mean loss per token; see `CTC.loss`.
@@ -315,11 +315,11 @@ def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int
     Returns:
         (B, T', D), lengths (B,). Where nothing was heard a length is 0.
     """
-    heard = []
+    merged = []
     for item, (labels, run) in zip(states, _best_paths(log_probs, lengths), strict=True):
         membership = (run[:, None] == (labels != blank).nonzero().squeeze(1)).to(item.dtype)
-        heard.append((membership / membership.sum(0)).T @ item[: len(run)])
-    return pad_sequence(heard, batch_first=True), torch.tensor([len(item) for item in heard]).to(lengths)
+        merged.append((membership / membership.sum(0)).T @ item[: len(run)])
+    return pad_sequence(merged, batch_first=True), torch.tensor([len(item) for item in merged]).to(lengths)
 
 
 def _best_paths(log_probs: Tensor, lengths: Tensor) -> list[tuple[Tensor, Tensor]]:

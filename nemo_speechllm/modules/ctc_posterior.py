@@ -219,4 +219,5 @@ class PosteriorSimulator:
 
 def pad_posteriors(items: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Posteriors (T', V) of N texts → (N, T', V), lengths (N,)."""
-    return pad_sequence(items, batch_first=True), torch.tensor([len(item) for item in items])
+    lengths = torch.tensor([len(item) for item in items], device=items[0].device)
+    return pad_sequence(items, batch_first=True), lengths

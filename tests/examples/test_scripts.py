@@ -72,7 +72,7 @@ def test_load_model_gives_the_class_of_the_checkpoint(tiny_nemo):
 
 def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch):
     (tmp_path / "salm_first.nemo").touch()
-    monkeypatch.setattr("nemo_speechllm.models.speech_lm.CHECKPOINT_FOLDER", tmp_path)
+    monkeypatch.setattr("nemo_speechllm.models.shipped.CHECKPOINT_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match="'salm_frist' is no model.*salm_first"):
         load_model("salm_frist")
 

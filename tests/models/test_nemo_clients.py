@@ -43,7 +43,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.models import DeSTA2
-from nemo_speechllm.models.loading import shipped_models
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 ROOT = Path(__file__).parents[2]

@@ -30,9 +30,9 @@ from nemo_speechllm import assets
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
-from nemo_speechllm.models import SALM, speech_lm
-from nemo_speechllm.models.loading import shipped_models
+from nemo_speechllm.models import SALM, shipped
 from nemo_speechllm.models.segmentation import split_at_pauses
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 from nemo_speechllm.prompts.segments import ContextError
 
@@ -352,7 +352,7 @@ class TestTranscribe:
 class TestShippedCheckpoints:
     @pytest.fixture
     def shipped(self, salm, tmp_path, monkeypatch):
-        monkeypatch.setattr(speech_lm, "CHECKPOINT_FOLDER", tmp_path / "shipped")
+        monkeypatch.setattr(shipped, "CHECKPOINT_FOLDER", tmp_path / "shipped")
         salm.save_to(tmp_path / "shipped/salm_x.nemo")
         (tmp_path / "shipped/desta2_y.nemo").touch()
 

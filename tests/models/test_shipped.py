@@ -21,7 +21,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_speechllm.models import SALM, CTCPromptedLLM, DeSTA2, InstructLAS, load_model
-from nemo_speechllm.models.loading import shipped_models
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"

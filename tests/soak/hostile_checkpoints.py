@@ -615,7 +615,7 @@ def run(verbose: bool = False) -> dict[str, Any]:
     """Tries every hostile checkpoint; ``name``, ``tried``, ``lost`` (never), ``wrong`` and ``hung`` (numbers), and
     ``failures``."""
     import nemo_speechllm.models  # noqa: F401  once, before the forks
-    from nemo_speechllm.models.loading import shipped_models
+    from nemo_speechllm.models.shipped import shipped_models
 
     torch.set_num_threads(1)  # a fork has no others
     failures, tried = {}, 0
