@@ -14,7 +14,7 @@
 
 """The one thing every model of this package answers: a conversation whose turns hold text and audio."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -242,7 +242,7 @@ class Conversation:
     """
 
     id: str
-    turns: list[Turn | Question]
+    turns: Sequence[Turn | Question]
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
