@@ -131,13 +131,19 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
             )
         return self.perception(batch.audio, batch.audio_lengths)
 
+    @torch.no_grad()
     def ctc_log_probs(self, perceived: PerceptionOutput) -> Tensor:
-        """Return log-probabilities of `ctc`'s classes, (N, T, C), without gradient; computed when first asked for."""
+        """Return log-probabilities of `ctc`'s classes, (N, T, C), without gradient.
+
+        They are computed when first asked for, and kept; not in training, where a loss may add to the classes.
+        """
         assert self.ctc is not None, "who asks has seen to it"
-        if perceived.log_probs is None:
-            with torch.no_grad():
-                perceived.log_probs = self.ctc.log_probs(self.ctc_states(perceived)[0])
-        return perceived.log_probs
+        if perceived.log_probs is not None:
+            return perceived.log_probs
+        log_probs = self.ctc.log_probs(self.ctc_states(perceived)[0])
+        if not self.training:
+            perceived.log_probs = log_probs
+        return log_probs
 
     def loss(self, batch: ConversationBatch, perceived: PerceptionOutput | None = None) -> dict[str, Tensor]:
         """Return losses of a batch with answers: ``loss``, what is optimised, and its parts by name.

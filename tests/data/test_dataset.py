@@ -347,7 +347,10 @@ BY_TOKENS = {"use_multimodal_sampling": True, "token_equivalent_duration": 0.08}
 
 def tokens_of(conversation: Conversation, tokenizer) -> int:
     """Text of all turns and one token per 80 ms of audio."""
-    text = sum(len(tokenizer(turn.text, add_special_tokens=False).input_ids) for turn in conversation.turns)
+    text = sum(
+        len(tokenizer(turn.text, add_special_tokens=False).input_ids)
+        for turn in conversation.rendered(PROMPT.keywords)
+    )
     return text + sum(-(-round(audio.duration * 1000) // 80) for audio in conversation.audios)
 
 

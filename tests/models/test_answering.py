@@ -15,8 +15,6 @@
 """What holds for the answers of every model: in any batch, beside other threads, of recordings of any length, in any
 precision."""
 
-import copy
-import pickle
 import threading
 from collections.abc import Callable
 
@@ -160,21 +158,6 @@ class TestThreads:
         for thread in threads:
             thread.join()
         assert found == [[texts] * 2 for texts in expected]
-
-
-class TestCopies:
-    @pytest.mark.parametrize("kind", MODELS)
-    def test_a_copy_answers_alike_and_has_nothing_of_the_original(self, make, audios, kind):
-        model = make(kind)
-        ask = {"decoder": "ctc", "verbose": False}
-        expected = [model.transcribe(audios, verbose=False), model.transcribe(audios, **ask)]
-        copies = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter.zero_()
-        for other in copies:
-            assert [other.transcribe(audios, verbose=False), other.transcribe(audios, **ask)] == expected
-            assert other.answering.model is other
 
 
 class TestOnePass:

@@ -150,7 +150,7 @@ def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     found = []
     for workers in (1, 4):
         train_ds = shuffled_data(workers, bucketing)
-        (draw,) = training_transforms(OmegaConf.create({"keyword_context": CFG}), train_ds, BUILDER)
+        (draw,) = training_transforms(OmegaConf.create({"keyword_context": CFG}), train_ds)
         loader = build_dataloader(train_ds, ConversationDataset(BUILDER), None, 0, 1)
         found.append([])
         for epoch in range(2):
@@ -164,12 +164,12 @@ def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_mani
         {"manifest_filepath": [str(make_manifest(lang=None)), str(make_manifest(name="b.jsonl"))]}
     )
     cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, {"positive_ratio": 0.0})})
-    (draw,) = training_transforms(cfg, train_ds, BUILDER)
+    (draw,) = training_transforms(cfg, train_ds)
     words = set(words_of("press one for support please hold the line thank you your call is important to us"))
     assert set(draw.pools) == {None, "en"} and set(draw.pools["en"].vocabulary.counts) == words
     (tmp_path / "words.txt").write_text("Ada\nBoston\n")
     cfg.keyword_context.vocabulary = str(tmp_path / "words.txt")
-    (draw,) = training_transforms(cfg, train_ds, BUILDER)
+    (draw,) = training_transforms(cfg, train_ds)
     assert set(draw.sample(conversation("a", lang="en"), 0).question.keywords) == {"Ada", "Boston"}
 
 
@@ -178,7 +178,7 @@ def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors
     (tmp_path / "words.txt").write_text("Boston\ncall\n")
     changes = {"positive_ratio": 1.0, "max_count": 1, "distractors_only": 0, "vocabulary": str(tmp_path / "words.txt")}
     cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)})
-    (draw,) = training_transforms(cfg, train_ds, BUILDER)
+    (draw,) = training_transforms(cfg, train_ds)
     item = draw.sample(conversation("a", "call Zoe", lang="en"), 0)
     assert set(item.question.keywords) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
 
@@ -186,7 +186,7 @@ def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors
 def test_data_whose_words_cannot_be_counted_want_a_file():
     shar = OmegaConf.create({"input_cfg": [{"type": "lhotse_shar", "shar_path": "x"}]})
     with pytest.raises(ValueError, match="type lhotse_shar.*keyword_context.vocabulary"):
-        training_transforms(OmegaConf.create({"keyword_context": CFG}), shar, BUILDER)
+        training_transforms(OmegaConf.create({"keyword_context": CFG}), shar)
 
 
 @pytest.mark.parametrize(
@@ -206,4 +206,4 @@ def test_data_whose_words_cannot_be_counted_want_a_file():
 def test_refuses(changes, message, make_manifest):
     train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5,)))})
     with pytest.raises(ValueError, match=message):
-        training_transforms(OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)}), train_ds, BUILDER)
+        training_transforms(OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)}), train_ds)
