@@ -133,16 +133,12 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
 
     @torch.no_grad()
     def ctc_log_probs(self, perceived: PerceptionOutput) -> Tensor:
-        """Return log-probabilities of `ctc`'s classes, (N, T, C), without gradient.
-
-        They are computed when first asked for, and kept; not in training, where a loss may add to the classes.
-        """
+        """Return log-probabilities of `ctc`'s classes, (N, T, C); kept but in training, where losses add classes."""
         assert self.ctc is not None, "who asks has seen to it"
         if perceived.log_probs is not None:
             return perceived.log_probs
         log_probs = self.ctc.log_probs(self.ctc_states(perceived)[0])
-        if not self.training:
-            perceived.log_probs = log_probs
+        perceived.log_probs = None if self.training else log_probs
         return log_probs
 
     def loss(self, batch: ConversationBatch, perceived: PerceptionOutput | None = None) -> dict[str, Tensor]:
