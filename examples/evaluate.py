@@ -119,14 +119,13 @@ def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, li
     return builder.conversation(audio, row | {PLACE_KEY: f"{cfg.manifest}:{line}"}, audio.name)
 
 
-def prediction(
-    index: int, row: dict, asked: Conversation, answer: Answer, seconds: float, normalizer: str
-) -> dict[str, Any]:
+def prediction(index: int, asked: Conversation, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
     """Return a line of ``predictions.jsonl``.
 
     ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has ``target_lang`` in the place
     of errors, words and the name of the ``normalizer`` that they were counted with.
     """
+    row = asked.metadata
     text = row.get("answer") or row["text"]
     if asks_for_translation(asked):
         figures = {"target_lang": row.get("target_lang")}
@@ -151,11 +150,9 @@ def prediction(
     }
 
 
-def reference_losses(model: SpeechLM, questions: list[Conversation], rows: list[dict]) -> list[dict[str, float]]:
+def reference_losses(model: SpeechLM, questions: list[Conversation]) -> list[dict[str, float]]:
     """Return what ``lm_loss`` adds to the predictions."""
-    answered = [
-        asked.with_answer(row.get("answer") or row["text"]) for asked, row in zip(questions, rows, strict=True)
-    ]
+    answered = [asked.with_answer(asked.metadata.get("answer") or asked.metadata["text"]) for asked in questions]
     return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
 
 
@@ -207,11 +204,11 @@ def main(cfg: EvaluateArguments) -> None:
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
             found = [
-                prediction(index, row, asked, answer, seconds, cfg.normalizer)
-                for (index, row), asked, answer in zip(batch, conversations, answers, strict=True)
+                prediction(index, asked, answer, seconds, cfg.normalizer)
+                for (index, _), asked, answer in zip(batch, conversations, answers, strict=True)
             ]
             if cfg.lm_loss:
-                losses = reference_losses(model, conversations, [row for _, row in batch])
+                losses = reference_losses(model, conversations)
                 found = [line | loss for line, loss in zip(found, losses, strict=True)]
             log.append(found)
             progress.update(len(batch))

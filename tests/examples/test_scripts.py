@@ -35,7 +35,7 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.command_line import exit_status
-from nemo_speechllm.data.conversation import AudioError
+from nemo_speechllm.data.conversation import AudioError, Conversation
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.answers import Answer
@@ -388,7 +388,7 @@ def test_the_language_of_a_line_decides_how_its_words_are_counted(lang, normaliz
     predictions = [
         evaluate.prediction(
             index,
-            {"audio_filepath": "a.wav", "duration": 2.0, "lang": lang, "text": text},
+            Conversation("a", [], {"audio_filepath": "a.wav", "duration": 2.0, "lang": lang, "text": text}),
             Answer(heard, [], False),
             0.1,
             normalizer,
