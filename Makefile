@@ -25,7 +25,7 @@ define CHECK_PYTHON
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-latest test-wheel soak demo lint assets clean
+.PHONY: help venv test test-latest test-wheel soak demo lint docs assets clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,10 +74,13 @@ lint: $(READY)  ## check format, style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(READY)  ## make a site of the pages in site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 assets: $(READY)  ## fetch the pretrained weights into the cache and print their folders
 	$(BIN)/python -c 'import sys; from nemo_speechllm.assets import resolve; print(*map(resolve, sys.argv[1:]), sep="\n")' $(ASSETS)
 
 # runs/ stays: it holds trained models.
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) $(LATEST) $(WHEEL) *.egg-info build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(LATEST) $(WHEEL) *.egg-info build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

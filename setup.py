@@ -43,6 +43,7 @@ INSTALL_REQUIRES = [
     "nemo_toolkit[asr]==3.0.0",
     "numpy>=2.4.6,<3",
     "omegaconf==2.3.0",  # NeMo's bound
+    "openai>=3.57.0,<4",
     "packaging>=24.2,<25",  # lightning's bound
     "peft>=0.18.0,<0.22",  # 0.18.0 is what nemo_toolkit[speechlm2] takes
     "pyarrow>=26.0.1,<27",
@@ -65,7 +66,7 @@ PLOT_REQUIRES = ["matplotlib>=3.11.2,<4"]
 EXTRAS_REQUIRE = {
     "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
     "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
-    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "mypy", "ruff"],
+    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "mkdocs-material", "mypy", "ruff"],
     # Voices for synthetic training speech; piper-tts and the phonemizer of kokoro-onnx are GPL-3.0, hence optional.
     "synthesis": [
         "hibari-tts>=0.2.1,<0.3",

@@ -54,24 +54,13 @@ from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
 from nemo_speechllm.evaluation.asking import AskingArguments
 from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.evaluation.tables import format_conventions, format_shares, format_table, format_translations
 from nemo_speechllm.files import file_digest, write_json
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
-from nemo_speechllm.metrics.report import (
-    bucketed_reports,
-    error_report,
-    format_conventions,
-    format_shares,
-    format_table,
-)
-from nemo_speechllm.metrics.translation import (
-    check_metrics,
-    format_translations,
-    is_translation,
-    translation_report,
-    written_language,
-)
+from nemo_speechllm.metrics.report import bucketed_reports, error_report
+from nemo_speechllm.metrics.translation import check_metrics, is_translation, translation_report, written_language
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, answering_record, check_generation
 from nemo_speechllm.models.baseline import Baseline

@@ -45,10 +45,11 @@ from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.evaluation.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
 from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.evaluation.tables import format_conventions, format_instruction_table
 from nemo_speechllm.files import file_digest, write_csv, write_json, write_text
 from nemo_speechllm.metrics.error_rate import normalizer_for
-from nemo_speechllm.metrics.instructions import format_instruction_table, instruction_report, instruction_rows, score
-from nemo_speechllm.metrics.report import error_report, format_conventions
+from nemo_speechllm.metrics.instructions import instruction_report, instruction_rows, score
+from nemo_speechllm.metrics.report import error_report
 from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record

@@ -43,11 +43,11 @@ from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.evaluation.plot import plot_keyword_figures
 from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, Journal, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.languages import has_no_spaces
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.keywords import KeywordCounts, count_keywords, keyword_report
-from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import compare_paired
 from nemo_speechllm.metrics.translation import is_translation, written_language
 from nemo_speechllm.randomness import named_random
@@ -186,20 +186,25 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
     """Write one table of all conditions as CSV, Markdown and JSON, and a plot over the size of the lists."""
     write_csv(output / "results.csv", rows)
     write_json(output / "results.json", {"conditions": rows})
-    lines = ["| list | words | WER, % | p | precision, % | recall, % | F, % | leakage, % |", "|---" * 8 + "|"]
-    for row in rows:
-        p = "-" if row["p"] is None else f"{row['p']:.3f}"
-        cells = [row["condition"], str(row["size"] or "-"), _cell(row, "wer"), p, *(_cell(row, n) for n in FIGURES)]
-        lines.append(f"| {' | '.join(cells)} |")
-    write_text(output / "results.md", "\n".join(lines) + "\n")
-    emit("\n".join(lines))
+    table = markdown_table(
+        ["list", "words", "WER, %", "p", "precision, %", "recall, %", "F, %", "leakage, %"],
+        [
+            [
+                *(row["condition"], str(row["size"] or "-"), _cell(row, "wer"), decimal(row["p"], 3)),
+                *(_cell(row, name) for name in FIGURES),
+            ]
+            for row in rows
+        ],
+    )
+    write_text(output / "results.md", table + "\n")
+    emit(table)
     plot_keyword_figures(output / "results.png", rows)
 
 
 def _cell(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return "-"
-    return f"{100 * row[name]:.1f} ({format_interval([row[f'{name}_low'], row[f'{name}_high']])})"
+    return f"{percent(row[name])} ({format_interval([row[f'{name}_low'], row[f'{name}_high']])})"
 
 
 def checked_rows(manifest: str) -> list[dict]:

@@ -43,6 +43,7 @@ from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.tables import markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.randomness import named_random
@@ -114,12 +115,15 @@ def write_results(rows: list[dict[str, Any]], output: Path) -> None:
     kinds = dict.fromkeys(row["kind"] for row in rows)
     spread = {kind: spread_of([row["wer"] for row in rows if row["kind"] == kind]) for kind in kinds}
     write_json(output / "results.json", spread)
-    lines = ["| prompts | conditions | lowest WER, % | mean | highest | standard deviation |", "|---" * 6 + "|"]
-    for kind, figures in spread.items():
-        cells = ["-" if value is None else f"{100 * value:.1f}" for value in list(figures.values())[1:]]
-        lines.append(f"| {' | '.join([kind, str(figures['conditions']), *cells])} |")
-    write_text(output / "results.md", "\n".join(lines) + "\n")
-    emit("\n".join(lines))
+    table = markdown_table(
+        ["prompts", "conditions", "lowest WER, %", "mean", "highest", "standard deviation"],
+        [
+            [kind, str(figures["conditions"]), *map(percent, list(figures.values())[1:])]
+            for kind, figures in spread.items()
+        ],
+    )
+    write_text(output / "results.md", table + "\n")
+    emit(table)
 
 
 @hydra_runner(config_name="EvaluatePromptsArguments", schema=EvaluatePromptsArguments)

@@ -52,8 +52,9 @@ from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.evaluation.plot import plot_error_rates
 from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
-from nemo_speechllm.metrics.report import figure_rows, format_interval
+from nemo_speechllm.metrics.report import figure_rows
 
 EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 RECORDED = "recorded"
@@ -160,24 +161,16 @@ def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -
     write_json(output / "results.json", {condition.name: report for condition, report in found})
 
     languages = [row["language"] for row in tables[found[0][0].name]]
-    lines = ["| WER, % (95 % interval) | " + " | ".join(languages) + " |", "|---" * (len(languages) + 1) + "|"]
-    for name, rows in tables.items():
-        cells = ["-" if r["wer"] is None else _cell(r) for r in rows]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    rates = [[name, *map(_cell, rows)] for name, rows in tables.items()]
+    written = [markdown_table(["WER, % (95 % interval)", *languages], rates)]
     if directions := list(found[0][1].get("translation", {})):
-        lines += [
-            "",
-            "| BLEU (95 % interval) | " + " | ".join(directions) + " |",
-            "|---" * (len(directions) + 1) + "|",
+        scores = [
+            [condition.name, *(_score(report["translation"][direction]) for direction in directions)]
+            for condition, report in found
         ]
-        for condition, report in found:
-            scores = [report["translation"][direction] for direction in directions]
-            cells = [
-                f"{score['bleu']:.1f} ({'–'.join(f'{bound:.1f}' for bound in score['bleu_ci'])})" for score in scores
-            ]
-            lines.append(f"| {condition.name} | " + " | ".join(cells) + " |")
-    write_text(output / "results.md", "\n".join(lines) + "\n")
-    emit("\n".join(lines))
+        written.append(markdown_table(["BLEU (95 % interval)", *directions], scores))
+    write_text(output / "results.md", "\n\n".join(written) + "\n")
+    emit("\n\n".join(written))
 
     clean = [row | {"value": "as is"} for row in tables[found[0][0].name]]
     panels: dict[str, list[dict[str, Any]]] = {}
@@ -190,7 +183,13 @@ def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -
 
 
 def _cell(row: dict[str, Any]) -> str:
-    return f"{100 * row['wer']:.1f} ({format_interval([row['wer_low'], row['wer_high']])})"
+    if row["wer"] is None:
+        return percent(None)
+    return f"{percent(row['wer'])} ({format_interval([row['wer_low'], row['wer_high']])})"
+
+
+def _score(figures: dict[str, Any]) -> str:
+    return f"{decimal(figures['bleu'], 1)} ({'–'.join(decimal(bound, 1) for bound in figures['bleu_ci'])})"
 
 
 @hydra_runner(config_name="EvaluateRobustnessArguments", schema=EvaluateRobustnessArguments)

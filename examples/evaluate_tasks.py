@@ -44,8 +44,9 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.manifest import require_texts
 from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.evaluation.tables import format_classification_table
 from nemo_speechllm.files import file_digest
-from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
+from nemo_speechllm.metrics.classification import choose_label, classification_report
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
 

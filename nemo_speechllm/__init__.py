@@ -19,9 +19,11 @@ may instantiate this package's classes and its ``ASRModel.from_pretrained`` find
 ``python -m nemo_speechllm SCRIPT ARGS…`` does that for a script that does not know the package.
 """
 
+from nemo_speechllm.moved import name_moved_modules
 from nemo_speechllm.package_info import __version__
 from nemo_speechllm.registration import register_target_prefix
 
+name_moved_modules()
 register_target_prefix()
 
 __all__ = ["__version__"]

@@ -17,6 +17,7 @@
 
 import ast
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -87,3 +88,52 @@ def test_every_script_is_described():
         str(path.relative_to(ROOT)) for path in (ROOT / "examples").rglob("*.py") if "benchmark" not in path.parts
     }
     assert set(re.findall(r"examples/[\w/]+\.py", page)) == scripts
+
+
+def commands_of(text: str) -> list[list[str]]:
+    """The commands in a page's ``bash`` blocks, each as its words; comments and output are none."""
+    found = []
+    for block in re.findall(r"^```(?:bash|sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        pending = ""
+        for line in block.replace("\\\n", " ").splitlines():
+            if not pending and line.startswith("{"):
+                continue
+            try:
+                words = shlex.split(pending + line, comments=True)
+            except ValueError:  # a quotation goes on
+                pending += f"{line}\n"
+                continue
+            found, pending = found + ([words] if words else []), ""
+        assert not pending, pending
+    return found
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)[:60]}")
+    for page in PAGES
+    for words in commands_of(page.read_text(encoding="utf-8"))
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_commands_are_those_there_are(words):
+    """Targets of the Makefile; scripts with arguments that they or their recipes know; ``+key=`` is a new one."""
+    if words[0] == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word} <= set(targets)
+    script = next((ROOT / word for word in words if word.startswith("examples/")), None)
+    if script is None:
+        return
+    assert script.is_file()
+    arguments = words[words.index(str(script.relative_to(ROOT))) + 1 :]
+    recipe = next((word.partition("=")[2] for word in arguments if word.startswith("--config-name=")), None)
+    known = script.read_text(encoding="utf-8") + (ROOT / "nemo_speechllm/evaluation/asking.py").read_text()
+    named = re.findall(r'config_name="([\w/]+)"', known) + ([recipe] if recipe else [])
+    recipes = [path for name in named if (path := ROOT / "conf" / f"{name}.yaml").is_file()]
+    assert recipe is None or recipes
+    known += "".join(path.read_text(encoding="utf-8") for path in (recipes or [*(ROOT / "conf").rglob("*.yaml")]))
+    for argument in arguments:
+        name = re.match(r"(?:--([\w-]+)|([\w.]+)=)", argument)
+        if name and not argument.startswith("--config-"):
+            last = (name[1] or name[2].rpartition(".")[2]).strip()
+            assert re.search(rf"\b{re.escape(last)}\b|\b{last.replace('-', '_')}\b", known), argument

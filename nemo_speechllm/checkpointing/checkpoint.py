@@ -42,8 +42,8 @@ from torch.utils.data import DataLoader
 from nemo_speechllm import assets
 from nemo_speechllm.checkpointing import archive
 from nemo_speechllm.checkpointing.renamed import with_current_names
+from nemo_speechllm.checkpointing.weights import non_finite_names
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
-from nemo_speechllm.training.non_finite import non_finite_names
 from nemo_speechllm.versions import warn_of_untested_versions
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")

@@ -32,8 +32,7 @@ class Language:
         words: fewest and most words of a sentence from running text.
         one_letter: regular expression of what may stand as a word of one letter, elided words with their apostrophe.
         abbreviations: what does not end a sentence although a dot follows.
-        coarse: regular expression of words that no voice shall say.
-        foreign: regular expression of words that betray another language with the same letters.
+        foreign: list in ``words_kept_out`` of words that betray another language with the same letters.
         more_voices: voices that speak in a crowd only.
     """
 
@@ -43,7 +42,6 @@ class Language:
     words: tuple[int, int]
     one_letter: str
     abbreviations: tuple[str, ...]
-    coarse: str
     foreign: str | None = None
     more_voices: tuple[str, ...] = ()
 
@@ -79,7 +77,8 @@ class Language:
         capital, small = self._capitals, self.letters
         marks = rf"\bA[:.]|--|\s-|-\s|^'|\s'|'\s|\s[,;:.?!]|[,;:][^ ]|'[{capital}]|[{small}]:[{small}]|.[¿¡]"
         letters = rf"[{capital}]{{2}}|\w[{capital}]|(?<!')\b(?!{self.one_letter})[{capital}{small}]\b"
-        words = rf"(?i:\b(?:{self.coarse})\b)" + (rf"|(?i:\b(?:{self.foreign})\b)" if self.foreign else "")
+        lists = [f"coarse_{self.code}", *([self.foreign] if self.foreign else [])]
+        words = "|".join(rf"(?i:\b(?:{'|'.join(words_kept_out(name))})\b)" for name in lists)
         return re.compile(f"{letters}|{marks}|{words}")
 
     @property
@@ -87,11 +86,11 @@ class Language:
         return self.letters.upper()
 
 
-ENGLISH_WORDS = (
-    "the|and|of|with|is|are|was|were|be|been|have|you|your|for|this|that|these|those|to|from|by|not|user|can|may|will|should|"
-    "more|many|several|some|such|like|when|which|than|then|how|why|what|using|used|also|only|other|it|we|they|run|at|"
-    "see|here|there"
-)
+def words_kept_out(name: str) -> list[str]:
+    """Return a list of ``words_kept_out``: regular expressions of words."""
+    path = Path(__file__).with_name("words_kept_out") / f"{name}.txt"
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+
 
 LANGUAGES: dict[str, Language] = {
     language.code: language
@@ -104,10 +103,6 @@ LANGUAGES: dict[str, Language] = {
             words=(3, 16),
             one_letter="[aAiI]",
             abbreviations=(" Mr", " Dr", " St", "Mrs"),
-            coarse=r"fuck\w*|shit\w*|cunt\w*|bitch\w*|bastard\w*|ass|asses|asshole\w*|dick|cock|tits?|whore\w*|slut\w*|"
-            r"piss\w*|nigger\w*|faggot\w*|fags?|rape\w*|sex\w*|porn\w*|penis\w*|vagina\w*|orgasm\w*|masturbat\w*|erotic\w*|"
-            r"naked|nude|breasts?|virgin\w*|nazi\w*|hitler|jews?|kill\w*|murder\w*|suicid\w*|damn\w*|crap|hell|lesbian\w*|"
-            r"homosexual\w*",
         ),
         Language(
             code="es",
@@ -116,9 +111,7 @@ LANGUAGES: dict[str, Language] = {
             words=(2, 14),
             one_letter="[aeouyAEOUY]",
             abbreviations=(" Sr", " Sra", " Dr", " Dra", " Ud", " Uds", " pág", " etc"),
-            coarse=r"put[ao]s?|mierda\w*|jod\w+|coñ\w*|poll[ao]s?|maric\w+|cabr[óo]n\w*|culos?|teta\w*|sex\w*|viola\w*|nazi\w*|"
-            r"hitler|jud[íi]\w*|mat[aóe]r?|asesin\w*|suicid\w*|desnud\w*|folla\w*|orgasm\w*|pene|vagina|negr[ao]s?|moros?",
-            foreign=ENGLISH_WORDS,
+            foreign="english",
         ),
         Language(
             code="fr",
@@ -127,9 +120,7 @@ LANGUAGES: dict[str, Language] = {
             words=(2, 14),
             one_letter="(?:[aàyAÀY]|[cdjlmnstCDJLMNST]')",
             abbreviations=(" MM", " Mme", " Mlle", " Dr", " etc", " ex", " cf"),
-            coarse=r"putes?|putain\w*|merde\w*|foutre\w*|encul\w*|salop\w*|connard\w*|conne?s?|culs?|bites?|chatte|sex\w*|viol\w*|"
-            r"nazi\w*|hitler|juifs?|juives?|tuer\w*|meurtr\w*|suicid\w*|nue?s?|orgasm\w*|nègres?|p[ée]dés?",
-            foreign=ENGLISH_WORDS,
+            foreign="english",
         ),
         Language(
             code="it",
@@ -138,9 +129,7 @@ LANGUAGES: dict[str, Language] = {
             words=(2, 14),
             one_letter="(?:[aeioèAEIOÈ]|[cdlmnstvCDLMNSTV]')",
             abbreviations=(" Sig", " Dott", " Ing", " pag", " ecc", " es"),
-            coarse=r"puttan\w*|troi[ae]|merd\w*|cazz\w*|fott\w*|stronz\w*|cul[oi]|tett[ae]|froci\w*|sess\w*|stupr\w*|nazis\w*|hitler|"
-            r"ebre[oiae]\w*|uccid\w*|uccis\w*|omicid\w*|suicid\w*|nud[aoie]|orgasm\w*|coglion\w*|figa|minchi\w*|scop[aoi]\w*|negr[oi]",
-            foreign=ENGLISH_WORDS,
+            foreign="english",
         ),
         Language(
             code="ru",
@@ -149,9 +138,6 @@ LANGUAGES: dict[str, Language] = {
             words=(2, 14),
             one_letter="[авикосуяАВИКОСУЯ]",
             abbreviations=(" г", " гг", " др", " пр", " т", " д", " п", " см", " стр"),
-            coarse=r"\w*ху[йеёяи]\w*|\w*пизд\w*|\w*[её]б[аеёлну]\w*|бля\w*|сук[аиу]\w*|говн\w*|дерьм\w*|жоп\w*|срат\w*|сра[лн]\w*|секс\w*|"
-            r"изнасил\w*|нацис\w*|фашис\w*|гитлер\w*|евре\w*|жид\w*|уби[вйтл]\w*|самоуби\w*|гол[аоы][йея]|оргазм\w*|трах\w*|шлюх\w*|"
-            r"проститу\w*|импотен\w*|негр\w*|чукч\w*|наркот\w*|водк\w*|пь[яю]\w*",
         ),
     )
 }

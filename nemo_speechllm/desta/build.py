@@ -29,9 +29,10 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
 from nemo_speechllm.data.manifest import audio_path, read_manifest, relocate, write_manifest
-from nemo_speechllm.desta.generation import REASONS, Engine, Request, reason_to_reject
 from nemo_speechllm.desta.metadata import Clip, Model, describe_clip, segments_of
+from nemo_speechllm.desta.rejection import REASONS, reason_to_reject
 from nemo_speechllm.desta.seed import ATTRIBUTES, seed_transcript
+from nemo_speechllm.engines.engine import Engine, Request
 from nemo_speechllm.files import FolderLock, Journal
 
 METADATA, DESCRIPTIONS = "metadata", "descriptions"

@@ -18,7 +18,9 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
-from nemo_speechllm.desta.generation import EndpointEngine, Engine, TransformersEngine, VLLMEngine
+from nemo_speechllm.engines.engine import Engine
+from nemo_speechllm.engines.transformers_engine import TransformersEngine
+from nemo_speechllm.engines.vllm_engine import VLLMEngine
 from nemo_speechllm.modules.llm import load_llm
 
 ENGINES = ("transformers", "vllm", "endpoint")
@@ -47,14 +49,27 @@ def load_engine(cfg: DictConfig) -> Engine:
     """
     check_engine(cfg)
     if cfg.engine == "endpoint":
+        from nemo_speechllm.engines.endpoint import EndpointEngine  # the client takes a second to import
+
         return EndpointEngine(**cfg.endpoint, max_new_tokens=cfg.max_new_tokens)
     if cfg.engine == "vllm":
         return VLLMEngine(str(assets.resolve(cfg.llm)), max_new_tokens=cfg.max_new_tokens)
-    folder = assets.resolve(cfg.llm)
-    llm = load_llm(folder, cfg.transformers.dtype)
-    return TransformersEngine(
-        llm,
-        AutoTokenizer.from_pretrained(folder, trust_remote_code=False),
-        cfg.transformers.batch_size,
-        cfg.max_new_tokens,
-    )
+    return load_transformers(cfg.llm, cfg.transformers.dtype, cfg.transformers.batch_size, cfg.max_new_tokens)
+
+
+def load_transformers(
+    reference: str, dtype: str = "float32", batch_size: int = 1, max_new_tokens: int = 256
+) -> TransformersEngine:
+    """Load a Hugging Face LLM into this process.
+
+    Args:
+        reference: asset name, folder or hub id.
+        dtype, batch_size, max_new_tokens: as of `TransformersEngine`; ``float32`` for answers that are the same in any
+            batch.
+
+    Raises:
+        nemo_speechllm.assets.AssetError: the LLM cannot be found.
+    """
+    folder = assets.resolve(reference)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    return TransformersEngine(load_llm(folder, dtype), tokenizer, batch_size, max_new_tokens)

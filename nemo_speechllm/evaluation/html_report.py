@@ -23,8 +23,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
 from nemo_speechllm.evaluation.plot import plot_error_rates
+from nemo_speechllm.evaluation.tables import format_conventions, format_interval, percent
 from nemo_speechllm.metrics.error_rate import normalizer_for, word_differences
-from nemo_speechllm.metrics.report import figure_rows, format_conventions, format_interval, report_rows
+from nemo_speechllm.metrics.report import figure_rows, report_rows
 from nemo_speechllm.metrics.translation import is_translation
 
 Prediction = dict[str, Any]
@@ -76,14 +77,14 @@ def _tables(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         tables.append(_translation_table(metrics["translation"]))
     shares = {name: share for name, share in metrics["hallucination"].items() if isinstance(share, dict)}
     rows: list[tuple] = [
-        (name.replace("_", " "), share["count"], share["of"], _percent(share["rate"]), format_interval(share["ci"]))
+        (name.replace("_", " "), share["count"], share["of"], percent(share["rate"], 2), format_interval(share["ci"]))
         for name, share in shares.items()
     ]
     tables.append(_table("Hallucinations and deletions", ("", "utterances", "of", "%", "95 % interval"), rows))
     if "keywords" in metrics:
         found = metrics["keywords"]
         rows = [
-            (name, _percent(found[name]), format_interval(found[f"{name}_ci"]))
+            (name, percent(found[name], 2), format_interval(found[f"{name}_ci"]))
             for name in ("precision", "recall", "f", "leakage")
         ]
         tables.append(_table("Keywords", ("", "%", "95 % interval"), rows))
@@ -102,10 +103,10 @@ def _error_table(
     rows = []
     for name, figures in reports.items():
         words = figures.get("words") or dict.fromkeys(("reference", "substitutions", "deletions", "insertions"), "")
-        rates = (_percent(figures["wer"]), format_interval(figures["wer_ci"]))
+        rates = (percent(figures["wer"], 2), format_interval(figures["wer_ci"]))
         edits = (words["substitutions"], words["deletions"], words["insertions"])
         size = (figures.get("utterances", ""), words["reference"])
-        rows.append((name, *size, *rates, *edits, _percent(figures["cer"]), figures.get("truncated", "")))
+        rows.append((name, *size, *rates, *edits, percent(figures["cer"], 2), figures.get("truncated", "")))
     return _table(title, (what, *ERROR_HEAD), rows, notes)
 
 
@@ -178,7 +179,3 @@ def _utterance(prediction: Prediction, score: str, normalizer: str, address: str
         "text": prediction["text"],
         "pred_text": prediction["pred_text"],
     }
-
-
-def _percent(rate: float | None) -> str:
-    return "-" if rate is None else f"{100 * rate:.2f}"

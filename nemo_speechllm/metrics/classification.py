@@ -28,7 +28,6 @@ from typing import Any
 import numpy as np
 
 from nemo_speechllm.metrics.error_rate import words_of
-from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import mean_interval
 
 
@@ -93,16 +92,3 @@ def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
 def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
     values = sorted({answer[key] for answer in answers})
     return {value: figures([answer for answer in answers if answer[key] == value]) for value in values}
-
-
-def format_classification_table(report: dict[str, Any]) -> str:
-    """Return a `classification_report` as a text table: each task, each category, all."""
-    rows = [*report["tasks"].items(), *report["categories"].items(), ("all", report["all"])]
-    width = max(len(name) for name, _ in rows) + 2
-    lines = [f"{'':{width}}{'answers':>8}{'acc %':>8}{'95 % CI':>14}{'chance %':>10}{'undecided %':>13}"]
-    for name, found in rows:
-        lines.append(
-            f"{name:{width}}{found['answers']:8d}{100 * found['accuracy']:8.1f}{format_interval(found['ci']):>14}"
-            f"{100 * found['chance']:10.1f}{100 * found['undecided']:13.1f}"
-        )
-    return "\n".join(lines)

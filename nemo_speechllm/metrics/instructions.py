@@ -212,23 +212,3 @@ def _flat(found: dict[str, Any]) -> dict[str, Any]:
     own = {f"{name}_given_own_transcript": value for name, value in found["given_own_transcript"].items()}
     kept = ("answers", "accuracy", "within_wer", "wer", "copying")
     return {name: found[name] for name in kept} | {"accuracy_low": low, "accuracy_high": high} | own
-
-
-def format_instruction_table(report: dict[str, Any]) -> str:
-    """Return an `instruction_report` as a Markdown table, shares in percent."""
-    lines = [
-        "| | split | answers | accuracy (95 % interval) | within WER | given own transcript: accuracy | within WER "
-        "| copying | WER |",
-        "|---" * 9 + "|",
-    ]
-    for row in instruction_rows(report):
-        shares = [
-            row[key] for key in ("within_wer", "accuracy_given_own_transcript", "within_wer_given_own_transcript")
-        ]
-        cells = [f"{100 * share:.1f}" for share in (*shares, row["copying"])]
-        cells.append("-" if row["wer"] is None else f"{100 * row['wer']:.1f}")
-        interval = f"{100 * row['accuracy_low']:.0f}–{100 * row['accuracy_high']:.0f}"
-        name = row["name"] if row["group"] == "skills" else f"{row['group']} {row['name']}".strip()
-        head = f"| {name} | {row['split']} | {row['answers']} | {100 * row['accuracy']:.1f} ({interval}) | "
-        lines.append(head + " | ".join(cells) + " |")
-    return "\n".join(lines)

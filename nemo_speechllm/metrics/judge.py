@@ -124,20 +124,3 @@ def judge_figures(judgements: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def format_judge_table(report: dict[str, Any]) -> str:
-    """Return a `judge_report` as a text table: each category, all."""
-    rows = [*report["categories"].items(), ("all", report["all"])]
-    width = max(len(name) for name, _ in rows) + 2
-    lines = [
-        f"{'':{width}}{'questions':>10}{'scored':>8}{'score':>8}{'95 % CI':>14}{'reference':>11}{'unparsed %':>12}"
-    ]
-    for name, found in rows:
-        interval = "–".join(f"{bound:.2f}" for bound in found["ci"]) if found["ci"] else "-"
-        scores = ["-" if found[key] is None else f"{found[key]:.2f}" for key in ("score", "reference_score")]
-        lines.append(
-            f"{name:{width}}{found['questions']:10d}{found['scored']:8d}{scores[0]:>8}{interval:>14}{scores[1]:>11}"
-            f"{100 * found['parse_failures']:12.1f}"
-        )
-    return "\n".join(lines)

@@ -41,7 +41,6 @@ import regex
 import yaml
 
 from nemo_speechllm.metrics.error_rate import words_of
-from nemo_speechllm.metrics.report import format_interval
 from nemo_speechllm.metrics.significance import mean_interval
 
 PROBES = Path(__file__).with_name("probes.yaml")
@@ -150,15 +149,3 @@ def _figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
 def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
     values = dict.fromkeys(answer[key] for answer in answers)
     return {value: _figures([answer for answer in answers if answer[key] == value]) for value in values}
-
-
-def format_probe_table(report: dict[str, Any]) -> str:
-    """Return a `probe_report` as a text table: each probe, each category, all."""
-    rows = [*report["probes"].items(), *report["categories"].items(), ("all", report["all"])]
-    width = max(len(name) for name, _ in rows) + 2
-    lines = [f"{'':{width}}{'answers':>8}{'passed %':>10}{'95 % CI':>14}"]
-    for name, found in rows:
-        lines.append(
-            f"{name:{width}}{found['answers']:8d}{100 * found['passed']:10.1f}{format_interval(found['ci']):>14}"
-        )
-    return "\n".join(lines)

@@ -173,17 +173,3 @@ def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
             figures["signatures"][name] = score.signature
         report[direction] = figures
     return report
-
-
-def format_translations(report: dict[str, Any]) -> str:
-    """Return a `translation_report` as a text table, and the signatures below it."""
-    lines = [f"{'':8}{'utts':>7}{'BLEU':>8}{'95 % CI':>16}{'chrF':>8}{'95 % CI':>16}{'cut':>6}"]
-    signatures: dict[str, None] = {}
-    for direction, figures in report.items():
-        cells = "".join(
-            f"{figures[name]:8.2f}{'–'.join(f'{bound:.1f}' for bound in figures[f'{name}_ci']):>16}"
-            for name in ("bleu", "chrf")
-        )
-        lines.append(f"{direction:8}{figures['utterances']:7d}{cells}{figures['truncated']:6d}")
-        signatures |= {f"{name}: {text}": None for name, text in figures["signatures"].items()}
-    return "\n".join([*lines, *signatures])

@@ -14,6 +14,7 @@
 
 """The part between a speech encoder and an LLM: fewer frames, the LLM's width, the LLM's scale."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from nemo.collections.asr.modules import ConformerEncoder
 from nemo.collections.asr.parts.submodules.subsampling import StackingSubsampling
 from torch import Tensor, nn
 
-from nemo_speechllm.modules.encoders import valid_positions
+from nemo_speechllm.modules.encoders import Encoder, valid_positions
+from nemo_speechllm.registry import Registry
 
 
 class FrameStacking(nn.Module):
@@ -56,7 +58,23 @@ class FrameStacking(nn.Module):
         return torch.einsum("btnd,nm->btnmd", frames, places).flatten(3, 4).flatten(1, 2), lengths
 
 
-class ConformerAdapter(nn.Module):
+class Adapter(nn.Module):
+    """Encoder states (B, T, d_in) and lengths (B,) → (B, T', d_out) and lengths (B,).
+
+    Attributes:
+        d_out: width of what it gives.
+        subsampling: how many of its input's frames become one; None: it gives so many for a whole window.
+    """
+
+    d_out: int
+    subsampling: int | None
+
+
+# Builders: the section without ``type``, the encoder, and how many of its states are stacked into a frame.
+ADAPTERS: Registry[Callable[[dict[str, Any], Encoder, int], Adapter]] = Registry("model.perception.adapter.type")
+
+
+class ConformerAdapter(Adapter):
     """SALM's modality adapter (2310.09424, section 2): a small NeMo Conformer over the encoder's states.
 
     Args:
@@ -79,6 +97,11 @@ class ConformerAdapter(nn.Module):
             lengths = -(-lengths // self.subsampling) * self.subsampling
         hidden, lengths = self.conformer(audio_signal=states.transpose(1, 2), length=lengths)
         return hidden.transpose(1, 2), lengths
+
+
+@ADAPTERS.register("conformer")
+def _build_conformer(options: dict[str, Any], encoder: Encoder, stack: int) -> ConformerAdapter:
+    return ConformerAdapter(encoder.d_model * stack, options)
 
 
 class LLMProjection(nn.Module):

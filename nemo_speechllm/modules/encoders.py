@@ -34,6 +34,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as HFWhisperEncoder
 
 from nemo_speechllm import assets
+from nemo_speechllm.registry import Registry
 from nemo_speechllm.versions import named
 
 if TYPE_CHECKING:
@@ -247,6 +248,10 @@ class NeMoEncoder(Encoder):
         return states * valid_positions(state_lengths, states.shape[1])[..., None], state_lengths
 
 
+# Builders: the section, whether pretrained weights are left to the caller, and what augments the features.
+ENCODERS: Registry[Callable[[DictConfig, bool, nn.Module | None], Encoder]] = Registry("model.perception.encoder.type")
+
+
 def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
     """Build the encoder that a recipe's ``model.perception.encoder`` section describes.
 
@@ -254,7 +259,7 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
     encoder's weights can be restored without the original.
 
     Args:
-        cfg: ``type`` (``whisper`` or ``nemo``), ``pretrained`` (asset name, folder, ``.nemo`` file, hub id or NeMo
+        cfg: ``type`` (one of `ENCODERS`), ``pretrained`` (asset name, folder, ``.nemo`` file, hub id or NeMo
             pretrained name; null to start from ``config`` with random weights), ``spec_augment``; of Whisper also
             ``trim`` and ``taps``.
         from_config_only: do not load pretrained weights, the caller will.
@@ -263,19 +268,15 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
         ValueError: unknown ``type``, or neither ``pretrained`` nor ``config``.
         nemo_speechllm.assets.AssetError: the pretrained model cannot be found.
     """
-    builders: dict[str, Callable[[DictConfig, bool, nn.Module | None], Encoder]] = {
-        "whisper": _build_whisper,
-        "nemo": _build_nemo,
-    }
-    if cfg.type not in builders:
-        raise ValueError(f"model.perception.encoder.type is {cfg.type!r}; known are {sorted(builders)}")
+    build = ENCODERS[cfg.type]
     if cfg.get("pretrained") is None and cfg.get("config") is None:
         raise ValueError(
             "model.perception.encoder needs `pretrained` (an asset name, folder, .nemo file or hub id) or `config`"
         )
-    return builders[cfg.type](cfg, from_config_only, _build_spec_augment(cfg))
+    return build(cfg, from_config_only, _build_spec_augment(cfg))
 
 
+@ENCODERS.register("whisper")
 def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> WhisperEncoder:
     folder = None
     if cfg.get("config") is None or not (from_config_only or cfg.get("pretrained") is None):
@@ -300,6 +301,7 @@ def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Mod
     return encoder
 
 
+@ENCODERS.register("nemo")
 def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> NeMoEncoder:
     from nemo.core.classes import Serialization
 

@@ -21,9 +21,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from nemo_speechllm.modules.adapters import ConformerAdapter, FrameStacking, LLMProjection
+from nemo_speechllm.modules.adapters import ADAPTERS, Adapter, FrameStacking, LLMProjection
 from nemo_speechllm.modules.encoders import Encoder, build_encoder
-from nemo_speechllm.modules.qformer import QFormer
+from nemo_speechllm.modules.qformer import QFormer  # noqa: F401  # which registers itself
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
 States = tuple[Tensor, Tensor]  # (N, T, d), and lengths (N,)
@@ -68,8 +68,8 @@ class Perception(nn.Module):
     """encoder → stack n frames → adapter or none → linear.
 
     Args:
-        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (its ``type`` is
-            ``conformer``, if not given, or ``qformer``; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation``
+        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (of a ``type`` in
+            `ADAPTERS`, ``conformer`` if not given; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation``
             over the encoder's states; the augmentation to use with cached states) and ``state_cache`` (folder for
             training; see `cache_states`).
         token_embeddings: the LLM's embedding matrix (V, d_llm).
@@ -94,7 +94,7 @@ class Perception(nn.Module):
         self.encoder = build_encoder(cfg.encoder, from_config_only)
         self.stacking = FrameStacking(cfg.get("stack", 1))
         width = self.encoder.d_model * self.stacking.n
-        self.adapter = _build_adapter(cfg, self.encoder, width) if cfg.get("adapter") else None
+        self.adapter = _build_adapter(cfg, self.encoder) if cfg.get("adapter") else None
         self.state_mask = _build_state_mask(cfg)
         self.projection = LLMProjection(self.adapter.d_out if self.adapter else width, token_embeddings)
         subsampling = self.adapter.subsampling if self.adapter else 1
@@ -173,16 +173,9 @@ class Perception(nn.Module):
         return encoder(audio, audio_lengths)
 
 
-def _build_adapter(cfg: DictConfig, encoder: Encoder, width: int) -> ConformerAdapter | QFormer:
+def _build_adapter(cfg: DictConfig, encoder: Encoder) -> Adapter:
     options = cast(dict[str, Any], OmegaConf.to_container(cfg.adapter, resolve=True))
-    kind = options.pop("type", "conformer")
-    if kind == "conformer":
-        return ConformerAdapter(width, options)
-    if kind != "qformer":
-        raise ValueError(f"model.perception.adapter.type is {kind!r}; known are conformer and qformer")
-    if cfg.get("stack", 1) != 1:
-        raise ValueError("a Q-Former reads the encoder's states one by one: set model.perception.stack to 1")
-    return QFormer(width // encoder.n_taps, encoder.n_taps, window=encoder.states_per_window, **options)
+    return ADAPTERS[options.pop("type", "conformer")](options, encoder, cfg.get("stack", 1))
 
 
 def _build_state_mask(cfg: DictConfig) -> nn.Module | None:

@@ -14,13 +14,16 @@
 
 """Q-Former: a fixed number of learned queries look at states of several encoder layers (2409.20007, section 2.2)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
-from nemo_speechllm.modules.encoders import valid_positions
+from nemo_speechllm.modules.adapters import ADAPTERS, Adapter
+from nemo_speechllm.modules.encoders import Encoder, valid_positions
 from nemo_speechllm.versions import named
 
 
@@ -62,7 +65,7 @@ class Standardization(nn.Module):
         self.count.copy_(total)
 
 
-class QFormer(nn.Module):
+class QFormer(Adapter):
     """Each tapped layer has its own queries, which attend to its states through blocks that all layers share.
 
     What the k-th queries of all layers find is added up with weights that are learned for each k, and normalised. The
@@ -150,3 +153,10 @@ class QFormer(nn.Module):
         found = self.blocks(self.queries.repeat_interleave(n, dim=0).to(memory.dtype), **given).last_hidden_state
         weights = self.tap_weights.softmax(dim=-1)
         return self.norm(torch.einsum("tnqd,qt->nqd", found.unflatten(0, (self.n_taps, n)), weights))
+
+
+@ADAPTERS.register("qformer")
+def _build_qformer(options: dict[str, Any], encoder: Encoder, stack: int) -> QFormer:
+    if stack != 1:
+        raise ValueError("a Q-Former reads the encoder's states one by one: set model.perception.stack to 1")
+    return QFormer(encoder.d_model // encoder.n_taps, encoder.n_taps, window=encoder.states_per_window, **options)

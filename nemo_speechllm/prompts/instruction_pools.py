@@ -31,6 +31,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from nemo_speechllm.prompts.skills import INSTRUCTIONS, SKILLS, draw_arguments, fill, pick, slots_of
+from nemo_speechllm.registry import Registry
 
 SPLITS = ("seen", "unseen")
 MAX_SIMILARITY = 0.9
@@ -66,10 +67,18 @@ class InstructionPool:
         return fill(template, arguments), arguments
 
 
-@cache
+# by skill: the file of its instructions, which is named after it
+POOLS: Registry[Path] = Registry("skill")
+for _skill in SKILLS:
+    POOLS.register(_skill)(INSTRUCTIONS / f"{_skill}.yaml")
+
+
 def load_pools() -> dict[str, InstructionPool]:
     """Return the pools of all skills."""
-    return {skill: InstructionPool.read(INSTRUCTIONS / f"{skill}.yaml") for skill in SKILLS}
+    return {skill: _read_pool(path) for skill, path in POOLS.items()}
+
+
+_read_pool = cache(InstructionPool.read)
 
 
 @cache

@@ -36,11 +36,17 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from nemo_speechllm.registry import Registry
+
 INSTRUCTIONS = Path(__file__).with_name("instructions")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 ABSENT_SHARE = 0.1  # of the words that instructions name: not in the transcript
 
 _SLOT = re.compile(r"\{(word|replacement|k|refusal)\}")
+
+
+# by skill: from a transcript and the arguments it takes to a target
+RULES: Registry[Callable[..., str]] = Registry("skill")
 
 
 def words_of(transcript: str) -> list[str]:
@@ -105,69 +111,82 @@ def number_of(k: str) -> int:
     return int(k)
 
 
+@RULES.register("transcribe")
 def transcribe(transcript: str) -> str:
     """Return what was said, with single spaces."""
     return " ".join(words_of(transcript))
 
 
+@RULES.register("ignore")
 def ignore(transcript: str, refusal: str = "") -> str:
     """Nothing, or the fixed text that the instruction asks for."""
     return refusal
 
 
+@RULES.register("replace")
 def replace(transcript: str, word: str, replacement: str) -> str:
     """Each occurrence of ``word`` becomes ``replacement``, as it is written there."""
     return _edit(transcript, word, lambda core: replacement)
 
 
+@RULES.register("first_half")
 def first_half(transcript: str) -> str:
     """Return the first half of the words; of an odd number the middle one is in it."""
     words = words_of(transcript)
     return " ".join(words[: math.ceil(len(words) / 2)])
 
 
+@RULES.register("last_half")
 def last_half(transcript: str) -> str:
     """Return what `first_half` leaves out."""
     words = words_of(transcript)
     return " ".join(words[math.ceil(len(words) / 2) :])
 
 
+@RULES.register("first_k")
 def first_k(transcript: str, k: str) -> str:
     """Return the first ``k`` words, or all if there are fewer."""
     return " ".join(words_of(transcript)[: number_of(k)])
 
 
+@RULES.register("last_k")
 def last_k(transcript: str, k: str) -> str:
     """Return the last ``k`` words, or all if there are fewer."""
     words = words_of(transcript)
     return " ".join(words[max(0, len(words) - number_of(k)) :])
 
 
+@RULES.register("delete_word")
 def delete_word(transcript: str, word: str) -> str:
     """Without any occurrence of ``word``, nor the punctuation attached to it."""
     return " ".join(said for said in words_of(transcript) if not same_word(said, word))
 
 
+@RULES.register("repeat_word")
 def repeat_word(transcript: str, word: str) -> str:
     """Each occurrence of ``word`` twice."""
     return _edit(transcript, word, lambda core: f"{core} {core}")
 
 
+@RULES.register("repeat_sentence")
 def repeat_sentence(transcript: str) -> str:
     """Everything twice."""
     return " ".join(words_of(transcript) * 2)
 
 
+@RULES.register("reverse")
 def reverse(transcript: str) -> str:
     """Return the words in reverse order; each stays as it is."""
     return " ".join(reversed(words_of(transcript)))
 
 
+@RULES.register("upper_case")
 def upper_case(transcript: str) -> str:
     """In capital letters."""
     return transcribe(transcript).upper()
 
 
+@RULES.register("spell_word")
 def spell_word(transcript: str, word: str) -> str:
     """Each occurrence of ``word`` letter by letter: ``seven`` → ``s-e-v-e-n``."""
     return _edit(transcript, word, lambda core: "-".join(_letters(core)))
@@ -184,6 +203,7 @@ def _letters(core: str) -> list[str]:
     return letters
 
 
+@RULES.register("stop_after")
 def stop_after(transcript: str, word: str) -> str:
     """Up to the first occurrence of ``word``, which is included."""
     words = words_of(transcript)
@@ -191,27 +211,8 @@ def stop_after(transcript: str, word: str) -> str:
     return " ".join(words[: end + 1])
 
 
-RULES: dict[str, Callable[..., str]] = {
-    function.__name__: function
-    for function in (
-        transcribe,
-        ignore,
-        replace,
-        first_half,
-        last_half,
-        first_k,
-        last_k,
-        delete_word,
-        repeat_word,
-        repeat_sentence,
-        reverse,
-        upper_case,
-        spell_word,
-        stop_after,
-    )
-}
 WRITTEN = ("summarise", "keywords")  # by a language model; see `llm_targets`
-SKILLS = (*RULES, *WRITTEN)
+SKILLS = (*RULES, *WRITTEN)  # those of this package
 
 
 def apply_rule(skill: str, transcript: str, arguments: dict[str, str]) -> str:
@@ -220,10 +221,9 @@ def apply_rule(skill: str, transcript: str, arguments: dict[str, str]) -> str:
     Raises:
         ValueError: no rule has this name.
     """
-    if skill not in RULES:
-        raise ValueError(f"no rule computes the skill {skill!r}; there are {sorted(RULES)}")
-    taken = list(signature(RULES[skill]).parameters)[1:]
-    return RULES[skill](transcript, **{name: arguments[name] for name in taken if name in arguments})
+    rule = RULES[skill]
+    taken = list(signature(rule).parameters)[1:]
+    return rule(transcript, **{name: arguments[name] for name in taken if name in arguments})
 
 
 @cache

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.prompts.instruction_pools import SPLITS, load_pools
+from nemo_speechllm.prompts.instruction_pools import POOLS, SPLITS, load_pools
 from nemo_speechllm.prompts.skills import SKILLS, WRITTEN, apply_rule
 from nemo_speechllm.randomness import named_random
 from nemo_speechllm.training.llm_targets import Targets, build_targets
@@ -46,9 +46,11 @@ class InstructionSampler:
 
     def __init__(self, cfg: DictConfig):
         self.skills = list(cfg.skills or SKILLS)
-        unknown = set(self.skills) - set(SKILLS)
+        unknown = set(self.skills) - set(POOLS)
         if unknown:
-            raise ValueError(f"instruction_sampling.skills: no such skill as {sorted(unknown)}; there are {SKILLS}")
+            raise ValueError(
+                f"instruction_sampling.skills: no such skill as {sorted(unknown)}; there are {list(POOLS)}"
+            )
         if cfg.split not in SPLITS:
             raise ValueError(f"instruction_sampling.split is {cfg.split!r}; known are {SPLITS}")
         weights = {"transcribe": cfg.alpha} | dict.fromkeys(WRITTEN, cfg.beta)

@@ -19,21 +19,15 @@ itself.
 """
 
 import hashlib
-import os
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
 
-import httpx
-import torch
 from omegaconf import DictConfig
 
-from nemo_speechllm.data.conversation import Conversation, Turn
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.prompts.chat_prompt import ChatPrompt
-from nemo_speechllm.prompts.segments import TextSegment
+from nemo_speechllm.engines.engine import Engine, Request
+from nemo_speechllm.engines.loading import load_transformers
 from nemo_speechllm.prompts.skills import WRITTEN, argument_lists, core_of, words_of
 
 PROMPTS = {
@@ -62,9 +56,12 @@ def build_targets(cfg: DictConfig) -> Targets:
     if cfg.kind == "extractive":
         return extractive_target
     if cfg.kind == "endpoint":
-        return CachedTargets(EndpointLLM(cfg.url, cfg.model), cfg.model, Path(cfg.cache))
+        from nemo_speechllm.engines.endpoint import EndpointEngine  # the client takes a second to import
+
+        engine: Engine = EndpointEngine(cfg.url, cfg.model, attempts=ATTEMPTS, max_new_tokens=MAX_NEW_TOKENS)
+        return CachedTargets(engine, cfg.model, Path(cfg.cache))
     if cfg.kind == "local":
-        return CachedTargets(LocalLLM(cfg.model), cfg.model, Path(cfg.cache))
+        return CachedTargets(load_transformers(cfg.model, max_new_tokens=MAX_NEW_TOKENS), cfg.model, Path(cfg.cache))
     raise ValueError(f"targets.kind is {cfg.kind!r}; known are extractive, endpoint and local")
 
 
@@ -93,13 +90,13 @@ class CachedTargets:
     """What a language model writes, each (transcript, prompt, model) asked for once and kept in a folder.
 
     Args:
-        complete: prompt → the model's answer.
+        engine: asks it.
         model: its name.
         cache: folder, made if missing.
     """
 
-    def __init__(self, complete: Callable[[str], str], model: str, cache: Path):
-        self.complete = complete
+    def __init__(self, engine: Engine, model: str, cache: Path):
+        self.engine = engine
         self.model = model
         self.cache = cache
 
@@ -111,82 +108,9 @@ class CachedTargets:
         name = hashlib.sha256(repr((transcript, prompt, self.model)).encode()).hexdigest()
         path = self.cache / name[:2] / f"{name}.json"
         if not path.exists():
-            target = " ".join(self.complete(prompt.replace("{transcript}", transcript)).split())
+            request = Request(f"the target of {skill}", prompt.replace("{transcript}", transcript))
+            ((_, completion),) = self.engine([request])
+            target = " ".join(completion.text.split())
             entry = {"model": self.model, "prompt": prompt, "transcript": transcript, "target": target}
             write_manifest(path, [entry])
         return read_manifest(path)[0]["target"]
-
-
-class EndpointLLM:
-    """A model behind an OpenAI-style endpoint, asked greedily.
-
-    Args:
-        url: up to and without ``/chat/completions``, e.g. ``http://localhost:8000/v1``.
-        model: its name there.
-        client: for tests; the key, if there is one, is in the environment variable ``OPENAI_API_KEY``.
-    """
-
-    def __init__(self, url: str, model: str, client: httpx.Client | None = None):
-        self.url = url.rstrip("/")
-        self.model = model
-        key = os.environ.get("OPENAI_API_KEY")
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self.client = client or httpx.Client(headers=headers, timeout=60.0)
-
-    def __call__(self, prompt: str) -> str:
-        """Return the answer to a prompt.
-
-        Raises:
-            RuntimeError: the endpoint cannot be reached, refuses, or answers something else.
-        """
-        body = {
-            "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
-            "temperature": 0,
-            "max_tokens": MAX_NEW_TOKENS,
-        }
-        try:
-            for attempt in range(1, ATTEMPTS + 1):
-                answer = self.client.post(f"{self.url}/chat/completions", json=body)
-                if attempt == ATTEMPTS or answer.status_code not in (429, 500, 502, 503, 504):
-                    break
-                time.sleep(2 ** (attempt - 1))
-            answer.raise_for_status()
-            return answer.json()["choices"][0]["message"]["content"]
-        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise RuntimeError(
-                f"{self.url} gave no answer of {self.model} ({type(error).__name__}: {_first_line(error)}); check "
-                "targets.url, targets.model and OPENAI_API_KEY; targets that are in the cache are kept"
-            ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-class LocalLLM:
-    """A Hugging Face model with a chat template, decoded greedily on the CPU.
-
-    Args:
-        reference: asset name, folder or hub id.
-    """
-
-    def __init__(self, reference: str):
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-
-        from nemo_speechllm import assets
-
-        folder = assets.resolve(reference)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        self.prompt = ChatPrompt(self.tokenizer)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False).eval()
-
-    def __call__(self, prompt: str) -> str:
-        """Return the answer to a prompt."""
-        (segment,) = self.prompt.segments(Conversation("target", [Turn("user", [prompt])]))
-        assert isinstance(segment, TextSegment)  # there is no audio
-        asked = torch.tensor([segment.ids])
-        ids = self.model.generate(
-            asked, attention_mask=torch.ones_like(asked), max_new_tokens=MAX_NEW_TOKENS, do_sample=False
-        )[0]
-        return cast(str, self.tokenizer.decode(ids[len(segment.ids) :], skip_special_tokens=True))

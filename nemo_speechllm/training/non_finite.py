@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
+from nemo_speechllm.checkpointing.weights import non_finite_names
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.modules.collectives import any_rank
@@ -50,13 +51,6 @@ def check_policy(policy: str) -> str:
     if policy not in POLICIES:
         raise ValueError(f"model.non_finite is {policy!r}; it must be one of {', '.join(POLICIES)}")
     return policy
-
-
-def non_finite_names(state: dict[str, Tensor]) -> list[str]:
-    """Return the names of the tensors that hold NaN or infinity."""
-    return [
-        name for name, tensor in state.items() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
-    ]
 
 
 def check_weights(state: dict[str, Tensor], what: str) -> None:

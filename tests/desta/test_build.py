@@ -31,8 +31,9 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.desta.build import DescriptionBuilder, shard_of
-from nemo_speechllm.desta.generation import Completion, EndpointEngine
 from nemo_speechllm.desta.seed import ATTRIBUTES
+from nemo_speechllm.engines.endpoint import EndpointEngine
+from nemo_speechllm.engines.engine import Completion
 
 QUESTION = "What can you hear from the audio?"
 

@@ -16,7 +16,8 @@
 
 import pytest
 
-from nemo_speechllm.metrics.classification import choose_label, classification_report, format_classification_table
+from nemo_speechllm.evaluation.tables import format_classification_table
+from nemo_speechllm.metrics.classification import choose_label, classification_report
 
 EMOTIONS = ("happy", "sad", "neutral")
 

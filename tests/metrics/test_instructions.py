@@ -17,8 +17,8 @@
 import pytest
 
 from nemo_speechllm.evaluation.plot import plot_instructions
+from nemo_speechllm.evaluation.tables import format_instruction_table
 from nemo_speechllm.metrics.instructions import (
-    format_instruction_table,
     instruction_report,
     instruction_rows,
     matches,

@@ -16,14 +16,8 @@
 
 import pytest
 
-from nemo_speechllm.metrics.judge import (
-    ORDERS,
-    format_judge_table,
-    judge_message,
-    judge_report,
-    read_prompt,
-    read_scores,
-)
+from nemo_speechllm.evaluation.tables import format_judge_table
+from nemo_speechllm.metrics.judge import ORDERS, judge_message, judge_report, read_prompt, read_scores
 
 ROW = {
     "instruction": "Who speaks {first}?",

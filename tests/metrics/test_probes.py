@@ -16,7 +16,8 @@
 
 import pytest
 
-from nemo_speechllm.metrics.probes import CHECKS, format_probe_table, passes, probe_report, read_probes
+from nemo_speechllm.evaluation.tables import format_probe_table
+from nemo_speechllm.metrics.probes import CHECKS, passes, probe_report, read_probes
 
 ROW = {"text": "Please hold the line, thanks.", "duration": 2.0}  # 5 words, 2.5 a second
 

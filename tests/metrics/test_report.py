@@ -18,15 +18,9 @@ import json
 
 import pytest
 
+from nemo_speechllm.evaluation.tables import format_conventions, format_table
 from nemo_speechllm.files import write_csv, write_json
-from nemo_speechllm.metrics.report import (
-    bucketed_reports,
-    error_report,
-    figure_rows,
-    format_conventions,
-    format_table,
-    report_rows,
-)
+from nemo_speechllm.metrics.report import bucketed_reports, error_report, figure_rows, report_rows
 
 
 def prediction(text: str, pred_text: str, lang: str | None = "en", truncated: bool = False) -> dict:

@@ -21,13 +21,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from nemo_speechllm.metrics.translation import (
-    bleu_tokenizer,
-    check_metrics,
-    format_translations,
-    score_translations,
-    translation_report,
-)
+from nemo_speechllm.evaluation.tables import format_translations
+from nemo_speechllm.metrics.translation import bleu_tokenizer, check_metrics, score_translations, translation_report
 
 REFERENCES = ["la casa es muy grande hoy", "marque el uno por favor ahora", "gracias por su llamada de hoy"]
 TEXTS = ["la casa es grande hoy", "marque el uno por favor ahora", "gracias por llamada de hoy"]

@@ -166,7 +166,7 @@ def test_argument_lists_are_text():
 
 
 def test_errors_name_what_is_there():
-    with pytest.raises(ValueError, match="no rule computes the skill 'summarise'; there are .*'transcribe'"):
+    with pytest.raises(ValueError, match="skill is 'summarise'; known are .*'transcribe'"):
         apply_rule("summarise", "one", {})
     with pytest.raises(ValueError, match="k is 'some'; give digits or one of zero, one"):
         apply_rule("first_k", "one", {"k": "some"})

@@ -14,14 +14,15 @@
 
 """Targets of a language model are asked for once; without one, words are extracted."""
 
-import json
+from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.training import llm_targets
-from nemo_speechllm.training.llm_targets import CachedTargets, EndpointLLM, LocalLLM, build_targets, extractive_target
+from nemo_speechllm.engines.endpoint import EndpointError
+from nemo_speechllm.engines.engine import Completion, Request
+from nemo_speechllm.training.llm_targets import CachedTargets, Targets, build_targets, extractive_target
 
 
 @pytest.mark.parametrize(
@@ -47,53 +48,45 @@ def test_extraction_knows_no_other_skill():
 def test_a_model_is_asked_once_for_each_transcript_prompt_and_model(tmp_path):
     prompts = []
 
-    def complete(prompt: str) -> str:
-        prompts.append(prompt)
-        return f" answer\n{len(prompts)} "
+    def engine(requests: list[Request]) -> Iterator[tuple[str, Completion]]:
+        for request in requests:
+            prompts.append(request.message)
+            yield request.id, Completion(f" answer\n{len(prompts)} ", False)
 
-    targets = CachedTargets(complete, "m", tmp_path)
+    targets = CachedTargets(engine, "m", tmp_path)
     assert [targets("summarise", "one {transcript} two") for _ in range(2)] == ["answer 1"] * 2
     assert prompts[0].endswith("\n\none {transcript} two")
     assert targets("keywords", "one {transcript} two") == "answer 2" and targets("summarise", "three") == "answer 3"
-    assert CachedTargets(complete, "other", tmp_path)("summarise", "three") == "answer 4"
+    assert CachedTargets(engine, "other", tmp_path)("summarise", "three") == "answer 4"
     assert CachedTargets(None, "m", tmp_path)("summarise", "three") == "answer 3", "a later run reads the cache"
     assert targets("summarise", " … ") == "" and len(prompts) == 4
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".json"]
 
 
-def endpoint(answers: list[httpx.Response], requests: list[httpx.Request]) -> EndpointLLM:
-    def answer(request: httpx.Request) -> httpx.Response:
-        requests.append(request)
-        return answers[len(requests) - 1]
-
-    return EndpointLLM("http://llm/v1/", "m", httpx.Client(transport=httpx.MockTransport(answer)))
+def targets_of(kind: str, model: str, cache: Path, **cfg: str) -> Targets:
+    return build_targets(OmegaConf.create({"kind": kind, "model": model, "cache": str(cache), **cfg}))
 
 
-def test_an_endpoint_that_is_busy_is_asked_again(monkeypatch):
-    monkeypatch.setattr(llm_targets.time, "sleep", lambda seconds: None)
-    good = httpx.Response(200, json={"choices": [{"message": {"content": "a summary"}}]})
-    requests = []
-    assert endpoint([httpx.Response(429), httpx.Response(503), good], requests)("Say it.") == "a summary"
-    assert str(requests[0].url) == "http://llm/v1/chat/completions" and len(requests) == 3
-    body = json.loads(requests[0].content)
+def test_an_endpoint_writes_targets(endpoint, tmp_path):
+    endpoint.reply = lambda message: f" {message.splitlines()[-1]},\nin short"
+    target_of = targets_of("endpoint", "m", tmp_path, url=endpoint.url + "/")
+    assert target_of("summarise", "one two") == "one two, in short"
+    ((_, body, _),) = endpoint.requests
     assert body["model"] == "m" and body["temperature"] == 0
-    assert body["messages"] == [{"role": "user", "content": "Say it."}]
 
 
-@pytest.mark.parametrize(
-    "response", [httpx.Response(401), httpx.Response(200, json={}), httpx.Response(200, text="hm")]
-)
-def test_an_endpoint_that_refuses_is_named(response):
-    with pytest.raises(RuntimeError, match="http://llm/v1 gave no answer of m .*check targets.url"):
-        endpoint([response], [])("Say it.")
+@pytest.mark.parametrize("answer", [(401, {}, {}), (200, {}, {"hello": "world"})])
+def test_an_endpoint_that_refuses_is_named_and_nothing_is_kept(endpoint, answer, tmp_path):
+    endpoint.script = [answer]
+    with pytest.raises(EndpointError, match=f"{endpoint.url}.* for the target of keywords"):
+        targets_of("endpoint", "m", tmp_path, url=endpoint.url)("keywords", "one two")
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_local_model_answers_the_same_each_time(tiny_llm_folder):
-    model = LocalLLM(str(tiny_llm_folder))
-    assert model("Say it.") == model("Say it.")
+def test_a_local_model_answers_the_same_each_time(tiny_llm_folder, tmp_path):
+    answers = {targets_of("local", str(tiny_llm_folder), tmp_path / name)("summarise", "Say it.") for name in "ab"}
+    assert len(answers) == 1 and len(list(tmp_path.rglob("*.json"))) == 2
 
 
-def test_recipes_name_where_targets_come_from(tmp_path):
+def test_without_a_model_targets_are_extracted():
     assert build_targets(OmegaConf.create({"kind": "extractive"})) is extractive_target
-    cfg = {"kind": "endpoint", "url": "http://llm/v1", "model": "m", "cache": str(tmp_path)}
-    assert build_targets(OmegaConf.create(cfg)).complete.url == "http://llm/v1"
