@@ -68,6 +68,7 @@ def _instead(name: str, remedy: str) -> Callable[..., NoReturn]:
 class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     """The part of NeMo's ASR interface that is the same whatever a speech LM is made of."""
 
+    tokenizer: Any  # of the text decoder, Hugging Face's or one that is called as they are
     builder: ConversationBuilder
     perception: Perception
     answering: Answering
