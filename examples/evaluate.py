@@ -52,6 +52,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for_translation, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import audio_path, check_manifest
+from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.evaluation.asking import AskingArguments
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_conventions, format_shares, format_table, format_translations
@@ -115,7 +116,7 @@ def prediction(index: int, asked: Conversation, answer: Answer, seconds: float, 
     of errors, words and the name of the ``normalizer`` that they were counted with.
     """
     row = asked.metadata
-    text = row.get("answer") or row["text"]
+    text = answer_of(row) or ""
     if asks_for_translation(asked):
         figures = {"target_lang": row.get("target_lang")}
     else:
@@ -141,7 +142,7 @@ def prediction(index: int, asked: Conversation, answer: Answer, seconds: float, 
 
 def reference_losses(model: SpeechLM, questions: list[Conversation]) -> list[dict[str, float]]:
     """Return what ``lm_loss`` adds to the predictions."""
-    answered = [asked.with_answer(asked.metadata.get("answer") or asked.metadata["text"]) for asked in questions]
+    answered = [asked.with_answer(answer_of(asked.metadata) or "") for asked in questions]
     return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
 
 
@@ -173,7 +174,7 @@ def main(cfg: EvaluateArguments) -> None:
     check_settings(cfg)
     rows = checked_rows(cfg.manifest, cfg.channel_selector)
     translations = [row for row in rows if task_of(row) == "ast"]
-    check_metrics(cfg.normalizer, [(row.get("target_lang"), row.get("answer") or row["text"]) for row in translations])
+    check_metrics(cfg.normalizer, [(row.get("target_lang"), answer_of(row) or "") for row in translations])
     if cfg.keywords is not None:
         rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
     model = load_system(cfg.model)

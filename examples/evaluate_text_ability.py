@@ -20,7 +20,7 @@ Both are asked the questions of a text file, one a line (by default those in
 ``nemo_speechllm/metrics/text_questions.txt``), greedily and one by one: the model through ``generate``, the LLM loaded
 anew from where the checkpoint says it came from (``model.llm.pretrained``), with its own tokenizer and chat template
 and plain Hugging Face ``generate``. System prompt, chat template and repetition penalty are the model's where its
-recipe names them.
+recipe names them; what a question holds is text for both, never a control token.
 
 ``metrics.json`` says how many tokens differ, 0 where the ability is retained, and ``answers.jsonl`` what both
 answered.
@@ -45,6 +45,7 @@ from nemo_speechllm.metrics.text_ability import QUESTIONS, differing_tokens, rea
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.modules.llm import load_llm
+from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 
 
 @dataclass
@@ -89,18 +90,13 @@ def ask_llm(
         eos_token_id=sorted(ends),
         pad_token_id=end_token_id,
     )
-    system = cfg.prompt.get("system_prompt")
+    chat = ChatPrompt(tokenizer, cfg.prompt.get("system_prompt"), cfg.prompt.get("chat_template"))
     answers = []
     for question in questions:
-        messages = [{"role": "system", "content": system}] if system is not None else []
-        prompt = tokenizer.apply_chat_template(
-            [*messages, {"role": "user", "content": question}],
-            chat_template=cfg.prompt.get("chat_template"),
-            add_generation_prompt=True,
-            return_tensors="pt",
-            return_dict=True,
-        ).to(device)
-        ids = llm.generate(**prompt, generation_config=greedy)[0, prompt["input_ids"].shape[1] :].tolist()
+        segments = chat.segments(Conversation(question, [Turn("user", [question])]))
+        prompt = torch.tensor([[token for segment in segments for token in segment.ids]], device=device)
+        ids = llm.generate(prompt, attention_mask=torch.ones_like(prompt), generation_config=greedy)
+        ids = ids[0, prompt.shape[1] :].tolist()
         ids = ids[:-1] if ids[-1] in ends else ids
         answers.append({"text": tokenizer.decode(ids, skip_special_tokens=True).strip(), "ids": ids})
     return answers

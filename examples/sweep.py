@@ -46,6 +46,7 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.evaluation.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.evaluation.tables import format_interval
 from nemo_speechllm.files import FolderLock, claim_record, write_csv
@@ -185,7 +186,7 @@ def check_evaluation(row: Row) -> None:
     sources = row.settings[f"{EVALUATE}manifest"]
     paths = [path for path in ([sources] if isinstance(sources, str) else sources) if Path(path).is_file()]
     lines = [line for path in paths for line in read_manifest(path) if task_of(line) == "ast"]
-    translations = [(line.get("target_lang"), str(line.get("answer") or line.get("text") or "")) for line in lines]
+    translations = [(line.get("target_lang"), str(answer_of(line) or "")) for line in lines]
     check_metrics(row.settings.get(f"{EVALUATE}normalizer", AUTO), translations)
 
 

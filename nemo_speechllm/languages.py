@@ -14,7 +14,9 @@
 
 """Languages by one code each, however a manifest names them: ``de``, ``de-AT``, ``deu``, ``ger_Latn``, ``German``."""
 
+import difflib
 import re
+from functools import lru_cache
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
@@ -41,7 +43,14 @@ _CODES = {
     }.items()
     for three in threes.split()
 }  # fmt: skip
+# codes of countries that are no languages' (or of one that few mean) → the language that is meant
+_COUNTRIES = {
+    **{"al": "sq", "bd": "bn", "cz": "cs", "dk": "da", "eg": "ar", "gb": "en", "ge": "ka", "gr": "el", "il": "he"},
+    **{"ir": "fa", "kh": "km", "kr": "ko", "kz": "kk", "lk": "si", "md": "ro", "mx": "es", "np": "ne", "pk": "ur"},
+    **{"rs": "sr", "ua": "uk", "us": "en", "vn": "vi"},
+}
 _CHINESE = frozenset("zh yue lzh wuu nan hak gan hsn cdo mnp cpx czh czo cjy".split())
+DOTLESS = frozenset(("tr", "az"))  # whose lower case of I is ı, and of İ i
 # between whose words there are no spaces
 UNSPACED_LANGUAGES = _CHINESE | {"ja", "th", "lo", "km", "my", "bo", "dz", "dzo"}
 
@@ -65,6 +74,26 @@ def base_language(name: str | None) -> str | None:
     if code in LANGUAGES or len(code) <= 3:
         return code
     return next((TO_LANGUAGE_CODE[part] for part in parts if part in TO_LANGUAGE_CODE), code)
+
+
+@lru_cache(maxsize=1024)
+def meant_language(name: str) -> str | None:
+    """Return the code of the language that a name most likely means which is no language's own; else None.
+
+    ``ko`` for ``kr`` (a country's code, or Kanuri's, which has ``kau`` as well) and ``Koraen``.
+    """
+    code = base_language(name) or ""
+    if code in _COUNTRIES:
+        return _COUNTRIES[code]
+    nearest = difflib.get_close_matches(code, TO_LANGUAGE_CODE, 1, 0.8) if len(code) > 3 else []
+    return TO_LANGUAGE_CODE[nearest[0]] if nearest and nearest[0] != code else None
+
+
+def lower_case(text: str, name: str | None) -> str:
+    """Return a text in lower case by the rules of its language: in Turkish and Azerbaijani the I has no dot."""
+    if base_language(name) in DOTLESS:
+        text = text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı")
+    return text.lower()
 
 
 def language_name(name: str) -> str:

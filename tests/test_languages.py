@@ -16,7 +16,14 @@
 
 import pytest
 
-from nemo_speechllm.languages import base_language, has_no_spaces, is_chinese, language_name
+from nemo_speechllm.languages import (
+    base_language,
+    has_no_spaces,
+    is_chinese,
+    language_name,
+    lower_case,
+    meant_language,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +58,26 @@ def test_the_script_tells_whether_there_are_spaces():
     assert all(map(has_no_spaces, ("zh-CN", "jpn", "th_TH", "lo", "khm", "mya", "yue", "bod")))
     assert not any(map(has_no_spaces, ("ko", "vi", "de", "zh-Latn", "ja-Latn-JP", "hi")))
     assert is_chinese("lzh") and is_chinese("yue") and not is_chinese("zh-Latn") and not is_chinese("ja")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("kr", "ko"), ("KR", "ko"), ("kr-KR", "ko"), ("dk", "da"), ("Koraen", "ko"), ("Englsh", "en"), ("cz_CZ", "cs")],
+)
+def test_what_is_no_language_is_named_with_the_nearest(name, meant):
+    assert meant_language(name) == meant
+
+
+@pytest.mark.parametrize(
+    "name", ["ko", "ko-KR", "jp", "cn", "Korean", "tlh", "kau", "unknown", "", "zxx", "zh-Hant-TW"]
+)
+def test_what_is_or_may_be_one_is_not(name):
+    assert meant_language(name) is None
+
+
+def test_lower_case_is_the_language_s():
+    assert lower_case("IŞIK İZMİR", "tr-TR") == "ışık izmir" == lower_case("IŞIK I\u0307ZMİR", "aze")
+    assert lower_case("ISLAND", "en") == "island"
 
 
 def test_english_names():

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifest
+from nemo_speechllm.data.rows import answer_of
 
 
 def channel(value: str) -> int | str:
@@ -58,16 +59,21 @@ def main() -> int:
     arguments = parse_arguments()
     names = ("sample_rate", "min_duration", "max_duration", "channel_selector", "workers")
     limits = {name: getattr(arguments, name) for name in names}
-    clean, kinds = [], Counter()
+    clean, kinds, silent, left_out = [], Counter(), 0, 0
     for manifest in arguments.manifests:
         rows, issues = check_manifest(manifest, **limits)
         emit(*issues)
         kinds.update(issue.kind for issue in issues)
+        left_out += sum(bool(row.get("_skipme")) for row in rows)
+        silent += sum(answer_of(row) == "" and not row.get("_skipme") for row in rows)
         clean += (
             rows if arguments.write_clean is None else (relocate(row, manifest, arguments.write_clean) for row in rows)
         )
     for kind, count in kinds.most_common():
         emit(f"{count:6d}  {kind}")
+    for count, told in ((silent, "answered with nothing (empty text)"), (left_out, "left out by their _skipme")):
+        if count:
+            emit(f"{count:6d}  of the clean lines are {told}")
     emit(f"{len(clean)} clean lines, {kinds.total()} issues")
     if arguments.write_clean:
         write_manifest(arguments.write_clean, clean)

@@ -27,6 +27,7 @@ and the end token are symbols, and the package's instructions (those seen in tra
 
 import argparse
 import os
+import re
 import string
 import tempfile
 from pathlib import Path
@@ -50,7 +51,7 @@ def manifest_texts(manifests: list[Path], keys: list[str]) -> list[tuple[str, fl
     for manifest in manifests:
         for number, row in enumerate(read_manifest(manifest), 1):
             texts = [str(row[key]) for key in keys if str(row.get(key) or "").strip()]
-            if not texts:
+            if not texts and "" not in [row.get(key) for key in keys]:  # an empty one is of a recording of silence
                 wanted = " and no ".join(map(repr, keys))
                 raise ValueError(f"{manifest}:{number}: the line has no {wanted}; see examples/data/check_manifest.py")
             pairs.append(("\n".join(texts), row.get("duration", 0.0)))
@@ -89,24 +90,43 @@ def symbols_and_letters(texts: list[str], instructions: bool) -> dict:
     }
 
 
+def reason_of(error: Exception, vocab_size: int) -> str:
+    """Return what SentencePiece's error means for who gave the texts and the number of pieces."""
+    if needed := re.search(r"required_chars\. \d+ vs (\d+)", str(error)):
+        return (
+            f"--vocab-size {vocab_size} is too small: the letters and symbols of these texts alone are {needed[1]} "
+            f"pieces; give --vocab-size {int(needed[1]) * 2}, or more"
+        )
+    if "sentences_.empty" in str(error):
+        return "the manifests have no text to learn from; give others, or --texts"
+    return f"SentencePiece cannot make {vocab_size} pieces of these texts ({error}); give another --vocab-size"
+
+
 def train(
     texts: list[str], out: Path, vocab_size: int, keep_case: bool = False, instructions: bool = False
 ) -> SentencePieceProcessor:
-    """Write ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none."""
+    """Write ``tokenizer.model``, ``tokenizer.vocab`` and ``vocab.txt`` to ``out``: all or none.
+
+    Raises:
+        ValueError: there is no text, or too few pieces for its letters.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".partial-") as folder:
         partial = Path(folder) / "tokenizer"
         partial.mkdir()
-        SentencePieceTrainer.train(
-            sentence_iterator=(" ".join(line.split()) for text in texts for line in text.splitlines()),
-            model_prefix=str(partial / "tokenizer"),
-            vocab_size=vocab_size,
-            hard_vocab_limit=False,
-            character_coverage=1.0,
-            normalization_rule_name=normalization(keep_case, instructions),
-            minloglevel=1,
-            **symbols_and_letters(texts, instructions),
-        )
+        try:
+            SentencePieceTrainer.train(
+                sentence_iterator=(" ".join(line.split()) for text in texts for line in text.splitlines()),
+                model_prefix=str(partial / "tokenizer"),
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                normalization_rule_name=normalization(keep_case, instructions),
+                minloglevel=1,
+                **symbols_and_letters(texts, instructions),
+            )
+        except (RuntimeError, OSError, ValueError, OverflowError, TypeError) as error:  # of C++, by their line there
+            raise ValueError(reason_of(error, vocab_size)) from error
         tokenizer = SentencePieceProcessor(model_file=str(partial / "tokenizer.model"))
         pieces = [tokenizer.id_to_piece(index) for index in range(tokenizer.vocab_size())]
         (partial / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
@@ -147,7 +167,10 @@ def main() -> None:
     everything = {" ".join(text.split()) for text in texts + lines}
     unknown = sorted(text for text in everything if tokenizer.unk_id() in tokenizer.encode(text))
     count, seconds = sum(map(len, ids)), sum(duration for _, duration in pairs)
-    emit(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {sum(map(len, texts)) / count:.1f} characters a token")
+    if tokenizer.vocab_size() < arguments.vocab_size:
+        emit(f"--vocab-size {arguments.vocab_size} is more than these texts give")
+    length = sum(map(len, texts)) / max(1, count)
+    emit(f"{arguments.out}: {tokenizer.vocab_size()} pieces, {length:.1f} characters a token")
     if seconds:
         emit(f"{count / seconds:.1f} tokens a second; CTC needs at least one state for each")
     if unknown:

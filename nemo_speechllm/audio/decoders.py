@@ -25,7 +25,14 @@ import numpy as np
 import soundfile
 
 from nemo_speechllm.audio.errors import AudioError, raise_cut_short
-from nemo_speechllm.audio.wholeness import check_flac_end, check_header, check_ogg_end, check_wav_end, mp3_end
+from nemo_speechllm.audio.wholeness import (
+    check_au_end,
+    check_chunks_end,
+    check_flac_end,
+    check_header,
+    check_ogg_end,
+    mp3_end,
+)
 
 # FFmpeg's formats that only read the file they are given: playlists and the like name others
 _FFMPEG_FORMATS = (
@@ -45,7 +52,8 @@ def open_audio(source: Path | bytes, name: str) -> Iterator["_Sndfile | _FFmpeg"
     try:
         with io.BytesIO(source) if isinstance(source, bytes) else _open_nameless(source) as file:
             check_ogg_end(file, name)
-            check_wav_end(file, name)
+            check_chunks_end(file, name)
+            check_au_end(file, name)
             sound = _open_sndfile(file, name)
             if sound is not None:
                 with sound:

@@ -27,7 +27,8 @@ from nemo_speechllm.audio.errors import AudioError, raise_cut_short
 _UNKNOWN_LENGTH = (
     0x7FFF0000  # bytes from here on in a header stand for "not known yet", of recordings that were streamed
 )
-_RIFF: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big"}
+_FORMS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}
+_AU: dict[bytes, Literal["little", "big"]] = {b".snd": "big", b"dns.": "little"}
 _TAG = 1 << 10  # bytes of what is no chunk that may follow on a WAV's
 _OGG_TAIL = 1 << 17  # bytes; a page has at most 65 307
 
@@ -99,30 +100,50 @@ def check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
     file.seek(0)
 
 
-def check_wav_end(file: io.BufferedIOBase, name: str) -> None:
-    """Refuse a WAV file in which more follows on the samples than other chunks: it would not be read.
+def check_chunks_end(file: io.BufferedIOBase, name: str) -> None:
+    """Refuse a WAV or AIFF file in which more follows on the samples than other chunks: it would not be read.
 
     Raises:
         AudioError: there is another recording, or there are more samples than the header says.
     """
     form = file.read(12)
-    if form[:4] in _RIFF and form[8:] == b"WAVE":
-        ends = list(_chunk_ends(file, _RIFF[form[:4]]))
+    samples = b"SSND" if form[8:] in (b"AIFF", b"AIFC") else b"data"
+    if form[:4] in _FORMS and form[8:] in (b"WAVE", b"AIFF", b"AIFC"):
+        ends = list(_chunk_ends(file, _FORMS[form[:4]], samples))
         keys = [key for key, _ in ends]
-        is_joined = keys.count(b"data") > 1 or any(key in _RIFF for key in keys)
-        if is_joined or (b"data" in keys and _holds_more(file, ends[-1][1])):
+        is_joined = keys.count(samples) > 1 or any(key in _FORMS for key in keys)
+        if is_joined or (samples in keys and _holds_more(file, ends[-1][1])):
             _raise_second(name)
     file.seek(0)
 
 
-def _chunk_ends(file: io.BufferedIOBase, order: Literal["little", "big"]) -> Iterator[tuple[bytes, int]]:
-    """Yield the key and the end of a WAV's chunks, up to what is none or does not tell its length."""
+def check_au_end(file: io.BufferedIOBase, name: str) -> None:
+    """Refuse an AU file in which more follows on the samples.
+
+    Raises:
+        AudioError: there is more.
+    """
+    head = file.read(12)
+    if head[:4] in _AU:
+        start, length = (int.from_bytes(head[place : place + 4], _AU[head[:4]]) for place in (4, 8))
+        if 0 < length < _UNKNOWN_LENGTH and _holds_more(file, start + length):
+            _raise_second(name)
+    file.seek(0)
+
+
+def _chunk_ends(
+    file: io.BufferedIOBase, order: Literal["little", "big"], samples: bytes
+) -> Iterator[tuple[bytes, int]]:
+    """Yield the key and the end of a file's chunks, up to what is none or does not tell its length.
+
+    ``samples`` is the key of that of the samples.
+    """
     size, position = file.seek(0, io.SEEK_END), 12
     while True:
         file.seek(position)
         key, length = file.read(4), int.from_bytes(file.read(4), order)
         position += 8 + length
-        is_unknown = key == b"data" and (length == 0 or length >= _UNKNOWN_LENGTH)
+        is_unknown = key == samples and (length == 0 or length >= _UNKNOWN_LENGTH)
         if not _is_key(key) or position > size or is_unknown:
             return
         file.seek(position)

@@ -31,7 +31,7 @@ from torch.utils.data import Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.rows import given
+from nemo_speechllm.data.rows import answer_of, given
 from nemo_speechllm.languages import base_language, language_name
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class ConversationBatch:
         """
         place, texts = 0, {}
         for conversation in self.conversations:
-            if len(conversation.audios) == 1 and (text := text_of(conversation)):
+            if len(conversation.audios) == 1 and (text := text_of(conversation)) is not None:
                 texts[place] = text
             place += len(conversation.audios)
         return texts
@@ -175,7 +175,7 @@ class ConversationBuilder:
         metadata = given(speech.custom or {})
         supervision = speech.supervisions[0]
         metadata["lang"], metadata["text"] = supervision.language, supervision.text
-        answer = metadata.get("answer") or supervision.text
+        answer = answer_of(metadata)
         if answer is None:
             raise ValueError(f"{cut.id}: the manifest line has neither `text` nor `answer`; add one")
         return self.conversation(Audio(cut), metadata, cut.id, answer)

@@ -14,13 +14,25 @@
 
 """What is left of a data section after its filters: a training on nothing would wait for its first batch for ever."""
 
+import math
+from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
+from nemo.collections.common.data.lhotse import dataloader as nemo_dataloader
 from nemo.collections.common.data.lhotse import get_lhotse_dataloader_from_config
+from nemo.utils import logging
 from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import Dataset, IterableDataset
 
+from nemo_speechllm.data.dataset import PLACE_KEY
+
+# NeMo's, by which its dataloader leaves examples out
+NEMO_FILTERS = (
+    *("DurationFilter", "TokenCountFilter", "TokenPerSecondFilter", "TokenPerTokenFilter", "BucketingFilter"),
+    *("ValidationStatusFilter", "CERFilter", "ContextSpeakerSimilarityFilter"),
+)
+TOLD_OF_EACH = 10  # examples named one by one; then at every power of ten
 # settings of a data section by which NeMo or Lhotse leave rows out, and what goes with each of them
 FILTERS: dict[str, dict[str, Any]] = {
     **{f"{bound}_{what}": {} for what in ("duration", "tokens", "tps", "tpt") for bound in ("min", "max")},
@@ -40,6 +52,35 @@ ONCE = {
 }
 
 
+class _Telling:
+    """A filter of NeMo's that says what it leaves out, each example once in a process."""
+
+    left_out: ClassVar[dict[str, set[str]]] = defaultdict(set)
+
+    def __call__(self, example: Any) -> bool:
+        kept = super().__call__(example)  # type: ignore[misc]
+        if not kept:
+            self._tell(str((getattr(example, "custom", None) or {}).get(PLACE_KEY) or example.id))
+        return kept
+
+    def _tell(self, name: str) -> None:
+        settings = ", ".join(f"{key}={value}" for key, value in vars(self).items() if key != "enabled")
+        what = f"{type(self).__name__}({settings})"
+        told = self.left_out[what]
+        if name not in told:
+            told.add(name)
+            if len(told) <= TOLD_OF_EACH or math.log10(len(told)).is_integer():
+                logging.warning(f"{name} is left out by NeMo's {what}, {len(told)} examples so far")
+
+
+def tell_of_filters() -> None:
+    """Let the filters of NeMo's dataloader, which are silent, name and count what they leave out."""
+    for name in NEMO_FILTERS:
+        original = getattr(nemo_dataloader, name)
+        if not issubclass(original, _Telling):
+            setattr(nemo_dataloader, name, type(name, (_Telling, original), {}))
+
+
 def check_not_empty(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> None:
     """Refuse data that give not one batch.
 
@@ -50,6 +91,7 @@ def check_not_empty(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> None:
     Raises:
         ValueError: the section gives not one batch; the message names the data and the filters.
     """
+    tell_of_filters()
     for section in _sections(cfg):
         if _has_batch(section, dataset, tokenizer):
             continue

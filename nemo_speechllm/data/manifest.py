@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,9 @@ from nemo_speechllm.files import whole_file
 ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it
 BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
+ALL_LEFT_OUT = Defect(
+    "_skipme", "left out", "every line is left out by its `_skipme`", "remove it from some of the lines"
+)
 SHOWN = 20  # defects in a message
 _Span = tuple[Path, float | None, float | None]  # what of a file a row asks for: offset and duration in seconds
 
@@ -130,12 +134,11 @@ def read_lines(
     path: str | Path,
     needed: Iterable[str] = ("audio_filepath", "duration"),
     answered: bool = True,
-    silence: bool = False,
 ) -> list[Line]:
     """Read the lines of a manifest with what is wrong with each, but for the audio.
 
     Args:
-        needed, answered, silence: see `row_defects`.
+        needed, answered: see `row_defects`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -145,7 +148,7 @@ def read_lines(
     for number, content in _numbered_lines(path):
         try:
             row = parse_row(content)
-            defects = list(row_defects(row, needed, answered, silence))
+            defects = list(row_defects(row, needed, answered))
         except RowError as error:
             row, defects = None, [error.defect]
         lines.append(Line(number, row, tuple(ManifestIssue(str(path), number, *defect) for defect in defects)))
@@ -221,7 +224,6 @@ def check_manifest(
     channel_selector: int | str | None = None,
     tolerance: float = TOLERANCE,
     workers: int = 1,
-    allow_silence: bool = False,
 ) -> tuple[list[dict], list[ManifestIssue]]:
     """Check every line of a manifest and decode what it asks for of its audio file, to the end.
 
@@ -233,17 +235,19 @@ def check_manifest(
         channel_selector: what will be read of files with several channels; None: they are an issue.
         tolerance: seconds by which a duration may differ from the audio's.
         workers: threads that decode (decoding runs outside Python's lock).
-        allow_silence: accept an empty `text`: a recording in which nothing is said, to evaluate on.
 
     Returns:
-        The rows without any issue, as `read_manifest` gives them, and all issues in the order of the lines.
+        The rows without any issue, as `read_manifest` gives them, and all issues in the order of the lines. Rows that
+        are left out by their ``_skipme`` are among the former.
 
     Raises:
         FileNotFoundError: there is no such manifest.
         EmptyManifestError: it has no line.
     """
+    read = read_lines(path)
+    left_out = [Line(line.number, line.row) for line in read if is_left_out(line)]
     lines = with_audio_issues(
-        read_lines(path, silence=allow_silence),
+        [line for line in read if not is_left_out(line)],
         path,
         channel_selector,
         decode=True,
@@ -254,16 +258,34 @@ def check_manifest(
     clean: list[dict] = []
     issues: list[ManifestIssue] = []
     seen: dict[tuple, int] = {}
-    for line in lines:
+    for line in sorted([*lines, *left_out], key=attrgetter("number")):
         defects: list[Defect] = []
-        if line.row is not None:
+        if line.row is not None and not is_left_out(line):
             defects += _duplicate_defects(line.row, path, line.number, seen)
             defects += _duration_limit_defects(line.row, min_duration, max_duration)
+        elif not lines:
+            defects.append(ALL_LEFT_OUT)
         found = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
         issues += found
         if not found:
             clean.append(line.known_row)
     return clean, issues
+
+
+def is_left_out(line: Line) -> bool:
+    """Return whether a line says by its ``_skipme`` that it is not to be trained on; nothing of it is checked then."""
+    return line.row is not None and bool(line.row.get("_skipme"))
+
+
+def duplicate_issues(lines: Iterable[Line], path: str | Path) -> list[ManifestIssue]:
+    """Return an issue for every line that asks the same of the same part of a file as one before it."""
+    seen: dict[tuple, int] = {}
+    return [
+        ManifestIssue(str(path), line.number, *defect)
+        for line in lines
+        if line.row is not None
+        for defect in _duplicate_defects(line.row, path, line.number, seen)
+    ]
 
 
 def require_texts(row: dict, keys: Iterable[str], place: str) -> None:

@@ -99,16 +99,14 @@ def given(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if not _is_missing(value)}
 
 
-def row_defects(
-    row: dict[str, Any], needed: Iterable[str] = _TRAINED_ON, answered: bool = True, silence: bool = False
-) -> Iterator[Defect]:
+def row_defects(row: dict[str, Any], needed: Iterable[str] = _TRAINED_ON, answered: bool = True) -> Iterator[Defect]:
     """Yield the defects of a row that are to be seen without its audio.
 
     Args:
         row: as `parse_row` or `given` gives it.
         needed: keys that must be there.
-        answered: whether there must be a ``text`` or an ``answer`` with a word in it.
-        silence: an empty ``text`` will do: a recording in which nothing is said.
+        answered: whether there must be a ``text`` or an ``answer``: with a word in it, or ``""``, which is what to
+            answer where nothing is said.
     """
     for key in needed:
         if key not in row:
@@ -118,10 +116,14 @@ def row_defects(
     yield from _path_defects(row)
     yield from _number_defects(row)
     yield from _type_defects(row)
-    if answered and not any(map(_has_word, _answers(row))) and not (silence and row.get("text") == ""):
-        yield Defect(
-            "text", "empty text", "neither 'text' nor 'answer' has a word", "write the transcript or remove the line"
-        )
+    if answered and not any(answer == "" or _has_word(answer) for answer in _answers(row)):
+        remedy = 'write the transcript, "" where nothing is said, or remove the line'
+        yield Defect("text", "empty text", "neither 'text' nor 'answer' has a word", remedy)
+
+
+def answer_of(row: dict[str, Any]) -> str | None:
+    """Return what a row is to be answered with: its ``answer``, or else its ``text``; ``""``: nothing at all."""
+    return row["answer"] if row.get("answer") is not None else row.get("text")
 
 
 def audio_defects(
@@ -311,10 +313,17 @@ def _number_defects(row: dict[str, Any]) -> Iterator[Defect]:
 
 
 def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
+    from nemo_speechllm.languages import meant_language  # of transformers, whose import takes a moment
+
     for key in _TEXT_KEYS:
         if not isinstance(row.get(key, ""), str):
             problem = f"expected a string, got {_shown(reprlib.repr(row[key]))}"
             yield Defect(key, "wrong type", problem, "write it in quotes, or leave the key out")
+    for key in ("lang", "target_lang"):
+        meant = meant_language(row[key]) if isinstance(row.get(key), str) else None
+        if meant is not None:
+            remedy = f"write {meant!r} if that is meant, or else the language's code of three letters"
+            yield Defect(key, "unknown language", f"{_shown(row[key])!r} is no language's name here", remedy)
     for key in ("keywords", "transcription"):
         texts = row.get(key, "")
         if not isinstance(texts, str) and not (

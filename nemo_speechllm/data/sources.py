@@ -34,6 +34,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, task_of
 from nemo_speechllm.data.manifest import (
+    ALL_LEFT_OUT,
     ANY_CHANNEL,
     BAD_AUDIO,
     SHOWN,
@@ -41,13 +42,16 @@ from nemo_speechllm.data.manifest import (
     ManifestError,
     ManifestIssue,
     audio_path,
+    duplicate_issues,
+    is_left_out,
     raise_for,
     read_lines,
     read_manifest,
     with_audio_issues,
     write_manifest,
 )
-from nemo_speechllm.data.rows import RATE_KEYS, given, is_address, row_defects
+from nemo_speechllm.data.rows import RATE_KEYS, answer_of, given, is_address, row_defects
+from nemo_speechllm.data.tars import check_tars
 
 PATH_KEYS = ("manifest_filepath", "tarred_audio_filepaths", "cuts_path")
 MANIFESTS = (".json", ".jsonl")
@@ -67,6 +71,8 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
 
     Raises:
         FileNotFoundError: a file or folder that the section or a plain manifest names does not exist.
+        AudioError: the first or last recording of a tar file, of a tarred manifest or Lhotse Shar, cannot be read.
+            What is between them is not looked at before it is read.
         ValueError: a source is no file or folder but a command or an address; plain manifests are in nested lists
             (NeMo would take a weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks
             what the recipe has no instruction for; no line of a manifest is left.
@@ -81,6 +87,9 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
         if source.get("tarred_audio_filepaths") is not None:
             for path in _paths(source, "manifest_filepath"):
                 _check_tarred(path, source, cfg)
+            check_tars(_paths(source, "tarred_audio_filepaths"))
+        elif source.get("shar_path") is not None:
+            check_tars(_shar_recordings(source))
         elif source.get("manifest_filepath") is not None:
             check = partial(_checked, source=source, cfg=cfg, builder=builder, skip_bad_audio=skip_bad_audio)
             entries = source.manifest_filepath  # NeMo treats a list of one otherwise than a path
@@ -110,16 +119,23 @@ def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
 def translations_of(cfg: DictConfig) -> Iterator[tuple[str | None, str]]:
     """Yield language and text of each translation that a data section asks for.
 
-    Its local manifests, cuts and ``tags`` are read for them.
+    Args:
+        cfg: a ``train_ds``/``validation_ds`` section.
+    """
+    for metadata in metadata_of(cfg):
+        if task_of(metadata) == "ast":
+            yield metadata.get("target_lang"), str(answer_of(metadata) or "")
+
+
+def metadata_of(cfg: DictConfig) -> Iterator[dict[str, Any]]:
+    """Yield what a data section says of each of its examples: its local manifests, cuts and ``tags`` are read.
 
     Args:
         cfg: a ``train_ds``/``validation_ds`` section.
     """
     cfg = _resolved(cfg)
     for source, tags in _tagged_sources(cfg, {}):
-        for metadata in _metadata(source, cfg, tags):
-            if task_of(metadata) == "ast":
-                yield metadata.get("target_lang"), str(metadata.get("answer") or metadata.get("text") or "")
+        yield from _metadata(source, cfg, tags)
 
 
 def _resolved(cfg: DictConfig) -> DictConfig:
@@ -157,18 +173,22 @@ def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iter
 
 
 def _shar_cuts(source: DictConfig) -> list[str]:
-    """Return the manifests of Lhotse Shar, which names folders (perhaps with weights) or the files of each field."""
+    """Return the manifests of Lhotse Shar."""
+    return _shar_files(source, "cuts", "cuts.*.jsonl*")
+
+
+def _shar_recordings(source: DictConfig) -> list[str]:
+    return [path for path in _shar_files(source, "recording", "recording.*.tar") if Path(path).is_file()]
+
+
+def _shar_files(source: DictConfig, field: str, pattern: str) -> list[str]:
+    """Return files of Lhotse Shar, which names folders (perhaps with weights) or the files of each field."""
     named = source.get("shar_path") or []
     if isinstance(named, DictConfig):
-        return [str(path) for path in named.get("cuts") or []]
+        return [str(path) for path in named.get(field) or []]
     entries = [named] if isinstance(named, str) else named
     folders = [str(entry[0] if isinstance(entry, ListConfig) else entry) for entry in entries]
-    return [
-        str(path)
-        for folder in folders
-        if not is_address(folder)
-        for path in sorted(Path(folder).glob("cuts.*.jsonl*"))
-    ]
+    return [str(path) for folder in folders if not is_address(folder) for path in sorted(Path(folder).glob(pattern))]
 
 
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
@@ -253,9 +273,23 @@ def _checked_rows(
     lines = with_audio_issues(lines, path, cfg.get("channel_selector"))
     lines = _without_bad_audio(path, lines) if skip_bad_audio else lines
     _raise_for_audio(lines)
+    _tell_of_odd_lines(path, lines)
     for line in lines:
         row = {key: value for key, value in line.known_row.items() if key not in RATE_KEYS}
         yield row | {"audio_filepath": os.path.abspath(audio_path(row, path)), PLACE_KEY: f"{path}:{line.number}"}
+
+
+def _tell_of_odd_lines(path: str, lines: list[Line]) -> None:
+    """Count what may be meant: lines that come again, and recordings in which nothing is said."""
+    again = duplicate_issues(lines, path)
+    if again:
+        told = [*map(str, again[:SHOWN]), *(["…"] if len(again) > SHOWN else [])]
+        logging.warning("\n".join([f"{path}: {len(again)} of {len(lines)} lines come again:", *told]))
+    silent = sum(answer_of(line.known_row) == "" for line in lines)
+    if silent:
+        logging.warning(
+            f"{path}: {silent} of {len(lines)} lines are to be answered with nothing, as their text is empty"
+        )
 
 
 def _check_turns(path: str, skip_bad_audio: bool) -> None:
@@ -287,11 +321,11 @@ def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
     """Return the lines that NeMo reads, with the defects of their rows."""
     answered = (source.get("text_field") or cfg.get("text_field") or "text") == "text"
     lines = read_lines(path, answered=answered)
-    used = [line for line in lines if line.row is None or not line.row.get("_skipme")]
+    used = [line for line in lines if not is_left_out(line)]
     if len(used) < len(lines):
         logging.warning(f"{path}: {len(lines) - len(used)} of {len(lines)} lines are left out by their `_skipme`")
     if not used:
-        raise ManifestError(f"{path}: every line is left out by its `_skipme`; remove it from some")
+        raise ManifestError(f"{path}: {ALL_LEFT_OUT.problem}; {ALL_LEFT_OUT.remedy}")
     return used
 
 

@@ -29,9 +29,9 @@ import regex
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from nemo_speechllm.languages import base_language
+from nemo_speechllm.languages import DOTLESS, base_language, lower_case
 
-AUTO = "auto"  # english for English, basic for any other language, see normalizer_for
+AUTO = "auto"  # english for English, turkic for Turkish, basic for most others, see normalizer_for
 
 _UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]"
 _NOT_LATIN = regex.compile(r"[\p{L}--[\p{Latin}\p{Common}]]", regex.V1)
@@ -52,6 +52,11 @@ def basic_normalizer(text: str) -> str:
     return " ".join(_LONE_MARKS.sub(" ", _KEEPS_MARKS(text)).split())
 
 
+def turkic_normalizer(text: str) -> str:
+    """Return what `basic_normalizer` does of a Turkish or Azerbaijani text, whose I and İ are two letters."""
+    return basic_normalizer(lower_case(text, "tr"))
+
+
 _KEEPS_MARKS = BasicTextNormalizer(preserve_marks=True)
 
 
@@ -65,12 +70,18 @@ def normalizer(name: str) -> Callable[[str], str]:
 
     Args:
         name: ``english`` (Whisper's: numbers, spellings and contractions unified, fillers removed), ``basic``
-            (`basic_normalizer`) or ``none`` (the text as it is, however its accents are encoded).
+            (`basic_normalizer`), ``turkic`` (the same, where the lower case of I is ı) or ``none`` (the text as it is,
+            however its accents are encoded).
 
     Raises:
         ValueError: unknown name.
     """
-    known = {"english": EnglishTextNormalizer, "basic": lambda: basic_normalizer, "none": lambda: _as_it_is}
+    known = {
+        "english": EnglishTextNormalizer,
+        "basic": lambda: basic_normalizer,
+        "turkic": lambda: turkic_normalizer,
+        "none": lambda: _as_it_is,
+    }
     if name not in known:
         raise ValueError(f"unknown text normalizer {name!r}; known are {sorted([*known, AUTO])}")
     return known[name]()
@@ -85,6 +96,8 @@ def normalizer_for(language: str | None, reference: str, name: str = AUTO) -> st
         return name
     if base_language(language) is None:
         return "basic" if _NOT_LATIN.search(reference) else "english"
+    if base_language(language) in DOTLESS:
+        return "turkic"
     return "english" if base_language(language) == "en" else "basic"
 
 

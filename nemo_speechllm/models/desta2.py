@@ -106,7 +106,7 @@ class DeSTA2(DecoderOnlySpeechLM):
                 f"{conversation.id}: CTC needs {needed} queries for {text!r} and there are {n_queries}; raise "
                 "model.perception.adapter.n_queries or shorten model.ctc_attributes"
             )
-        return text
+        return text or None
 
     def on_fit_start(self) -> None:
         """Open the cache of transcriptions as well; it serves training alone, too."""

@@ -33,7 +33,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from nemo_speechllm.modules.collectives import united
 from nemo_speechllm.modules.encoders import valid_positions
-from nemo_speechllm.modules.losses import Mean, no_loss
+from nemo_speechllm.modules.losses import Mean, count_targets, no_loss
 
 
 @dataclass
@@ -84,7 +84,9 @@ class CTC(nn.Module):
 
     @abstractmethod
     def loss(self, states: Tensor, lengths: Tensor, texts: dict[int, str]) -> Mean:
-        """Return the mean loss per token of texts; one that needs more frames than its audio has adds nothing.
+        """Return the mean loss per token of texts; see `count_targets`.
+
+        One that needs more frames than its audio has adds nothing; an empty one is of audio in which nothing is said.
 
         Args:
             states: (N, T, d), lengths (N,).
@@ -154,7 +156,7 @@ class CTCHead(CTC):
         self.blank = self.tokenizer.vocab_size
         self.decoder = ConvASRDecoder(feat_in=d_model, num_classes=self.blank)
         self.decoding = CTCBPEDecoding(OmegaConf.create({"strategy": "greedy_batch"}), self.tokenizer)
-        self.ctc_loss = CTCLoss(self.blank, zero_infinity=True, reduction="mean_volume")
+        self.ctc_loss = CTCLoss(self.blank, zero_infinity=True, reduction="sum")
 
     @property
     def tokens(self) -> Tensor:
@@ -185,13 +187,13 @@ class CTCHead(CTC):
         if not texts:
             return Mean(no_loss(self, states), 0)
         picked, targets = list(texts), self._targets(texts, states.device)
-        loss = self.ctc_loss(
+        total = self.ctc_loss(
             log_probs=self.log_probs(states[picked]),
             targets=pad_sequence(targets, batch_first=True),
             input_lengths=lengths[picked],
             target_lengths=torch.tensor([len(target) for target in targets], device=states.device),
         )
-        return Mean(loss, sum(map(len, targets)))
+        return Mean(total / count_targets(targets), count_targets(targets))
 
 
 class EmbeddingCTC(CTC):
@@ -278,7 +280,7 @@ class EmbeddingCTC(CTC):
         total = nn.functional.ctc_loss(
             log_probs.transpose(0, 1), classes, lengths[picked], target_lengths, reduction="sum", zero_infinity=True
         )
-        return Mean(total / max(1, len(flat)), len(flat))
+        return Mean(total / count_targets(targets), count_targets(targets))
 
     def compress(self, states: Tensor, lengths: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """Return one embedding for each token of the best path, (N, T', d_llm), lengths (N,), at least 1.

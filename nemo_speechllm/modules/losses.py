@@ -14,7 +14,7 @@
 
 """What a loss weighs where several processes train together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,11 @@ def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Ten
         name: loss.value * (loss.count * world_size() / totals[name].clamp(min=1e-9)).to(loss.value.dtype)
         for name, loss in losses.items()
     }
+
+
+def count_targets(targets: Iterable[Sequence | Tensor]) -> int:
+    """Return how many tokens a loss of CTC is the mean of; a transcript without a word counts as one."""
+    return sum(max(1, len(target)) for target in targets)
 
 
 def no_loss(module: nn.Module, states: Tensor) -> Tensor:

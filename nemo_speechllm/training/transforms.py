@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords
+from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.training.instruction_sampling import InstructionSampler
 from nemo_speechllm.training.keyword_context import KeywordContext, check_context
 
@@ -66,5 +67,5 @@ def _corpora(train_ds: DictConfig) -> Vocabularies:
     answers: dict[str | None, list[str]] = {}
     for row in manifest_rows(train_ds):
         language = row.get("target_lang") or row.get("lang")
-        answers.setdefault(language, []).append(row.get("answer") or row.get("text") or "")
+        answers.setdefault(language, []).append(answer_of(row) or "")
     return {language: Vocabulary.of_texts(texts) for language, texts in answers.items()}

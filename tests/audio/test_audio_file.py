@@ -137,7 +137,7 @@ def test_joined_mp3s_are_read_to_the_end_of_the_last(tmp_path):
     assert read_audio(tmp_path / "joined.mp3")[0].shape[1] == audio_info(tmp_path / "joined.mp3").frames
 
 
-@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus"])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.opus", "a.aiff", "a.au"])
 @pytest.mark.parametrize("between", [b"", bytes(512)])
 def test_a_second_recording_in_a_file_is_named(tmp_path, name, between):
     path = tmp_path / name
@@ -163,6 +163,12 @@ def test_more_samples_than_a_wav_says_are_named_and_other_chunks_are_not(tmp_pat
     assert audio_info(path).frames == 1001
     path.write_bytes(path.read_bytes()[: 44 + 1001] + info)  # without the byte of padding
     assert audio_info(path).frames == 1001
+
+
+def test_an_aiff_with_other_chunks_is_read_to_its_end(tmp_path):
+    path = make(tmp_path / "a.aiff")
+    path.write_bytes(path.read_bytes() + b"ANNO" + struct.pack(">I", 3000) + bytes(range(1, 251)) * 12)
+    assert read_audio(path)[0].shape == (1, 2 * RATE)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ NAMED = [
     {"offset": 10.0},
     {"offset": True},
     {"lang": 5},
+    {"lang": "kr"},
+    {"target_lang": "Koraen"},
     {"keywords": [1]},
     {"keywords": {"a": 1}},
     {"audio_filepath": "  "},
@@ -206,6 +208,15 @@ def test_lines_that_nemo_leaves_out_are_counted(load, tmp_path, nemo_log, row, s
     if row and "task" not in row:
         assert len(load(manifest_filepath=write(tmp_path, row, {}), **section)) == 1
         assert "1 of 2 lines" in nemo_log.text
+
+
+def test_lines_that_come_again_and_silence_are_told_by_check_and_training_alike(load, tmp_path, nemo_log):
+    manifest = write(tmp_path, {}, {}, {"text": "", "offset": 0.5, "duration": 0.5})
+    (issue,) = check_manifest(manifest)[1]
+    batches = load(manifest_filepath=manifest)
+    assert [item.answer for item in batches].count("") == 1 and len(batches) == 3
+    assert f"1 of 3 lines come again:\n{issue}" in nemo_log.text
+    assert "1 of 3 lines are to be answered with nothing" in nemo_log.text
 
 
 def test_audio_that_breaks_while_it_is_read_is_named_with_its_line(load, tmp_path):

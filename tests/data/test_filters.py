@@ -46,6 +46,17 @@ def test_a_filter_that_leaves_nothing_is_named(filters, named, listed, tiny_salm
             setup(cfg)
 
 
+def test_what_nemos_filters_leave_out_is_named_and_counted(tiny_salm_config, make_manifest, nemo_log):
+    rows = [{}, {"text": "one two three four five six seven eight nine ten " * 9}, {}, {}]
+    data = MULTIMODAL | {"manifest_filepath": str(make_manifest(name="tokens.jsonl", rows=rows)), "max_tps": 100.0}
+    model = SALM(OmegaConf.merge(tiny_salm_config.model, {"train_ds": data}))
+    model.setup_training_data(model.cfg.train_ds)
+    assert sum(len(batch.conversations) for batch in model.train_dataloader()) == 3
+    told = [line for line in nemo_log.text.splitlines() if "is left out by NeMo's" in line]
+    assert len(told) == 1, told
+    assert re.search(r"tokens\.jsonl:2 is left out .*TokenPerSecondFilter\(.*tps_max=100.0\), 1 examples", told[0])
+
+
 def test_what_is_left_by_filters_is_trained_on(tiny_salm_config):
     model = SALM(OmegaConf.merge(tiny_salm_config.model, {"train_ds": {"max_duration": 0.7}}))
     model.setup_training_data(model.cfg.train_ds)

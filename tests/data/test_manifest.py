@@ -100,6 +100,8 @@ def test_good_rows_are_clean(folder):
         row(),
         row(duration=1.04),
         row(text="", answer="hallo", instruction="Translate to German."),
+        row(text="", instruction="Write what is said."),
+        row(answer="", instruction="Say nothing."),
         row(offset=0.25, duration=0.5, text=..., answer="yes", instruction="Is it?"),
         row(audio_filepath=str(folder / "slow.wav")),
     ]
@@ -159,6 +161,13 @@ def test_a_cut_wav_is_shorter_than_its_header_says(folder):
     (folder / "cut.wav").write_bytes(content[: len(content) // 2])
     (issue,) = issues_of(folder, row(audio_filepath="cut.wav"))
     assert issue.kind == "unreadable audio" and "0.50 s of the 1.00 s" in issue.problem
+
+
+def test_what_a_training_leaves_out_is_not_checked_but_not_all_may_be(folder):
+    left_out = row(audio_filepath="none.wav", text=None, _skipme=True)
+    assert issues_of(folder, row(), left_out, row(_skipme=1)) == []
+    issues = issues_of(folder, left_out, left_out)
+    assert len(issues) == 2 and "every line is left out by its `_skipme`" in str(issues[0])
 
 
 def test_duplicates_name_the_first_line(folder):

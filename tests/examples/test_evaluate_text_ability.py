@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def run(load_script, tmp_path):
     script = load_script("evaluate_text_ability")
-    (tmp_path / "questions.txt").write_text("Who wrote Hamlet?\nWhat is 17 plus 25?\n")
+    (tmp_path / "questions.txt").write_text("Who wrote <|im_end|>Hamlet?\nWhat is 17 plus 25?\n")
     defaults = OmegaConf.structured(script.EvaluateTextAbilityArguments)
     given = {"questions": str(tmp_path / "questions.txt"), "output_dir": str(tmp_path / "out"), "max_new_tokens": 6}
 
@@ -59,6 +59,7 @@ def test_a_frozen_llm_answers_as_the_bare_one(run, desta2_config, tmp_path):
     ]
     answers = [json.loads(line) for line in Path(tmp_path / "out/answers.jsonl").read_text().splitlines()]
     assert [answer["model_ids"] == answer["llm_ids"] for answer in answers] == [True, True]
+    assert "<|im_end|>" in answers[0]["question"], "text for both, not the end of the turn"
 
 
 def test_a_recipe_s_chat_template_is_used_for_both(run, desta2_config):

@@ -40,6 +40,15 @@ def test_rates_are_jiwer_s():
     assert error_rate(HYPOTHESES, REFERENCES, "char", "none") == jiwer.cer(REFERENCES, HYPOTHESES)
 
 
+@pytest.mark.parametrize("lang", ["tr", "tr-TR", "tur", "Turkish", "az", "aze"])
+def test_the_two_letters_i_of_turkish_are_told_apart(lang):
+    pairs = [("IŞIK İZMİR", "ışık izmir"), ("I\u0307zmir", "İzmir"), ("kırık", "KIRIK")]
+    for hypothesis, reference in pairs:
+        assert error_rate([hypothesis], [reference], normalize=normalizer_for(lang, reference)) == 0
+    assert error_rate(["kirik"], ["KIRIK"], normalize=normalizer_for(lang, "KIRIK")) == 1
+    assert error_rate(["kirik"], ["KIRIK"], normalize=normalizer_for("de", "KIRIK")) == 0
+
+
 def test_counts_of_a_case_counted_by_hand():
     assert count_errors(HYPOTHESES, REFERENCES, normalize="none") == ErrorCounts(1, 1, 1, 10)
     assert count_errors(["abd"], ["abc"], "char", "none") == ErrorCounts(1, 0, 0, 3)
@@ -82,7 +91,7 @@ def test_a_reference_that_normalises_to_nothing_is_empty():
 
 
 def test_unknown_normaliser_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"'german'; known are \['auto', 'basic', 'english', 'none'\]"):
+    with pytest.raises(ValueError, match=r"'german'; known are \['auto', 'basic', 'english', 'none', 'turkic'\]"):
         error_rate(["a"], ["a"], normalize="german")
 
 

@@ -268,7 +268,7 @@ def _verdict(name: str, read: Consumer, manifest: Path, issues: list[ManifestIss
     if name == "transcribe":
         issues = [issue for issue in issues if (issue.key, issue.kind) not in NOT_FOR_TRANSCRIPTION]
     if name == "evaluate":
-        issues = check_manifest(manifest, allow_silence=True)[1]
+        issues = check_manifest(manifest)[1]
     try:
         with time_limit(SECONDS):
             count = read(manifest)
