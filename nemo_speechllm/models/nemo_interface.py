@@ -45,6 +45,8 @@ from nemo_speechllm.models.transcription import (
 )
 from nemo_speechllm.modules.perception import Perception
 
+DECODING_SECTIONS = ("ctc_decoding", "rnnt_decoding", "multitask_decoding")
+SET_BY_SCRIPTS = ("rnnt_decoding.fused_batch_size=-1",)  # their default
 # attributes that scripts read of other models
 ABSENT = {
     "decoder": (
@@ -292,7 +294,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             )
         if decoder_type == "ctc":
             require_transcripts(self, "decoder_type=ctc")
-        differing = _differing_settings(decoding_cfg)
+        differing = [*_differing_settings(decoding_cfg), *_differing_beside(decoding_cfg)]
         if differing:
             raise ValueError(
                 f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: "
@@ -365,6 +367,18 @@ def _differing_settings(decoding_cfg: Any) -> list[str]:
     given = OmegaConf.create({} if decoding_cfg is None else decoding_cfg)
     kind = OmegaConf.get_type(given)
     return _differences(given, OmegaConf.structured(kind) if is_dataclass(kind) else OmegaConf.create())
+
+
+def _differing_beside(decoding_cfg: Any) -> list[str]:
+    """Name what is asked for in the sections beside this one: a script that hands on one would ignore the others."""
+    settings = decoding_cfg._get_parent() if isinstance(decoding_cfg, DictConfig) else None
+    if not isinstance(settings, DictConfig):
+        return []
+    others = [name for name in DECODING_SECTIONS if name in settings and name != decoding_cfg._key()]
+    differing = [f"{name}.{setting}" for name in others for setting in _differing_settings(settings[name])]
+    if settings.get("att_context_size") is not None:
+        differing.append(f"att_context_size={settings.att_context_size}")
+    return [setting for setting in differing if setting not in SET_BY_SCRIPTS]
 
 
 def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list[str]:

@@ -30,7 +30,7 @@ from nemo.collections.asr.models.aed_multitask_models import parse_multitask_pro
 from nemo.collections.asr.models.configs import ASRDatasetConfig
 from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
-from nemo.collections.asr.parts.submodules.multitask_decoding import MultiTaskDecoding
+from nemo.collections.asr.parts.submodules.multitask_decoding import MultiTaskDecoding, MultiTaskDecodingConfig
 from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
 from nemo.collections.asr.parts.utils.transcribe_utils import (
     prepare_audio_data,
@@ -109,6 +109,8 @@ def transcribe_speech(**options) -> list[dict]:
         model_change={"conformer": {"self_attention_model": None, "att_context_size": None}},
         ctc_decoding=CTCDecodingConfig(),
         rnnt_decoding=RNNTDecodingConfig(fused_batch_size=-1),
+        multitask_decoding=MultiTaskDecodingConfig(),
+        att_context_size=None,
     )
     cfg = OmegaConf.create(defaults | options)
     asr_model, name = setup_model(cfg, torch.device("cpu"))
@@ -209,6 +211,12 @@ class TestTranscribeSpeech:
             ({"decoder_type": "rnnt"}, "decoder_type=rnnt"),
             ({"decoder_type": "ctc"}, "decoder_type=ctc"),
             ({"ctc_decoding": CTCDecodingConfig(strategy="beam")}, "strategy=beam"),
+            (
+                {"rnnt_decoding": RNNTDecodingConfig(fused_batch_size=-1, strategy="maes")},
+                "rnnt_decoding.strategy=maes",
+            ),
+            ({"multitask_decoding": MultiTaskDecodingConfig(strategy="greedy")}, "multitask_decoding.strategy=greedy"),
+            ({"att_context_size": [70, 13]}, r"att_context_size=\[70, 13\]"),
             ({"prompt": {"pnc": "yes"}}, "pnc"),
             ({"prompt": {"role": "system", "slots": {"task": "asr"}}}, "system"),
             ({"prompt": {"turns": [{"role": "user", "slots": {}}] * 2}}, "one turn"),
