@@ -20,6 +20,7 @@ Its members, sizes, config and weights are checked before anything is built of t
 
 import gzip
 import json
+import math
 import pickle
 import re
 import shutil
@@ -28,6 +29,7 @@ import threading
 import zipfile
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -40,6 +42,7 @@ from torch.nn.modules.module import (
     register_module_buffer_registration_hook,
     register_module_parameter_registration_hook,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CONFIG_NAME, WEIGHTS_NAME = "model_config.yaml", "model_weights.ckpt"
 ARTIFACT_PREFIX = "nemo:"
@@ -49,6 +52,19 @@ MAX_MEMBERS = 100  # there are about ten
 MAX_EXPANSION, FREE_EXPANSION = 20, 64 * 2**20
 MAX_CONFIG_BYTES, MAX_CONFIG_NODES, MAX_CONFIG_DEPTH = 2**20, 50_000, 32
 MAX_SIZE = 2**20  # of a width, a vocabulary, a number of layers
+# Of settings whose tables are computed before anything is compared with the weights; by the last part of their name.
+RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("sample_rate", "sampling_rate"), (4000, 96_000)),
+    **dict.fromkeys(("window_size", "window_stride"), (1e-3, 0.5)),  # s
+    **dict.fromkeys(("n_window_size", "n_window_stride", "hop_length", "win_length"), (10, 2**14)),
+    **dict.fromkeys(("n_fft", "max_source_positions", "max_target_positions", "nb_max_frames"), (1, 2**15)),
+    **dict.fromkeys(("features", "feat_in", "feature_size", "num_mel_bins", "nfilt"), (1, 1024)),
+    **dict.fromkeys(("chunk_length", "max_duration"), (0, 600)),  # s
+    **dict.fromkeys(("n_layers", "encoder_layers", "decoder_layers"), (0, 1024)),
+    **dict.fromkeys(("frame_splicing", "stack", "subsampling_factor", "num_frames"), (1, 256)),
+    **dict.fromkeys(("pad_to", "n_queries", "conv_kernel_size"), (0, 4096)),
+    **{"n_samples": (1, 2**24), "pos_emb_max_len": (1, 2**15), "num_hidden_layers": (1, 1024)},
+}
 MAX_LLM_SIZE = 2**24  # some say that they read so many positions
 MAX_PICKLE_BYTES = 64 * 2**20  # names and shapes; the weights themselves lie beside the pickle
 # Built parameters may take so many times the bytes of the file's (float16 comes back as float32), and so many more.
@@ -77,11 +93,13 @@ TOKENIZER_KEYS = frozenset(
 ARTIFACT_KEYS = re.compile(r"artifacts\.\w+|tokenizer\.model_file|ctc_head\.tokenizer")
 SIZED_SECTIONS = ("llm.", "lora.", "perception.", "decoder.", "generation.", "transcription.")
 ENCODER_PARTS = ("perception.encoder.config.preprocessor", "perception.encoder.config.encoder")
+# what YAML 1.1 reads as a number in base 60 (1:1:1…), and numbers that are longer than any
+LONG_NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?|[-+]?(0x[0-9a-fA-F_]+|[0-9_.]+)(?<=.{65})")
 PLAIN_INTERPOLATION = re.compile(r"\$\{[\w.]+\}")  # of another entry: NeMo saves them resolved, Lightning as they are
 NO_PLACE = re.compile(r"[\w+.-]+://|(pipe|file|data):|//|\\|.*[\0\n]")  # an address, a command
 # What Hydra or NeMo would take for a class and its arguments, or for another config in place of this one.
 CODE_AT_TOP, CODE_IN_ENCODER = {"_target_", "cls", "params", "model"}, {"cls", "params", "target"}
-OPTIMIZER_PREFIXES = ("torch.optim.", "nemo.core.optim.")
+OPTIMIZER_MODULES = ("torch.optim", "nemo.core.optim")
 
 # archive -------------------------------------------------------------------------------------------------------------
 
@@ -200,6 +218,8 @@ def read_config(path: Path) -> DictConfig:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if getattr(event, "anchor", None):
             raise ValueError(f"{path.name} uses the YAML anchor or alias {event.anchor!r}; NeMo writes none")
+        if isinstance(event, yaml.ScalarEvent) and event.implicit[0] and LONG_NUMBER.fullmatch(event.value):
+            raise ValueError(f"{path.name} has the number {_short(event.value)}, in base 60 or of very many digits")
         if depth > MAX_CONFIG_DEPTH or number > MAX_CONFIG_NODES:
             raise ValueError(
                 f"{path.name} is deeper than {MAX_CONFIG_DEPTH} levels or has over {MAX_CONFIG_NODES} nodes"
@@ -228,13 +248,24 @@ def check_config(config: DictConfig, members: set[str] | None = None) -> None:
         is_size = isinstance(value, int | float) and key.startswith(SIZED_SECTIONS) and not key.endswith("seed")
         if is_size and not abs(value) <= MAX_SIZE:
             raise ValueError(f"its config asks for {key}: {value}; no size of a model is above {MAX_SIZE}")
+        if key.startswith(SIZED_SECTIONS):
+            _check_range(key, value)
         if "attn_implementation" in key and "/" in str(value):
             raise ValueError(f"its config asks for {key}: {_short(value)}, which is code from a hub; none is loaded")
-        if key.rpartition(".")[2] == "_target_":
-            _check_class(key, value)
+        if "_target_" in key.split("."):  # a list of names is none
+            _check_class(key.partition("_target_")[0] + "_target_", value if key.endswith("_target_") else [value])
         _check_artifact(key, value, members)
     for name in REFERENCES:
         _check_reference(name, OmegaConf.select(config, name), of_nemo_file=members is not None)
+
+
+def _check_range(key: str, value: Any) -> None:
+    least, most = RANGES.get(key.rpartition(".")[2], (-math.inf, math.inf))
+    if value is not None and not (isinstance(value, int | float) and least <= value <= most):
+        if isinstance(value, int | float) or most < math.inf:
+            raise ValueError(
+                f"its config asks for {key}: {_short(value)}; it is between {least} and {most} in a model"
+            )
 
 
 def _check_code_sections(config: DictConfig) -> None:
@@ -250,18 +281,33 @@ def _check_class(key: str, value: Any) -> None:
     parent = key.rpartition(".")[0]
     if parent in ENCODER_PARTS:
         _check_encoder_class(key, value)
-    elif not (parent == "optim" and str(value).startswith(OPTIMIZER_PREFIXES)):
+    elif parent != "optim" or not _is_optimizer(str(value)):
         raise ValueError(f"its config names the class {_short(value)} in {key}; none is built there")
+
+
+def _is_optimizer(target: str) -> bool:
+    """Tell whether a name is that of an optimizer where it is defined, not of what a module has imported."""
+    module, _, name = target.rpartition(".")
+    found = next((kind for kind in _optimizers() if kind.__name__ == name), None)
+    return found is not None and module in (found.__module__, *OPTIMIZER_MODULES)
+
+
+def _optimizers() -> list[type]:
+    from nemo.core.optim.optimizers import AVAILABLE_OPTIMIZERS
+
+    of_torch = [kind for kind in vars(torch.optim).values() if isinstance(kind, type)]
+    return [kind for kind in (*of_torch, *AVAILABLE_OPTIMIZERS.values()) if issubclass(kind, torch.optim.Optimizer)]
 
 
 def _check_encoder_class(key: str, target: Any) -> None:
     from nemo.collections.asr import modules
     from nemo.collections.asr.modules.audio_preprocessing import AudioPreprocessor
-    from nemo.utils.model_utils import import_class_by_path
 
     allowed = (modules.ConformerEncoder, modules.RNNEncoder, AudioPreprocessor)
-    found = import_class_by_path(target) if str(target).startswith("nemo.collections.asr.modules.") else None
-    if not (isinstance(found, type) and issubclass(found, allowed)):
+    module, _, name = str(target).rpartition(".")
+    found = getattr(modules, name, None)
+    is_encoder = isinstance(found, type) and issubclass(found, allowed)
+    if not (is_encoder and module in (modules.__name__, found.__module__)):
         raise ValueError(
             f"its config names {_short(target)} in {key}; that is no encoder of nemo.collections.asr.modules"
         )
@@ -400,17 +446,27 @@ def load_weights(path: Path, map_location: Any = "cpu") -> dict[str, Tensor]:
         state = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:  # torch goes on to tell how its guard is switched off
         raise pickle.UnpicklingError(f"{path.name} holds code or other objects than tensors") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"{path.name} holds a {type(state).__name__}, not weights by name")
-    for name, tensor in state.items():
-        if (
-            not isinstance(name, str)
-            or not isinstance(tensor, Tensor)
-            or tensor.layout != torch.strided
-            or tensor.is_meta
-        ):
-            raise ValueError(f"{path.name} holds {_short(name)}, which is no dense tensor")
+    check_tensors(state, path.name)
     return state
+
+
+def check_tensors(state: Any, file: str) -> None:
+    """Check that what was read from a file are dense tensors by name, each as large as what is stored of it.
+
+    Raises:
+        ValueError: it is something else, or a tensor that stands for more numbers than there are.
+    """
+    if not isinstance(state, dict):
+        raise ValueError(f"{file} holds a {type(state).__name__}, not weights by name")
+    for name, tensor in state.items():
+        is_dense = isinstance(tensor, Tensor) and tensor.layout == torch.strided and not tensor.is_meta
+        if not isinstance(name, str) or not is_dense:
+            raise ValueError(f"{file} holds {_short(name)}, which is no dense tensor")
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(
+                f"{file} holds {_short(name)} of shape {tuple(tensor.shape)}, of which only "
+                f"{tensor.untyped_storage().nbytes()} bytes are stored"
+            )
 
 
 @contextmanager
@@ -424,7 +480,8 @@ def limited_parameters(weight_bytes: int, tensors: int) -> Iterator[None]:
     Raises:
         ValueError: a parameter or buffer goes beyond; it is raised where it is made, before it is filled.
     """
-    left = {"bytes": MAX_GROWTH * weight_bytes + FREE_BYTES, "tensors": MAX_GROWTH * tensors + FREE_TENSORS}
+    most = MAX_GROWTH * weight_bytes + FREE_BYTES
+    left = {"bytes": most, "tensors": MAX_GROWTH * tensors + FREE_TENSORS}
     thread = threading.get_ident()
 
     def count(module: nn.Module, name: str, tensor: Tensor | None) -> None:
@@ -440,7 +497,60 @@ def limited_parameters(weight_bytes: int, tensors: int) -> Iterator[None]:
 
     handles = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
     try:
-        yield
+        with _LimitedTensors(most):
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _LimitedTensors(TorchDispatchMode):
+    """Lets this thread make no tensor of more bytes; a table of positions, say, is filled before it is registered."""
+
+    # those that say in a list how large their result is
+    FACTORIES = frozenset(
+        "empty zeros ones full rand randn new_empty new_zeros new_ones new_full expand_copy empty_strided".split()
+    )
+    PAIRWISE = frozenset("mul add sub div pow bmm eq ne ge gt le lt".split())
+
+    def __init__(self, most_bytes: int):
+        super().__init__()
+        self.most_bytes = most_bytes
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call the function unless what it makes would be too large."""
+        kwargs = kwargs or {}
+        on_meta = torch.device(kwargs.get("device") or "cpu").type == "meta"
+        numbers = 0 if on_meta else self._numbers(getattr(function, "overloadpacket", function).__name__, args)
+        if 4 * numbers > self.most_bytes:  # most are of four bytes
+            raise ValueError(f"its config asks for a tensor of {numbers} numbers, far more than its weights have")
+        return function(*args, **kwargs)
+
+    def _numbers(self, name: str, args: Any) -> int:
+        if name in self.FACTORIES:
+            return math.prod(next((arg for arg in args if isinstance(arg, list | tuple)), ()))
+        if name == "arange":
+            start, end, step = args if len(args) == 3 else (0, args[-1], 1) if len(args) == 1 else (*args, 1)
+            return int(abs(end - start) / abs(step or 1))
+        if name in ("eye", "linspace"):
+            return args[0] * (args[1] if len(args) > 1 else args[0]) if name == "eye" else args[2]
+        tensors = [arg for arg in args if isinstance(arg, Tensor)]
+        if not tensors or any(tensor.is_meta for tensor in tensors):
+            return 0
+        shapes = [tensor.shape for tensor in tensors]
+        if name == "mm":
+            return shapes[0][0] * shapes[1][1]
+        if name in ("clone", "copy_", "tril", "triu"):
+            return math.prod(shapes[0])
+        if name in ("repeat", "constant_pad_nd"):
+            return _repeated(name, shapes[0], args[1])
+        if name in self.PAIRWISE and len(shapes) == 2:
+            return math.prod(max(pair) for pair in zip_longest(*map(reversed, shapes), fillvalue=1))
+        return 0
+
+
+def _repeated(name: str, shape: torch.Size, numbers: list[int]) -> int:
+    if name == "repeat":
+        return math.prod(shape) * math.prod(numbers)
+    added = [sum(numbers[2 * index : 2 * index + 2]) for index in range(len(numbers) // 2)]
+    return math.prod(size + more for size, more in zip_longest(reversed(shape), added, fillvalue=0))

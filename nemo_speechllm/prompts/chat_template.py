@@ -15,19 +15,19 @@
 """Renders chat templates, which come with models of unknown origin, with a limit: one that does not end is stopped.
 
 transformers renders them in Jinja's sandbox as well, where a template can reach nothing, but it may run for ever or
-fill the memory. Here every pass of a loop, every call and every text that is made counts, and what would be too long
-is refused before it is made.
+fill the memory. Here every pass of a loop, every call, what it is given and every text that is made counts, and what
+would be too long is refused before it is made.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Template, TemplateError, nodes, pass_context
 from jinja2.ext import Extension
@@ -44,10 +44,13 @@ MAX_WIDTH = 1000  # of a padded field
 
 # Filters and methods whose result is not as long as what they are given, but as long as a product of it.
 MULTIPLYING = frozenset(
-    "replace join center ljust rjust zfill expandtabs format format_map "
-    "indent wordwrap batch slice xmlattr urlize".split()
+    "replace join center ljust rjust zfill expandtabs format format_map indent batch slice".split()
 )
+# Filters and methods that prompts do not need, and that take far longer than their texts are long, or make bytes.
+LEFT_OUT = ("pprint", "random", "striptags", "urlize", "wordwrap", "xmlattr")
+NOT_CALLED = ("translate", "encode", "to_bytes", "from_bytes")
 WIDE_FIELD = re.compile(r"\*|\d{4,}")
+WIDTH_IN_ARGUMENT = re.compile(r"\{[^{}]*:[^{}]*\{")
 
 _left: ContextVar[list[float] | None] = ContextVar("left", default=None)
 
@@ -100,18 +103,24 @@ def _spend(amount: float) -> None:
         raise EndlessTemplateError(f"the chat template does not end within the work of {BUDGET} characters; {_REMEDY}")
 
 
+def _spend_reading(*values: Any) -> None:
+    """Spend what it takes to go through texts and lists once."""
+    _spend(sum(len(value) for value in values if isinstance(value, Sized)))
+
+
 def _spent(value: Any) -> Any:
-    """Return the value, all that it holds spent.
+    """Return the value, all that it holds spent; what comes one by one is spent as it comes.
 
     Lists of the same list twice, and so on, soon stand for more than any memory.
     """
+    if isinstance(value, Iterator):
+        return _counted(value, 0)
     pending = [value]
     while pending:
         _spend(STEP)
         item = pending.pop()
-        if isinstance(item, str):
-            _spend(len(item))
-        elif isinstance(item, list | tuple | dict):
+        _spend_reading(item)
+        if isinstance(item, list | tuple | dict):
             _spend(STEP * len(item))
             pending.extend(item.values() if isinstance(item, dict) else item)
     return value
@@ -131,12 +140,14 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any):
         super().__init__(extensions=[_Generation, "jinja2.ext.loopcontrols"], finalize=_finalize, **options)
-        self.filters = {name: _measured(name, function) for name, function in self.filters.items()}
+        kept = {name: function for name, function in self.filters.items() if name not in LEFT_OUT}
+        self.filters = {name: _measured(name, function) for name, function in kept.items()}
         self.filters |= {
             "tojson": _tojson,
-            "_counted": _counted,
+            "_counted": pass_context(lambda context, items, constants: _counted(items, constants)),
             "_spent": pass_context(lambda context, text: _spent(text)),
         }
+        self.tests = {name: _measured(name, cast(Callable, function)) for name, function in self.tests.items()}
         self.globals = {name: self.globals[name] for name in ("range", "dict", "namespace")}
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime_now}
 
@@ -152,13 +163,16 @@ class _Environment(ImmutableSandboxedEnvironment):
         owner, name = getattr(method, "__self__", None), getattr(method, "__name__", "")
         if isinstance(owner, str | list | tuple) and name in MULTIPLYING:
             _check_product(name, owner, *args, *kwargs.values())
-        if name == "translate":
-            raise EndlessTemplateError(f"the chat template calls translate, which is not rendered; {_REMEDY}")
+        if name in NOT_CALLED:
+            raise EndlessTemplateError(f"the chat template calls {name}, which is not rendered; {_REMEDY}")
+        if name in ("format", "format_map") and WIDTH_IN_ARGUMENT.search(str(owner).replace("{{", "")):
+            raise EndlessTemplateError(f"the chat template pads a field by an argument; {_REMEDY}")
+        _spend_reading(owner, *args, *kwargs.values())
         return _spent(super().call(context, function, *args, **kwargs))
 
 
 class _Metered(NodeTransformer):
-    """Puts a count into every loop, and around every text and list that is put together."""
+    """Puts a count into every loop, and around every text and list that is put together, cut or compared."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         if node.recursive:
@@ -175,6 +189,16 @@ class _Metered(NodeTransformer):
 
     visit_List = visit_Tuple = visit_Dict = visit_Concat
 
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        return self.visit_Concat(node) if isinstance(node.arg, nodes.Slice) else self.generic_visit(node)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Compare:
+        self.generic_visit(node)
+        compared: list[Any] = [node, *node.ops]
+        for holder in compared:
+            holder.expr = nodes.Filter(holder.expr, "_spent", [], [], None, None, lineno=node.lineno)
+        return node
+
 
 class _Generation(Extension):
     """``{% generation %}`` marks what an assistant says, for masks that are not asked for here."""
@@ -186,8 +210,7 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-@pass_context
-def _counted(context: Any, items: Iterable, constants: int) -> Iterator:
+def _counted(items: Iterable, constants: int) -> Iterator:
     for item in items:
         _spend(STEP + constants)
         yield item
@@ -198,12 +221,13 @@ def _finalize(value: Any) -> Any:
 
 
 def _measured(name: str, function: Callable) -> Callable:
-    """Return a filter that spends what it makes, and is refused what would make far too much."""
+    """Return a filter or test that spends what it reads and makes, and is refused what would make far too much."""
     passes = {key: value for key, value in getattr(function, "__dict__", {}).items() if key.startswith("jinja_")}
 
     def measured(*args: Any, **kwargs: Any) -> Any:
         if name in MULTIPLYING:
             _check_product(name, *args[bool(passes) :], *kwargs.values())
+        _spend_reading(*args[bool(passes) :], *kwargs.values())
         return _spent(function(*args, **kwargs))
 
     vars(measured).update(passes)

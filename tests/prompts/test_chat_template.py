@@ -41,6 +41,7 @@ REAL_TEMPLATES = {
     "{{ tools is none }}{{ messages | map(attribute='role') | join('|') }}",
     "generation": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
     "{% endgeneration %}{% else %}{{ '%s: %s' % (m.role, m.content) }}{{ '{}'.format(m.role) }}{% endif %}"
+    '{{ \'{{{0}: {{}}}}\'.format(1) }}{{ \'{"a": {"b": %s}}\' % 1 }}{{ \'{"a": {"b": %s}}\' | format(1) }}'
     "{% if loop.index > 2 %}{% break %}{% endif %}{% endfor %}",
     "dict": "{% set roles = {'user': 'U', 'assistant': 'A'} %}{% for m in messages %}{% if m.role in roles %}"
     "{{ roles[m.role] * 2 }}{{ m.get('name', 'nobody') }}{{ m.content.replace('a', 'b') | upper }}{% endif %}"
@@ -70,6 +71,39 @@ ENDLESS = {
     "join": "{{ range(99999) | join('a' * 9999) | length }}",
     "range": "{{ range(10 ** 9) | list }}",
     "long source": "x" * 10**6,
+    **{
+        f"{work} in a loop": "{% set s = 'ab' * 99999 %}{% set t = 'ab' * 99999 %}{% for i in range(99999) %}"
+        "{% set x = " + work + " %}{% endfor %}"
+        for work in (
+            "range(99999) | sum",
+            "range(99999) | max",
+            "range(99999) | map('abs') | sum",
+            "range(99999) | select('odd') | sum",
+            "0.5 in range(99999)",
+            "0.5 is in(range(99999))",
+            "range(99999).count(0.5)",
+            "s == t",
+            "s > t",
+            "'c' in s",
+            "s is eq(t)",
+            "s[1:]",
+            "s[::-1] | length",
+            "s.count('c')",
+            "s.find('c')",
+            "s | wordcount",
+            "s | upper | length",
+            "loop.changed(s ~ i)",
+        )
+    },
+    "nested width": "{{ '{0:{1}}'.format(1, '9' * 9) }}",
+    "width of two": "{{ '{0:{1}{1}}'.format(1, '99999') }}",
+    "bytes": "{{ 'a'.encode().ljust(10 ** 9) }}",
+    "bytes of a number": "{{ (1).to_bytes(10 ** 9) }}",
+    "wide": "{{ 'a' | center(1000000000) }}",
+    "zeros": "{{ '1'.zfill(1000000000) }}",
+    "indent": "{{ '\n' | indent(1000000000) }}",
+    "batch": "{{ [1] | batch(1000000000, 'x') | list }}",
+    "precision": "{{ '%.999999999f' % 1 }}{{ '{:.999999999f}'.format(1) }}",
 }
 
 

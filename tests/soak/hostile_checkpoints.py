@@ -297,6 +297,7 @@ def _yaml(good: Good) -> Iterator[tuple]:
     yield "no YAML", _of_config_text(good, "a: [1, 2\nb: }")
     yield "the same key twice", _of_config_text(good, text + text)
     yield "a long number", _of_config_text(good, text + "n: " + "9" * 10_000 + "\n")
+    yield "a number in base 60", _of_config_text(good, text + "n: 1" + ":59" * 200_000 + "\n")
 
 
 def _resolvers(good: Good) -> Iterator[tuple]:
@@ -347,6 +348,8 @@ def _code(good: Good) -> Iterator[tuple]:
         ((*encoder, "inner"), os_system),
         (("lora", "_target_"), "os.system"),
         (("optim",), os_system),
+        (("optim",), {"_target_": "torch.optim.lr_scheduler.os.system", "command": f"touch {good.marker}"}),
+        (("optim",), {"_target_": ["torch.optim.AdamW"]}),
         (("prompt", "_target_"), "builtins.eval"),
     )
 
@@ -420,6 +423,11 @@ def _sizes(good: Good) -> Iterator[tuple]:
         (("perception", "adapter"), {"n_layers": 2, "d_model": 10**5, "n_heads": 4, "subsampling_factor": 1}),
         (("perception", "adapter"), {"type": "qformer", "n_layers": 1, "n_queries": 10**6, "n_heads": 4}),
         (("lora",), {"r": "many", "target_modules": ["q_proj"]}),
+        ((*ENCODER, "config", "feature_extractor", "n_fft"), 2**20),
+        ((*ENCODER, "config", "feature_extractor", "feature_size"), 2**19),
+        ((*ENCODER, "config", "feature_extractor", "chunk_length"), 10**5),
+        ((*ENCODER, "config", "model", "max_source_positions"), 2**20),
+        ((*ENCODER, "config", "model", "encoder_layers"), 10**5),
         (("loss",), None),
         (("generation",), []),
     )
@@ -443,6 +451,11 @@ def _endless(good: Good) -> Iterator[tuple]:
         "{{ cycler.__init__.__globals__.os.system('touch x') }}",
         "{% include '/etc/passwd' %}",
         "{% for message in messages %}",
+        "{% for i in range(99999) %}{{ range(99999) | sum }}{% endfor %}",
+        "{% for i in range(99999) %}{% if 0.5 in range(99999) %}{% endif %}{% endfor %}",
+        "{% set s = 'a' * 9999999 %}{% for i in range(99999) %}{% set t = s[1:] %}{% endfor %}",
+        "{{ '{0:{1}}'.format(1, '9' * 9) }}",
+        "{{ (1).to_bytes(10 ** 10) }}",
         "x" * 10**6,
     ]
     for template in templates:
