@@ -52,7 +52,9 @@ def run_part(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         1, mp_context=get_context("spawn")
     ) as pool:  # parts fork, which threads of another would break
         try:
-            return pool.submit(_call, name, arguments).result()
+            # a child process knows a package's `__main__` by its full name alone
+            call = importlib.import_module(f"{__package__}.__main__")._call
+            return pool.submit(call, name, arguments).result()
         except Exception as error:  # the other parts shall run all the same; it is in the table and in the status
             return {"name": name, "error": f"{type(error).__name__}: {error}"}
 
