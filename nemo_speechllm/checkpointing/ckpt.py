@@ -33,6 +33,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, ListConfig, base, nodes
 
+from nemo_speechllm.checkpointing.archive import check_tensors
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 
 PARTIAL = ".partial-"  # folders of what was being written
@@ -69,6 +70,10 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: MapLocation = "c
         ) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise CheckpointError(f"{path} is no Lightning checkpoint: it has no state_dict; give a .ckpt of a training")
+    try:
+        check_tensors(checkpoint["state_dict"], "its state_dict")
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not loaded: {error}. Take another checkpoint of the run") from error
     return checkpoint
 
 

@@ -36,12 +36,13 @@ from nemo_speechllm.models.answering import Answering, require_evaluation_mode
 from nemo_speechllm.models.answers import Answer, check_generation, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.shipped import shipped_info, shipped_models
-from nemo_speechllm.models.validation import count_batch, log_tallies
+from nemo_speechllm.models.validation import count_batch, expected_tally, log_tallies
 from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
+from nemo_speechllm.training.monitors import check_monitors
 from nemo_speechllm.training.non_finite import STOP, check_policy
 from nemo_speechllm.training.resume import ResumableTrainingMixin
 from nemo_speechllm.training.sharding import share_batches
@@ -216,6 +217,17 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
 
         check_metrics(self.cfg.get("normalizer", AUTO), translations_of(cfg))
 
+    def _check_monitors(self) -> None:
+        from nemo_speechllm.data.sources import metadata_of  # imports NeMo's collections, which takes seconds
+
+        losses = [str(name).replace("_weight", "_loss") for name in self.cfg.loss if str(name).endswith("_weight")]
+        rows = metadata_of(self.cfg.validation_ds) if self.cfg.get("validation_ds") else ()
+        tally = expected_tally(rows)
+        logged = self._of_each_validation_set([f"val_{name}" for name in tally.figures()])
+        logged += [f"val_{name}" for name in tally.language_figures()]
+        logged += ["learning_rate", "train_loss", *(f"train_{name}" for name in losses)]
+        check_monitors(self.trainer, type(self).__name__, logged, of_unknown_languages=not tally.words)
+
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
         return self._dataloader_of(cfg, self.global_rank, self._world_size)
 
@@ -300,8 +312,16 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         log_tallies(self, self._test_tallies, "test", self.get_test_dataloader_prefix)
 
     def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
-        """Return what is said in those of the batch's audios where it is known, by the audio's place."""
-        return batch.texts_by_audio(lambda conversation: conversation.metadata.get("text"))
+        """Return what is said in those of the batch's audios where it is known, by the audio's place.
+
+        An empty ``text`` says that it is nothing where the answer is empty too, and else that it is not known.
+        """
+
+        def transcript(conversation: Conversation) -> str | None:
+            text = conversation.metadata.get("text")
+            return None if text == "" and conversation.answer else text
+
+        return batch.texts_by_audio(transcript)
 
     # answers ---------------------------------------------------------------------------------------------------------
 

@@ -14,13 +14,13 @@
 
 """What validation counts: errors of answers by data set, over all processes, and how they are logged."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 from nemo.core.classes import ModelPT
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import asks_for_translation, written_language
+from nemo_speechllm.data.dataset import asks_for_translation, task_of, written_language
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.collectives import gathered
@@ -42,6 +42,17 @@ def count_batch(
             tally.count_translation(text, reference, (str(conversation.metadata.get("lang")), str(language)))
 
 
+def expected_tally(rows: Iterable[dict[str, Any]]) -> ErrorTally:
+    """Return counts of a word in each language and direction of rows: the names of a validation's figures on them."""
+    asked = {(row.get("lang"), row.get("target_lang") if task_of(row) == "ast" else None) for row in rows}
+    tally = ErrorTally()
+    for spoken, target in asked:
+        tally.count(["a"], ["a"], [target or spoken], "none")
+        if target:
+            tally.count_translation("a", "a", (str(spoken), target))
+    return tally
+
+
 def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
     """Log what was counted on all ranks, under the names of the stage, and start anew.
 
@@ -52,15 +63,15 @@ def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, pref
         prefix_of: of the names of a data set's figures, where there are several.
     """
     tallies = _sum_over_ranks(counted)
-    without_loss = [id for tally in tallies.values() for id in tally.without_loss]
-    judge_validation(without_loss, model.cfg.get("non_finite", STOP))
+    all_sets = sum(tallies.values(), ErrorTally())
+    judge_validation(all_sets.without_loss, all_sets.items, model.cfg.get("non_finite", STOP))
     for index, tally in sorted(tallies.items()):
         prefix = prefix_of(index) if len(tallies) > 1 else ""
         metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}
         model.log_dict({f"{prefix}{name}": value for name, value in metrics.items()}, prog_bar=True)
         if prefix and index == 0:  # NeMo's names for checkpoint monitors mean the first set
             model.log_dict(metrics)
-    languages = sum(tallies.values(), ErrorTally()).language_figures()
+    languages = all_sets.language_figures()
     model.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
     counted.clear()
 

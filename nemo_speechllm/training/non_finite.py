@@ -71,8 +71,13 @@ def check_weights(state: dict[str, Tensor], what: str) -> None:
         )
 
 
-def judge_validation(ids: list[str], policy: str) -> None:
+def judge_validation(ids: list[str], others: int, policy: str) -> None:
     """Say which utterances have no finite loss in a validation.
+
+    Args:
+        ids: of these.
+        others: how many have a finite one.
+        policy: of the recipe.
 
     Raises:
         NonFiniteError: there are any and the policy is to stop.
@@ -85,7 +90,7 @@ def judge_validation(ids: list[str], policy: str) -> None:
             f"{found}. Look at these recordings and texts; lower model.optim.lr or set trainer.gradient_clip_val; or "
             "leave them out of val_loss with model.non_finite=skip"
         )
-    logging.warning(f"{found}; val_loss is the mean of the others")
+    logging.warning(f"{found}; " + ("val_loss is the mean of the others" if others else "no other has one: it is NaN"))
 
 
 class NonFiniteGuard(Callback):
@@ -96,11 +101,12 @@ class NonFiniteGuard(Callback):
 
     Args:
         policy: ``stop`` raises `NonFiniteError`; ``skip`` leaves out the optimizer step, and warns. Ten skipped steps
-            in a row are an error all the same.
+            in a row are an error all the same, and so is a training that has skipped every one of its steps.
     """
 
     def __init__(self, policy: str = STOP):
         self.policy = check_policy(policy)
+        self.taken = 0
         self.skipped = 0
         self._in_a_row = 0
         self._window: list[dict[str, Any]] = []  # the batches since the last optimizer step
@@ -131,8 +137,32 @@ class NonFiniteGuard(Callback):
         if self._found is not None:
             self._leave_out(optimizer)
         else:
-            self._in_a_row = 0
+            self.taken, self._in_a_row = self.taken + 1, 0
         self._window, self._found = [], None
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the counts of the steps, for a checkpoint: a resumed training goes on counting."""
+        return {"taken": self.taken, "skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Take up the counts of a checkpoint."""
+        self.taken, self.skipped = state_dict["taken"], state_dict["skipped"]
+
+    def on_train_end(self, trainer: Trainer, model: LightningModule) -> None:
+        """Refuse what has learnt nothing, before a ``.nemo`` is written of it."""
+        self._require_a_step()
+
+    def on_fit_end(self, trainer: Trainer, model: LightningModule) -> None:
+        """Refuse it also where a resumed run finds no step left, and would write the ``.nemo`` that is missing."""
+        self._require_a_step()
+
+    def _require_a_step(self) -> None:
+        if self.skipped and not self.taken:
+            raise NonFiniteError(
+                f"the training has skipped every one of its {self.skipped} steps, so nothing was learnt and no model "
+                "is written. Lower model.optim.lr, set trainer.gradient_clip_val, look at the recordings and texts of "
+                "the rows that the warnings name; then train in another folder (name=...)"
+            )
 
     def _judge(self, trainer: Trainer, model: LightningModule, found: str, batches: list[dict[str, Any]]) -> None:
         where = f"step {trainer.global_step}, epoch {trainer.current_epoch}: {found}"

@@ -14,10 +14,11 @@
 
 """A killed run goes on with the losses it would have had: same data order, same random numbers."""
 
+import functools
 import io
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -25,6 +26,9 @@ import torch
 from lhotse.dataset.sampling.base import CutSampler
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch.trainer.states import TrainerFn
+from nemo.collections.asr.losses.ctc import CTCLoss
+from nemo.collections.asr.models import ASRModel
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
 from nemo.utils.callbacks import NeMoModelCheckpoint
@@ -39,7 +43,9 @@ from nemo_speechllm.data.filters import check_not_empty
 from nemo_speechllm.files import file_digest, write_json
 from nemo_speechllm.modules.collectives import gathered, summed, world_size
 from nemo_speechllm.randomness import random_states, set_random_states
+from nemo_speechllm.training.monitors import OF_NEMO, check_monitors
 from nemo_speechllm.training.non_finite import STOP, NonFiniteGuard, check_weights
+from nemo_speechllm.training.resumed_state import check_saved, name_failures
 
 RUN_RECORD = "run.json"
 # what a recipe that does not say it means, so that a run begun before there was such a key can be continued
@@ -79,7 +85,17 @@ class ResumableTrainingMixin(ModelPT):
         plain = io.BytesIO()  # Lightning unpickles whatever it is given: this is what was read
         torch.save({key: value for key, value in checkpoint.items() if key != "optimizer_states"}, plain)
         plain.seek(0)
-        return super().load_from_checkpoint(plain, *args, map_location=map_location, **kwargs)
+        try:
+            return super().load_from_checkpoint(plain, *args, map_location=map_location, **kwargs)
+        except CheckpointError as error:
+            if str(checkpoint_path) in str(error):
+                raise
+            raise CheckpointError(f"{checkpoint_path}: {error}") from error
+        except Exception as error:  # of Lightning, which believes what it reads
+            raise CheckpointError(
+                f"{checkpoint_path} cannot be restored: {type(error).__name__}: {str(error)[:2000]}. Take another "
+                "checkpoint of the same run, or its .nemo file"
+            ) from error
 
     def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
         """Take weights from where ``init_from_…`` says, as NeMo's method does.
@@ -113,12 +129,28 @@ class ResumableTrainingMixin(ModelPT):
         """Set up as NeMo does.
 
         Raises:
-            ValueError: the trainer's strategy shards the model.
+            ValueError: the trainer's strategy shards the model, or a callback watches what the model does not log.
         """
         check_strategy(self.trainer.strategy)
         make_safe(self.trainer.strategy)
+        name_failures(self.trainer)
         self._train_ended = False
         super().setup(stage)
+        if stage == "fit":
+            self._check_monitors()
+            for module in self.modules():
+                if isinstance(module, CTCLoss):  # NeMo's divides by nothing where a whole batch is silence
+                    vars(module)["reduce"] = functools.partial(_reduced, module)
+
+    def _check_monitors(self) -> None:
+        if isinstance(self, ASRModel):
+            check_monitors(self.trainer, type(self).__name__, self._of_each_validation_set(OF_NEMO))
+
+    def _of_each_validation_set(self, names: Iterable[str]) -> list[str]:
+        """Return the names, and as they are logged where there are several validation sets."""
+        sets = len(self._validation_dl) if isinstance(self._validation_dl, list) else 1
+        prefixes = [self.get_validation_dataloader_prefix(index) for index in range(sets)] if sets > 1 else []
+        return [*names, *(f"{prefix}{name}" for prefix in prefixes for name in names if name.startswith("val_"))]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the random states, and the gradients of an unfinished step.
@@ -139,9 +171,17 @@ class ResumableTrainingMixin(ModelPT):
             }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Settle the counters, and note the random states and gradients for the first step."""
-        if "loops" in checkpoint:
-            _settle(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
+        """Check what a resumed training takes up, settle the counters, note random states and gradients.
+
+        The last two are for the first step.
+
+        Raises:
+            ValueError: see `check_saved`.
+        """
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            return
+        check_saved(checkpoint, self._trainer, self)
+        _settle(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
         self.resumed_random_states = _states_of_this_process(checkpoint.get("rng_states"))
         self._resumed_gradients = checkpoint.get("gradients")
 
@@ -214,6 +254,10 @@ class ResumableTrainingMixin(ModelPT):
             if isinstance(dataloader, DataLoader):
                 name_worker_seeds(dataloader, 0)
         return dataloaders
+
+
+def _reduced(loss: CTCLoss, losses: Tensor, target_lengths: Tensor) -> Tensor:
+    return CTCLoss.reduce(loss, losses, target_lengths.clamp(min=1))
 
 
 def resumable(model_class: type[ModelPT]) -> type[ModelPT]:

@@ -22,7 +22,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_speechllm.models import SALM
-from nemo_speechllm.training.non_finite import NonFiniteError, replay
+from nemo_speechllm.training.non_finite import NonFiniteError, judge_validation, replay
 
 
 @pytest.fixture
@@ -101,6 +101,27 @@ def test_weights_that_are_lost_are_not_skipped_for_ever_and_not_written(make, tm
     with pytest.raises(NonFiniteError, match="checkpoint is not written"):
         trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert not (tmp_path / "model.nemo").exists() and not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_training_that_skips_all_of_its_steps_is_an_error_and_writes_nothing(make, tmp_path):
+    last = tmp_path / "last.ckpt"
+    trainer, model = make("skip", max_steps=4)
+    spoil(model, "train-")
+    model.on_train_batch_end = lambda *_: trainer.save_checkpoint(last)
+    with pytest.raises(NonFiniteError, match="skipped every one of its 4 steps.*no model is written"):
+        trainer.fit(model)
+    trainer, model = make("skip", max_steps=4)
+    with pytest.raises(NonFiniteError, match="skipped every one of its 4 steps"):  # resumed with no step left
+        trainer.fit(model, ckpt_path=last)
+    trainer, model = make("skip", max_steps=5)
+    trainer.fit(model, ckpt_path=last)
+    assert trainer.global_step == 5
+
+
+@pytest.mark.parametrize(("others", "said"), [(1, "mean of the others"), (0, "no other has one: it is NaN")])
+def test_a_validation_without_a_finite_loss_has_no_mean(others, said, nemo_log):
+    judge_validation(["a"], others, "skip")
+    assert said in nemo_log.text
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
