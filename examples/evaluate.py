@@ -81,7 +81,7 @@ class EvaluateArguments(AskingArguments):
 
 def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
     """Read the rows of a manifest without a defect; one with an empty ``text`` is silence."""
-    rows, issues = check_manifest(manifest, channel_selector=channel_selector, allow_silence=True)
+    rows, issues = check_manifest(manifest, channel_selector=channel_selector)
     if issues:
         listed = "\n".join(map(str, issues[:20]))
         raise ValueError(
