@@ -37,179 +37,18 @@ the same command takes up a run that was killed. ``metrics.json`` is written at 
 HTML page of both.
 """
 
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
-from omegaconf import open_dict
-from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for_translation, in_batches, task_of
-from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.manifest import audio_path, check_manifest
-from nemo_speechllm.data.rows import answer_of
-from nemo_speechllm.evaluation.asking import AskingArguments
-from nemo_speechllm.evaluation.predictions import PredictionLog
-from nemo_speechllm.evaluation.tables import format_conventions, format_shares, format_table, format_translations
-from nemo_speechllm.files import file_digest, write_json
-from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
-from nemo_speechllm.metrics.hallucination import hallucination_report
-from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
-from nemo_speechllm.metrics.report import bucketed_reports, error_report
-from nemo_speechllm.metrics.translation import check_metrics, is_translation, translation_report, written_language
-from nemo_speechllm.models import load_system
-from nemo_speechllm.models.answers import Answer, answering_record, check_generation
-from nemo_speechllm.models.baseline import Baseline
-from nemo_speechllm.models.speech_lm import SpeechLM
-
-
-@dataclass
-class EvaluateArguments(AskingArguments):
-    """What is evaluated, how its words are counted, and where the results go."""
-
-    decoder: str | None = None  # llm, or ctc: the model's CTC head
-    keywords: list[str] | None = None  # words that may occur; None: the manifest lines' own
-    generation: dict[str, Any] = field(default_factory=dict)  # changes of the model's generation section
-    normalizer: str = AUTO  # english for English and basic for other languages; or one of english, basic, none
-    lm_loss: bool = False  # also the decoder's cross-entropy of the references, nats per token: finer than error rates
-
-
-def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
-    """Read the rows of a manifest without a defect; one with an empty ``text`` is silence."""
-    rows, issues = check_manifest(manifest, channel_selector=channel_selector)
-    if issues:
-        listed = "\n".join(map(str, issues[:20]))
-        raise ValueError(
-            f"{manifest} has {len(issues)} defects:\n{listed}\nwrite the lines without defects to a new manifest with "
-            f"`python examples/data/check_manifest.py {manifest} --write-clean clean.jsonl`"
-        )
-    return rows
-
-
-def run_record(cfg: EvaluateArguments, model: SpeechLM | Baseline) -> dict[str, Any]:
-    """Return what the predictions depend on."""
-    return answering_record(model, cfg.max_new_tokens, cfg.beam_size, cfg.decoder) | {
-        "manifest": file_digest(cfg.manifest),
-        "channel_selector": cfg.channel_selector,
-        "normalizer": cfg.normalizer,
-        "keywords": None if cfg.keywords is None else list(cfg.keywords),
-        **({"lm_loss": True} if cfg.lm_loss else {}),
-    }
-
-
-def question(row: dict, cfg: EvaluateArguments, builder: ConversationBuilder, line: int) -> Conversation:
-    """Return what the model is asked about a manifest row; ``line`` is its number, for messages."""
-    path = audio_path(row, cfg.manifest)
-    audio = Audio.from_file(path, row.get("offset"), row["duration"], cfg.channel_selector)
-    return builder.conversation(audio, row | {PLACE_KEY: f"{cfg.manifest}:{line}"}, audio.name)
-
-
-def prediction(index: int, asked: Conversation, answer: Answer, seconds: float, normalizer: str) -> dict[str, Any]:
-    """Return a line of ``predictions.jsonl``.
-
-    ``index`` counts the manifest's rows from 0, ``errors`` is in words. A translation has ``target_lang`` in the place
-    of errors, words and the name of the ``normalizer`` that they were counted with.
-    """
-    row = asked.metadata
-    text = answer_of(row) or ""
-    if asks_for_translation(asked):
-        figures = {"target_lang": row.get("target_lang")}
-    else:
-        name = normalizer_for(row.get("lang"), text, normalizer)
-        *errors, words = count_errors([answer.text], [text], "word", name).counts
-        figures = {"errors": sum(errors), "words": words, "normalizer": name}
-    given = {key: row[key] for key in ("offset", "snr") if key in row}
-    given |= {"keywords": keyword_list(row["keywords"])} if "keywords" in row else {}
-    return {
-        "index": index,
-        "audio_filepath": row["audio_filepath"],
-        "duration": row["duration"],
-        "lang": row.get("lang"),
-        "text": text,
-        "pred_text": answer.text,
-        **figures,
-        "truncated": answer.truncated,
-        "interventions": list(answer.interventions),
-        "seconds": seconds,
-        **given,
-    }
-
-
-def reference_losses(model: SpeechLM, questions: list[Conversation]) -> list[dict[str, float]]:
-    """Return what ``lm_loss`` adds to the predictions."""
-    answered = [asked.with_answer(answer_of(asked.metadata) or "") for asked in questions]
-    return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
-
-
-def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Return error rates of transcripts, also by ``buckets``, ``translation`` and ``hallucination``.
-
-    ``keywords`` is over the predictions that have any.
-    """
-    transcripts = [p for p in predictions if not is_translation(p)]
-    translations = [p for p in predictions if is_translation(p)]
-    report = error_report(transcripts, normalizer)
-    report["buckets"] = bucketed_reports(transcripts, normalizer)
-    if translations:
-        report["translation"] = translation_report(translations)
-    report["hallucination"] = hallucination_report(predictions, normalizer)
-    counts = [
-        count_keywords(
-            p["pred_text"], p["text"], p["keywords"], normalizer_for(written_language(p), p["text"], normalizer)
-        )
-        for p in predictions
-        if p.get("keywords")
-    ]
-    return report | ({"keywords": keyword_report(counts)} if counts else {})
+from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate, format_evaluation
 
 
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)
 def main(cfg: EvaluateArguments) -> None:
     """Write ``predictions.jsonl`` and ``metrics.json``, and print the figures."""
     check_settings(cfg)
-    rows = checked_rows(cfg.manifest, cfg.channel_selector)
-    translations = [row for row in rows if task_of(row) == "ast"]
-    check_metrics(cfg.normalizer, [(row.get("target_lang"), answer_of(row) or "") for row in translations])
-    if cfg.keywords is not None:
-        rows = [row | {"keywords": list(cfg.keywords)} for row in rows]
-    model = load_system(cfg.model)
-    if cfg.lm_loss and isinstance(model, Baseline):
-        raise ValueError(f"model={cfg.model} has no lm_loss; leave it false")
-    with open_dict(model.cfg):
-        model.cfg.generation.merge_with(cfg.generation)
-    check_generation(model.cfg.generation)
-    log = PredictionLog(cfg.output_dir, run_record(cfg, model))
-    done = {prediction["index"] for prediction in log.predictions}
-    todo = [(index, row) for index, row in enumerate(rows) if index not in done]
-
-    with tqdm(total=len(rows), initial=len(done), unit="utt", desc=Path(cfg.manifest).name) as progress:
-        for batch in in_batches(todo, cfg.batch_size):
-            started = time.perf_counter()
-            conversations = [question(row, cfg, model.builder, index + 1) for index, row in batch]
-            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
-            seconds = (time.perf_counter() - started) / len(batch)
-            found = [
-                prediction(index, asked, answer, seconds, cfg.normalizer)
-                for (index, _), asked, answer in zip(batch, conversations, answers, strict=True)
-            ]
-            if cfg.lm_loss:
-                losses = reference_losses(model, conversations)
-                found = [line | loss for line, loss in zip(found, losses, strict=True)]
-            log.append(found)
-            progress.update(len(batch))
-
-    report = evaluation_report(log.predictions, cfg.normalizer)
-    write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
-    if report["utterances"]:
-        emit(format_table(report), format_conventions(report))
-    if "translation" in report:
-        emit(format_translations(report["translation"]))
-    emit(format_shares(report))
+    emit(format_evaluation(evaluate(cfg)))
     logging.info(f"predictions.jsonl and metrics.json are in {cfg.output_dir}")
 
 

@@ -42,7 +42,7 @@ from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.evaluation.plot import plot_keyword_figures
-from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, Journal, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.languages import has_no_spaces
@@ -52,7 +52,6 @@ from nemo_speechllm.metrics.significance import compare_paired
 from nemo_speechllm.metrics.translation import is_translation, written_language
 from nemo_speechllm.randomness import named_random
 
-EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 FIGURES = ("precision", "recall", "f", "leakage")
 
 
@@ -146,7 +145,7 @@ def keyword_lists(
 
 def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return a condition's report and predictions, by examples/evaluate.py in a process of its own."""
-    report = run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)
+    report = evaluate_in_folder(cfg.model, manifest, cfg.evaluate)
     predictions = Journal(manifest.parent / "evaluation" / "predictions.jsonl", "a prediction").rows
     return report, sorted(predictions, key=lambda prediction: prediction["index"])
 

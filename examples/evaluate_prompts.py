@@ -42,13 +42,11 @@ from omegaconf import MISSING
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
-from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.randomness import named_random
-
-EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 
 
 @dataclass
@@ -143,7 +141,7 @@ def main(cfg: EvaluatePromptsArguments) -> None:
         manifest = folder / "manifest.jsonl"
         changed = (condition.change(i, row, words) for i, (row, words) in enumerate(zip(rows, keywords, strict=True)))
         write_manifest(manifest, (relocate(row, Path("rows"), manifest) for row in changed))
-        report = run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)
+        report = evaluate_in_folder(cfg.model, manifest, cfg.evaluate)
         if report["wer"] is None:
             raise ValueError(
                 f"{cfg.manifest} has no transcript to count errors in; give lines with `text`, to be transcribed"

@@ -51,12 +51,11 @@ from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.evaluation.plot import plot_error_rates
-from nemo_speechllm.evaluation.predictions import run_evaluation
+from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.metrics.report import figure_rows
 
-EVALUATE = Path(__file__).resolve().with_name("evaluate.py")
 RECORDED = "recorded"
 
 
@@ -211,7 +210,7 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         claim_record(folder / "condition.json", record, "audio made of something else")
         manifest = make(condition, rows, noise, folder, cfg)
-        found.append((condition, run_evaluation(EVALUATE, cfg.model, manifest, cfg.evaluate)))
+        found.append((condition, evaluate_in_folder(cfg.model, manifest, cfg.evaluate)))
     write_results(found, output)
     lock.release()
     logging.info(f"results.csv, .md, .json and .png are in {output}")

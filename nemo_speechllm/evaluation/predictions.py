@@ -12,12 +12,8 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Predictions that grow batch by batch and can be taken up again after a kill, and the script that writes them."""
+"""Predictions that grow batch by batch and can be taken up again after a kill."""
 
-import json
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +60,3 @@ class PredictionLog:
                 "give another output_dir, or remove it"
             )
         claim_record(record, run, "predictions of another evaluation")
-
-
-def run_evaluation(script: Path, model: str, manifest: Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return metrics of a model on a manifest, by a process that writes into ``evaluation`` beside the manifest.
-
-    Args:
-        script: examples/evaluate.py.
-        arguments: further ones of the script, as on the command line.
-
-    Raises:
-        subprocess.CalledProcessError: the script failed; it has said why.
-    """
-    output = manifest.parent / "evaluation"
-    values = {"model": model, "manifest": str(manifest), "output_dir": str(output)}
-    given = [f"{key}={json.dumps(value)}" for key, value in values.items()]
-    subprocess.run([sys.executable, str(script), *given, *arguments], check=True)
-    return json.loads((output / "metrics.json").read_text(encoding="utf-8"))

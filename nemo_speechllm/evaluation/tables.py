@@ -104,7 +104,8 @@ def format_shares(report: dict[str, Any]) -> str:
 
 def format_translations(report: dict[str, Any]) -> str:
     """Return a `translation_report` as a text table, and the signatures below it."""
-    rows, signatures = [], {}
+    rows: list[list[str]] = []
+    signatures: dict[str, None] = {}
     for direction, figures in report.items():
         scores = [
             cell

@@ -93,8 +93,9 @@ class ConformerAdapter(Adapter):
         """Adapt states (B, T, d_in), lengths (B,): (B, T', d_out), lengths (B,)."""
         if isinstance(self.conformer.pre_encode, StackingSubsampling):  # see `NeMoEncoder`; here the rest is kept
             states = states * valid_positions(lengths, states.shape[1])[..., None]
-            states = nn.functional.pad(states, (0, 0, 0, -states.shape[1] % self.subsampling))
-            lengths = -(-lengths // self.subsampling) * self.subsampling
+            factor = self.conformer.subsampling_factor
+            states = nn.functional.pad(states, (0, 0, 0, -states.shape[1] % factor))
+            lengths = -(-lengths // factor) * factor
         hidden, lengths = self.conformer(audio_signal=states.transpose(1, 2), length=lengths)
         return hidden.transpose(1, 2), lengths
 

@@ -15,7 +15,6 @@
 """A tiny model in a file, and the example scripts as functions."""
 
 import importlib.util
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -52,22 +51,12 @@ def load_script() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
-def run_with_evaluate(load_script, monkeypatch) -> Callable[[str, str], Callable[..., None]]:
+def run_with_evaluate(load_script) -> Callable[[str, str], Callable[..., None]]:
     """``run_with_evaluate("evaluate_x", "EvaluateXArguments")`` → examples/evaluate_x.py as a function of its
-    arguments.
-
-    evaluate.py, which it calls, runs in this process, which has loaded everything.
-    """
-
-    def in_this_process(command, check):
-        evaluate = load_script("evaluate")
-        arguments = OmegaConf.from_dotlist([argument.replace('"', "") for argument in command[2:]])
-        evaluate.main(OmegaConf.merge(OmegaConf.structured(evaluate.EvaluateArguments), arguments))
-        return subprocess.CompletedProcess(command, 0)
+    arguments."""
 
     def runner(name: str, schema: str) -> Callable[..., None]:
         script = load_script(name)
-        monkeypatch.setattr(subprocess, "run", in_this_process)
         defaults = OmegaConf.structured(getattr(script, schema))
         return lambda **arguments: script.main(OmegaConf.merge(defaults, arguments))
 

@@ -37,6 +37,7 @@ from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError, Conversation
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.evaluation.run import evaluation_report, prediction
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.fingerprint import state_digest
@@ -384,9 +385,8 @@ CASES = {  # reference, hypothesis, language → words, errors
 @pytest.mark.parametrize("normalizer", ["auto", "basic"])
 def test_the_language_of_a_line_decides_how_its_words_are_counted(lang, normalizer):
     *pairs, words, errors = CASES[lang]
-    evaluate = script("evaluate")
     predictions = [
-        evaluate.prediction(
+        prediction(
             index,
             Conversation("a", [], {"audio_filepath": "a.wav", "duration": 2.0, "lang": lang, "text": text}),
             Answer(heard, [], False),
@@ -396,7 +396,7 @@ def test_the_language_of_a_line_decides_how_its_words_are_counted(lang, normaliz
         for index, (text, heard) in enumerate(pairs)
     ]
     assert (sum(p["words"] for p in predictions), sum(p["errors"] for p in predictions)) == (words, errors)
-    report = evaluate.evaluation_report(predictions, normalizer)
+    report = evaluation_report(predictions, normalizer)
     assert report["words"]["reference"] == words and report["wer"] == pytest.approx(errors / words)
 
 
