@@ -33,7 +33,7 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, open_dict
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.command_line import check_output_file, check_settings, run_command
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.speech_lm import SpeechLM

@@ -37,7 +37,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_speechllm.command_line import nearest_of, run_command
 from nemo_speechllm.files import FolderLock
-from nemo_speechllm.training.resume import check_strategy, claim_run_folder, find_resume_point, resumable, run_folder
+from nemo_speechllm.training.resume import check_strategy, resumable
+from nemo_speechllm.training.run_folder import claim_run_folder, find_resume_point, run_folder
 
 RECIPE_KEYS = (
     *("name", "seed", "model", "trainer", "exp_manager"),

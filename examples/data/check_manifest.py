@@ -25,7 +25,8 @@ from collections import Counter
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import check_manifest, relocate, write_manifest
+from nemo_speechllm.data.manifest import relocate, write_manifest
+from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.data.rows import answer_of
 
 

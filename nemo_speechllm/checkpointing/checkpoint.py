@@ -19,14 +19,8 @@ weights are those of the reference and its section does not say ``embed: true``.
 ``.nemo`` files follow the same rule.
 """
 
-import gzip
 import shutil
-import tarfile
 import tempfile
-import zlib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -40,9 +34,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from nemo_speechllm import assets
-from nemo_speechllm.checkpointing import archive
+from nemo_speechllm.checkpointing.archive import WEIGHTS_NAME
+from nemo_speechllm.checkpointing.config import REFERENCES, clean_json
+from nemo_speechllm.checkpointing.errors import DOWNLOAD_AGAIN, CheckpointError, abridged, failures_named
+from nemo_speechllm.checkpointing.limits import limited_parameters
 from nemo_speechllm.checkpointing.renamed import with_current_names
-from nemo_speechllm.checkpointing.weights import non_finite_names
+from nemo_speechllm.checkpointing.restoring import (
+    CheckedFolder,
+    artifact_path,
+    check_fit,
+    checked_folder,
+    inert_config_of_ckpt,
+    is_nemo_file_being_restored,
+    read_checked,
+    referenced_bytes,
+)
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.versions import warn_of_untested_versions
 
@@ -58,37 +64,6 @@ LLM_ARTIFACTS = (
 )
 
 
-DOWNLOAD_AGAIN = "If it worked before, it was damaged: copy or download it again; if not, ask who made it"
-
-_UNKNOWN_BYTES = 16 * 2**30  # of what is only fetched while the model is built
-
-# The folder of the file that `restore_from` has checked and is building; of no other file is a model built.
-_checked: ContextVar[Path | None] = ContextVar("checked", default=None)
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be read or does not fit; the message names the file and the remedy."""
-
-
-class _CheckedFolder(SaveRestoreConnector):
-    """NeMo's restore out of a folder whose members have been checked, without unpacking the file again."""
-
-    def __init__(self, folder: Path):
-        super().__init__()
-        self.folder = folder
-
-    def _filtered_tar_info(self, *args, **kwargs) -> list[tarfile.TarInfo]:
-        return []
-
-    def _unpack_nemo_file(self, path2file: str, out_folder: str, members: list | None = None) -> str:
-        for member in self.folder.iterdir():
-            shutil.move(member, out_folder)
-        return out_folder
-
-    def _load_state_dict_from_disk(self, model_weights: str, map_location: Any = "cpu") -> dict[str, Tensor]:
-        return archive.load_weights(Path(model_weights), map_location)
-
-
 class ReferencedCheckpointMixin(ModelPT):
     """Saves pretrained parts by reference and restores strictly.
 
@@ -99,16 +74,16 @@ class ReferencedCheckpointMixin(ModelPT):
     model has no data until the caller gives them (`setup_training_data` and its like, or dataloaders).
     """
 
-    reference_sections: ClassVar[tuple[str, ...]] = archive.REFERENCES  # of its config, which may name frozen parts
+    reference_sections: ClassVar[tuple[str, ...]] = REFERENCES  # of its config, which may name frozen parts
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
-        if _is_nemo_file_being_restored() and _checked.get() is None:
+        if is_nemo_file_being_restored() and checked_folder.get() is None:
             raise CheckpointError(
                 f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with "
                 f"{type(self).__name__}.restore_from"
             )
-        if self._is_model_being_restored() and not _is_nemo_file_being_restored():
-            cfg = _inert_config_of_ckpt(cfg)
+        if self._is_model_being_restored() and not is_nemo_file_being_restored():
+            cfg = inert_config_of_ckpt(cfg)
         self._is_setting_up = False
         super().__init__(cfg, trainer)
 
@@ -181,7 +156,7 @@ class ReferencedCheckpointMixin(ModelPT):
 
     def restores_weights_of(self, section: DictConfig) -> bool:
         """Return whether a ``.nemo`` being restored holds a part's weights: its reference need not be found then."""
-        return _is_nemo_file_being_restored() and section.get("by_reference") is False
+        return is_nemo_file_being_restored() and section.get("by_reference") is False
 
     def add_reference(self, prefix: str, section: DictConfig) -> None:
         """Declare the submodule at ``prefix`` as a pretrained part.
@@ -239,22 +214,7 @@ class ReferencedCheckpointMixin(ModelPT):
         """
         state_dict = with_current_names(state_dict)
         own = nn.Module.state_dict(self)
-        reshaped = [
-            f"{name} (saved {_form(tensor)}, here {_form(own[name])})"
-            for name, tensor in state_dict.items()
-            if name in own and _form(own[name]) != _form(tensor)
-        ]
-        if reshaped:
-            raise CheckpointError(
-                f"the checkpoint does not fit this {type(self).__name__}: {_abridged(reshaped)}; sizes such as lora.r "
-                "and perception.adapter.d_model must be those it was trained with"
-            )
-        broken = non_finite_names(state_dict)
-        if broken:
-            raise CheckpointError(
-                f"the checkpoint has weights that are no finite numbers: {_abridged(broken)}; its training diverged "
-                "or the file is damaged. Take an earlier checkpoint"
-            )
+        check_fit(self, state_dict)
         result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
         missing = set(result.missing_keys)
         for prefix in self.references:
@@ -263,15 +223,15 @@ class ReferencedCheckpointMixin(ModelPT):
                 missing -= keys
         if strict and (missing or result.unexpected_keys):
             raise CheckpointError(
-                f"the checkpoint does not fit this {type(self).__name__}: missing {_abridged(sorted(missing))}, "
-                f"unexpected {_abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained "
+                f"the checkpoint does not fit this {type(self).__name__}: missing {abridged(sorted(missing))}, "
+                f"unexpected {abridged(sorted(result.unexpected_keys))}; the config must be the one it was trained "
                 "with"
             )
         result.missing_keys[:] = sorted(missing)
         if missing or result.unexpected_keys:
             logging.warning(
-                f"loaded what fits this {type(self).__name__}; missing {_abridged(sorted(missing))}, "
-                f"left out {_abridged(sorted(result.unexpected_keys))}"
+                f"loaded what fits this {type(self).__name__}; missing {abridged(sorted(missing))}, "
+                f"left out {abridged(sorted(result.unexpected_keys))}"
             )
         return result
 
@@ -284,7 +244,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Raises:
             CheckpointError: there is neither.
         """
-        if _is_nemo_file_being_restored() and self.cfg.get("artifacts"):
+        if is_nemo_file_being_restored() and self.cfg.get("artifacts"):
             return self._unpack_llm_artifacts()
         if folder is None:
             raise CheckpointError("the config names no artifacts, and the checkpoint refers to no LLM that has them")
@@ -304,11 +264,11 @@ class ReferencedCheckpointMixin(ModelPT):
             self.cfg.artifacts = {}
         for name in LLM_ARTIFACTS:
             if _artifact_key(name) in unpacked:
-                source = _artifact_path(unpacked[_artifact_key(name)])
+                source = artifact_path(unpacked[_artifact_key(name)])
                 # the unpacked .nemo vanishes after the restore; a later save must find the file
                 shutil.copyfile(source, folder / name)
                 if name.endswith("config.json") or name == "special_tokens_map.json":
-                    archive.clean_json(folder / name)
+                    clean_json(folder / name)
                 self.register_artifact(f"artifacts.{_artifact_key(name)}", str(folder / name))
         if not any((folder / name).exists() for name in TOKENIZERS):
             raise CheckpointError(f"it holds no tokenizer of its LLM ({' or '.join(TOKENIZERS)}). {DOWNLOAD_AGAIN}")
@@ -317,7 +277,7 @@ class ReferencedCheckpointMixin(ModelPT):
     @staticmethod
     def is_nemo_file_being_restored() -> bool:
         """Return False for a Lightning ``.ckpt``, which has no artifacts."""
-        return _is_nemo_file_being_restored()
+        return is_nemo_file_being_restored()
 
     @staticmethod
     def read_artifact(reference: str) -> bytes:
@@ -326,7 +286,7 @@ class ReferencedCheckpointMixin(ModelPT):
         Args:
             reference: what its config calls it.
         """
-        return _artifact_path(reference).read_bytes()
+        return artifact_path(reference).read_bytes()
 
     def keep_file(self, key: str, name: str, content: bytes) -> Path:
         """Put a file into every ``.nemo``; return a copy of it that lives as long as the model.
@@ -386,141 +346,37 @@ class ReferencedCheckpointMixin(ModelPT):
         """
         warn_of_untested_versions()
         restore_path = Path(restore_path).expanduser()
-        with _failures_named(restore_path), tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+        with failures_named(restore_path), tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
             config: DictConfig | str
-            saved_class, config, n_tensors = cls._read_checked(restore_path, Path(folder), config_only=return_config)
+            saved_class, config, n_tensors = read_checked(cls, restore_path, Path(folder), config_only=return_config)
             if override is not None:
                 config = cast(DictConfig, OmegaConf.merge(config, override))
             elif override_config_path is not None:
                 config = override_config_path
             if return_config:
                 return config
-            size = (Path(folder) / archive.WEIGHTS_NAME).stat().st_size + _referenced_bytes(
+            size = (Path(folder) / WEIGHTS_NAME).stat().st_size + referenced_bytes(
                 config, saved_class.reference_sections
             )
-            token = _checked.set(Path(folder))
+            token = checked_folder.set(Path(folder))
             try:
-                with archive.limited_parameters(size, n_tensors):
+                with limited_parameters(size, n_tensors):
                     model = super(ReferencedCheckpointMixin, saved_class).restore_from(
                         str(restore_path),
                         config,
                         map_location=map_location,
                         strict=strict,
-                        save_restore_connector=_CheckedFolder(Path(folder)),
+                        save_restore_connector=CheckedFolder(Path(folder)),
                         trainer=trainer,
                         validate_access_integrity=validate_access_integrity,
                     )
             finally:
-                _checked.reset(token)
+                checked_folder.reset(token)
                 cls._set_model_restore_state(is_being_restored=False)
                 saved_class.update_save_restore_connector(SaveRestoreConnector())
             model._save_restore_connector = SaveRestoreConnector()
             return model
 
-    @classmethod
-    def _read_checked(
-        cls, path: Path, folder: Path, config_only: bool
-    ) -> tuple[type["ReferencedCheckpointMixin"], DictConfig, int]:
-        """Unpack a file into ``folder`` and check all of it.
-
-        Returns:
-            its class, its config without data, its number of tensors.
-        """
-        if not path.is_file():
-            raise CheckpointError(
-                f"checkpoint {path} {'is a folder' if path.is_dir() else 'does not exist'}; name a .nemo file"
-            )
-        archive.unpack(path, folder, config_only)
-        config = archive.make_inert(archive.read_config(folder / archive.CONFIG_NAME))
-        saved_class = cls._class_of(config, path)
-        members = None if config_only else {member.name for member in folder.iterdir()}
-        archive.check_config(config, members)
-        n_tensors = 0 if config_only else archive.check_weights_file(folder / archive.WEIGHTS_NAME)
-        return saved_class, config, n_tensors
-
-    @classmethod
-    def _class_of(cls, config: DictConfig, path: Path) -> type["ReferencedCheckpointMixin"]:
-        from nemo.utils.model_utils import import_class_by_path
-
-        target = config.get("target", "")
-        saved_class = import_class_by_path(target) if str(target).startswith("nemo_speechllm.") else None
-        if not (isinstance(saved_class, type) and issubclass(saved_class, cls)):
-            raise CheckpointError(
-                f"{path} holds a {target or 'model of unknown class'}, not a {cls.__name__}; restore it with that "
-                "class"
-            )
-        return saved_class
-
-
-@contextmanager
-def _failures_named(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into a `CheckpointError` that names the file, the cause and the remedy."""
-    try:
-        yield
-    except CheckpointError as error:
-        if str(path) in str(error):
-            raise
-        raise CheckpointError(f"{path}: {error}") from error
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise CheckpointError(
-            f"{path} is not a whole .nemo file ({type(error).__name__}: {error}); copy or download it again"
-        ) from error
-    except assets.AssetError as error:
-        raise CheckpointError(
-            f"{path} refers to a pretrained part that cannot be found: {error}. If it has moved, pass "
-            'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
-            'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
-        ) from error
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
-        raise
-    except BaseException as error:  # a panic of the tokenizers library is no Exception
-        raise CheckpointError(
-            f"{path} cannot be restored: {type(error).__name__}: {str(error)[:2000]}. {DOWNLOAD_AGAIN}"
-        ) from error
-
-
-def _inert_config_of_ckpt(config: DictConfig) -> DictConfig:
-    config = archive.make_inert(config, keep={"tokenizer.dir"})  # a .ckpt has no tokenizer of its own
-    try:
-        archive.check_config(config)
-    except ValueError as error:
-        raise CheckpointError(f"this Lightning checkpoint cannot be restored: {error}. {DOWNLOAD_AGAIN}") from error
-    return config
-
-
-def _referenced_bytes(config: DictConfig | str, sections_that_refer: Iterable[str]) -> int:
-    """Return the size of the weights that a config refers to, as far as they are files of this machine."""
-    if not isinstance(config, DictConfig):
-        return _UNKNOWN_BYTES
-    sections = [OmegaConf.select(config, name) for name in sections_that_refer]
-    references = [section.pretrained for section in sections if section and section.get("pretrained")]
-    sizes = [sum(file.stat().st_size for file in assets.weight_files(reference)) for reference in references]
-    return sum(size or _UNKNOWN_BYTES for size in sizes)
-
-
-def _is_nemo_file_being_restored() -> bool:
-    """Return False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
-    return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
-
-
-def _artifact_path(reference: str) -> Path:
-    """Return the file inside the ``.nemo`` being restored that its config names so; no other can be named."""
-    name = str(reference).removeprefix(archive.ARTIFACT_PREFIX)
-    path = Path(AppState().nemo_file_folder) / name
-    if not str(reference).startswith(archive.ARTIFACT_PREFIX) or Path(name).name != name or not path.is_file():
-        raise CheckpointError(f"the config names the artifact {reference!r}, which is no file of the checkpoint")
-    return path
-
 
 def _artifact_key(name: str) -> str:
     return name.replace(".", "_")
-
-
-def _form(tensor: Tensor) -> str:
-    """Return shape and kind of numbers; precision is free."""
-    kind = "" if tensor.is_floating_point() else f" {tensor.dtype}"
-    return f"{tuple(tensor.shape)}{kind}"
-
-
-def _abridged(names: list[str]) -> str:
-    return f"{names[:5]}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -33,8 +33,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig, ListConfig, base, nodes
 
-from nemo_speechllm.checkpointing.archive import check_tensors
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
+from nemo_speechllm.checkpointing.weights import check_tensors
 
 PARTIAL = ".partial-"  # folders of what was being written
 NOT_READ = (OSError, ValueError, RuntimeError, EOFError, NotImplementedError)  # what zipfile meets in a damaged file

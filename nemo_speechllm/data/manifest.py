@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,11 +29,9 @@ from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, re
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.data.rows import (
     MAX_LINE,
-    QUESTION_KEYS,
     Defect,
     RowError,
     audio_defects,
-    is_number,
     parse_row,
     row_defects,
 )
@@ -43,9 +40,6 @@ from nemo_speechllm.files import whole_file
 ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it
 BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
-ALL_LEFT_OUT = Defect(
-    "_skipme", "left out", "every line is left out by its `_skipme`", "remove it from some of the lines"
-)
 SHOWN = 20  # defects in a message
 _Span = tuple[Path, float | None, float | None]  # what of a file a row asks for: offset and duration in seconds
 
@@ -215,77 +209,9 @@ def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
         output.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_manifest(
-    path: str | Path,
-    *,
-    sample_rate: int | None = None,
-    min_duration: float | None = None,
-    max_duration: float | None = None,
-    channel_selector: int | str | None = None,
-    tolerance: float = TOLERANCE,
-    workers: int = 1,
-) -> tuple[list[dict], list[ManifestIssue]]:
-    """Check every line of a manifest and decode what it asks for of its audio file, to the end.
-
-    Args:
-        path: manifest with audio as files; relative audio paths are relative to its folder.
-        sample_rate: expected rate in Hz; None accepts any (the dataloader resamples without a word).
-        min_duration: shortest duration accepted, in seconds.
-        max_duration: longest duration accepted, in seconds.
-        channel_selector: what will be read of files with several channels; None: they are an issue.
-        tolerance: seconds by which a duration may differ from the audio's.
-        workers: threads that decode (decoding runs outside Python's lock).
-
-    Returns:
-        The rows without any issue, as `read_manifest` gives them, and all issues in the order of the lines. Rows that
-        are left out by their ``_skipme`` are among the former.
-
-    Raises:
-        FileNotFoundError: there is no such manifest.
-        EmptyManifestError: it has no line.
-    """
-    read = read_lines(path)
-    left_out = [Line(line.number, line.row) for line in read if is_left_out(line)]
-    lines = with_audio_issues(
-        [line for line in read if not is_left_out(line)],
-        path,
-        channel_selector,
-        decode=True,
-        sample_rate=sample_rate,
-        tolerance=tolerance,
-        workers=workers,
-    )
-    clean: list[dict] = []
-    issues: list[ManifestIssue] = []
-    seen: dict[tuple, int] = {}
-    for line in sorted([*lines, *left_out], key=attrgetter("number")):
-        defects: list[Defect] = []
-        if line.row is not None and not is_left_out(line):
-            defects += _duplicate_defects(line.row, path, line.number, seen)
-            defects += _duration_limit_defects(line.row, min_duration, max_duration)
-        elif not lines:
-            defects.append(ALL_LEFT_OUT)
-        found = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
-        issues += found
-        if not found:
-            clean.append(line.known_row)
-    return clean, issues
-
-
 def is_left_out(line: Line) -> bool:
     """Return whether a line says by its ``_skipme`` that it is not to be trained on; nothing of it is checked then."""
     return line.row is not None and bool(line.row.get("_skipme"))
-
-
-def duplicate_issues(lines: Iterable[Line], path: str | Path) -> list[ManifestIssue]:
-    """Return an issue for every line that asks the same of the same part of a file as one before it."""
-    seen: dict[tuple, int] = {}
-    return [
-        ManifestIssue(str(path), line.number, *defect)
-        for line in lines
-        if line.row is not None
-        for defect in _duplicate_defects(line.row, path, line.number, seen)
-    ]
 
 
 def require_texts(row: dict, keys: Iterable[str], place: str) -> None:
@@ -381,27 +307,3 @@ def _or_in_tar(defect: Defect, row: dict) -> Defect:
     problem = f"{defect.problem}; the line has a `shard_id`, so its audio is in a tar file"
     remedy = "unpack the tar files beside the manifest, for only training reads them (tarred_audio_filepaths)"
     return Defect(defect.key, defect.kind, problem, remedy)
-
-
-def _duration_limit_defects(row: dict, min_duration: float | None, max_duration: float | None) -> Iterator[Defect]:
-    duration = row.get("duration")
-    if not is_number(duration) or duration <= 0:
-        return
-    if min_duration is not None and duration < min_duration:
-        problem = f"{duration:.3f} s is below {min_duration} s"
-        yield Defect("duration", "too short", problem, "remove the line or lower the limit")
-    if max_duration is not None and duration > max_duration:
-        problem = f"{duration:.3f} s is above {max_duration} s"
-        yield Defect("duration", "too long", problem, "cut the audio or raise the limit")
-
-
-def _duplicate_defects(row: dict, path: str | Path, number: int, seen: dict[tuple, int]) -> Iterator[Defect]:
-    name, offset, duration = row.get("audio_filepath"), row.get("offset", 0), row.get("duration")
-    if not (isinstance(name, str) and is_number(offset) and is_number(duration)):
-        return
-    # The same segment may come again with another question: transcribe it, then translate it.
-    question = tuple(str(row.get(key)) for key in QUESTION_KEYS)
-    first = seen.setdefault((os.path.normpath(audio_path(row, path)), offset, duration, question), number)
-    if first != number:
-        problem = f"same audio, segment and question as line {first}"
-        yield Defect("audio_filepath", "duplicate", problem, "remove one of the lines")

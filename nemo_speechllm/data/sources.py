@@ -28,13 +28,11 @@ import torch
 from lhotse.serialization import load_jsonl
 from nemo.collections.common.data.lhotse.nemo_adapters import expand_sharded_filepaths
 from nemo.utils import logging
-from nemo.utils.data_utils import is_datastore_path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, task_of
 from nemo_speechllm.data.manifest import (
-    ALL_LEFT_OUT,
     ANY_CHANNEL,
     BAD_AUDIO,
     SHOWN,
@@ -42,7 +40,6 @@ from nemo_speechllm.data.manifest import (
     ManifestError,
     ManifestIssue,
     audio_path,
-    duplicate_issues,
     is_left_out,
     raise_for,
     read_lines,
@@ -50,10 +47,11 @@ from nemo_speechllm.data.manifest import (
     with_audio_issues,
     write_manifest,
 )
+from nemo_speechllm.data.manifest_check import ALL_LEFT_OUT, duplicate_issues
 from nemo_speechllm.data.rows import RATE_KEYS, answer_of, given, is_address, row_defects
+from nemo_speechllm.data.source_paths import PATH_KEYS, paths_of, refuse_addresses, shar_cuts, shar_recordings
 from nemo_speechllm.data.tars import check_tars
 
-PATH_KEYS = ("manifest_filepath", "tarred_audio_filepaths", "cuts_path")
 MANIFESTS = (".json", ".jsonl")
 
 
@@ -77,19 +75,19 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
             (NeMo would take a weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks
             what the recipe has no instruction for; no line of a manifest is left.
     """
-    _refuse_addresses(OmegaConf.to_container(cfg), "")
+    refuse_addresses(OmegaConf.to_container(cfg), "")
     for source in _sources(cfg):
-        _refuse_addresses(OmegaConf.to_container(source), "")  # it may stand in a file
+        refuse_addresses(OmegaConf.to_container(source), "")  # it may stand in a file
         for key in PATH_KEYS:
-            for path in _paths(source, key):
+            for path in paths_of(source, key):
                 if not Path(path).exists():
                     raise FileNotFoundError(f"{key} {path} does not exist; correct the data section of the recipe")
         if source.get("tarred_audio_filepaths") is not None:
-            for path in _paths(source, "manifest_filepath"):
+            for path in paths_of(source, "manifest_filepath"):
                 _check_tarred(path, source, cfg)
-            check_tars(_paths(source, "tarred_audio_filepaths"))
+            check_tars(paths_of(source, "tarred_audio_filepaths"))
         elif source.get("shar_path") is not None:
-            check_tars(_shar_recordings(source))
+            check_tars(shar_recordings(source))
         elif source.get("manifest_filepath") is not None:
             check = partial(_checked, source=source, cfg=cfg, builder=builder, skip_bad_audio=skip_bad_audio)
             entries = source.manifest_filepath  # NeMo treats a list of one otherwise than a path
@@ -106,7 +104,7 @@ def manifest_rows(cfg: DictConfig) -> Iterator[dict]:
         ValueError: a source is no NeMo manifest, or a line is broken.
     """
     for source in _sources(_resolved(cfg)):
-        paths = _paths(source, "manifest_filepath")
+        paths = paths_of(source, "manifest_filepath")
         if not paths or source.get("type", "nemo") not in ("nemo", "nemo_tarred"):
             raise ValueError(
                 "the words of the training data are counted in NeMo manifests, and a source of model.train_ds is none "
@@ -161,7 +159,7 @@ def _tagged_sources(cfg: DictConfig, tags: dict[str, Any]) -> Iterator[tuple[Dic
 def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield what the lines of a source, NeMo's or Lhotse's, say of their examples."""
     lang_field = source.get("lang_field") or cfg.get("lang_field") or "lang"
-    paths = [*_paths(source, "manifest_filepath"), *_paths(source, "cuts_path"), *_shar_cuts(source)]
+    paths = [*paths_of(source, "manifest_filepath"), *paths_of(source, "cuts_path"), *shar_cuts(source)]
     for path in paths:
         for row in map(given, load_jsonl(path) if not is_address(path) and ".json" in Path(path).name else ()):
             (speech,) = row.get("supervisions", [])[:1] or [{}]
@@ -172,25 +170,6 @@ def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iter
             yield row | (row.get("custom") or {}) | tags | said
 
 
-def _shar_cuts(source: DictConfig) -> list[str]:
-    """Return the manifests of Lhotse Shar."""
-    return _shar_files(source, "cuts", "cuts.*.jsonl*")
-
-
-def _shar_recordings(source: DictConfig) -> list[str]:
-    return [path for path in _shar_files(source, "recording", "recording.*.tar") if Path(path).is_file()]
-
-
-def _shar_files(source: DictConfig, field: str, pattern: str) -> list[str]:
-    """Return files of Lhotse Shar, which names folders (perhaps with weights) or the files of each field."""
-    named = source.get("shar_path") or []
-    if isinstance(named, DictConfig):
-        return [str(path) for path in named.get(field) or []]
-    entries = [named] if isinstance(named, str) else named
-    folders = [str(entry[0] if isinstance(entry, ListConfig) else entry) for entry in entries]
-    return [str(path) for folder in folders if not is_address(folder) for path in sorted(Path(folder).glob(pattern))]
-
-
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
     """Yield the section itself, or what it names in ``input_cfg`` (a list or a YAML file, nested by groups).
 
@@ -198,43 +177,6 @@ def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
     """
     for source, _ in _tagged_sources(cfg, {}):
         yield source
-
-
-def _refuse_addresses(value: Any, key: str) -> None:
-    """Refuse a section that names a command or an address.
-
-    Raises:
-        ValueError: a text anywhere in a section is a command or an address, which NeMo and Lhotse would run or open.
-    """
-    if isinstance(value, dict):
-        for name, part in value.items():
-            _refuse_addresses(part, str(name))
-    elif isinstance(value, list):
-        for part in value:
-            _refuse_addresses(part, key)
-    elif isinstance(value, str) and (is_address(value) or is_datastore_path(value)):
-        raise ValueError(
-            f"{key} {value} is a command or an address, and only files are read: fetch what it gives, and name the "
-            "file"
-        )
-
-
-def _paths(source: DictConfig, key: str) -> list[str]:
-    """Return what NeMo will open under ``key``, shards expanded."""
-    value = source.get(key)
-    if value is None:
-        return []
-    paths = []
-    for entry in value if isinstance(value, ListConfig) else [value]:
-        if isinstance(entry, ListConfig):
-            if source.get("tarred_audio_filepaths") is None:
-                raise ValueError(
-                    f"{key} holds the list {list(entry)}, which NeMo reads for tarred data only; name plain manifests "
-                    "in one flat list, or with weights as `input_cfg: [{type: nemo, manifest_filepath: …, weight: …}]`"
-                )
-            entry = entry[0]
-        paths += expand_sharded_filepaths(entry)
-    return paths
 
 
 def _check_tarred(path: str, source: DictConfig, cfg: DictConfig) -> None:

@@ -26,7 +26,8 @@ from tqdm import tqdm
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for_translation, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.manifest import audio_path, check_manifest
+from nemo_speechllm.data.manifest import audio_path
+from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.evaluation.asking import AskingArguments
 from nemo_speechllm.evaluation.predictions import PredictionLog

@@ -22,7 +22,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from nemo_speechllm.checkpointing import archive
+from nemo_speechllm.checkpointing.archive import unpack
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
@@ -232,7 +232,7 @@ def read_tokenizer(reference: str | Path | None) -> bytes:
     if path.suffix != ".nemo":
         return path.read_bytes()
     with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
-        archive.unpack(path, Path(folder))
+        unpack(path, Path(folder))
         models = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
         if not models:
             raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")

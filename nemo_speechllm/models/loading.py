@@ -19,7 +19,7 @@ from pathlib import Path
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.models.shipped import shipped_models

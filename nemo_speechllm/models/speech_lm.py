@@ -24,7 +24,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError, ReferencedCheckpointMixin
+from nemo_speechllm.checkpointing.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.checkpointing.renamed import current_pattern
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataloader import build_dataloader

@@ -31,7 +31,7 @@ from lightning.pytorch.trainer.connectors.checkpoint_connector import _Checkpoin
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.randomness import random_states, set_random_states
 from nemo_speechllm.training.non_finite import NonFiniteError
 

@@ -19,9 +19,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from nemo_speechllm.checkpointing import archive
+from nemo_speechllm.checkpointing.config import ENCODER_PARTS, check_config, read_config
+from nemo_speechllm.checkpointing.limits import limited_parameters
+from nemo_speechllm.checkpointing.weights import load_weights
 
-PREPROCESSOR, ENCODER = archive.ENCODER_PARTS
+PREPROCESSOR, ENCODER = ENCODER_PARTS
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_a_size_that_no_model_has_is_named(key, value):
     config = OmegaConf.create()
     OmegaConf.update(config, key, value, force_add=True)
     with pytest.raises(ValueError, match=f"asks for {key}: "):
-        archive.check_config(config)
+        check_config(config)
 
 
 @pytest.mark.parametrize(
@@ -80,19 +82,19 @@ def test_a_size_that_no_model_has_is_named(key, value):
     ],
 )
 def test_a_table_is_refused_before_it_is_filled(make):
-    with pytest.raises(ValueError, match="far (more|larger) than its weights"), archive.limited_parameters(10, 1):
+    with pytest.raises(ValueError, match="far (more|larger) than its weights"), limited_parameters(10, 1):
         make()
-    with archive.limited_parameters(2**30, 1):
+    with limited_parameters(2**30, 1):
         assert torch.zeros(2**10).numel() == 2**10
 
 
 def test_weights_are_as_large_as_what_is_stored(tmp_path):
     torch.save({"a": torch.ones(1).expand(1000, 1000)}, tmp_path / "weights.ckpt")
     with pytest.raises(ValueError, match=r"'a' of shape \(1000, 1000\), of which only 4 bytes are stored"):
-        archive.load_weights(tmp_path / "weights.ckpt")
+        load_weights(tmp_path / "weights.ckpt")
     tied = torch.ones(4, 4)
     torch.save({"a": tied, "b": tied, "c": tied.T, "d": tied[:2]}, tmp_path / "weights.ckpt")
-    assert set(archive.load_weights(tmp_path / "weights.ckpt")) == set("abcd")
+    assert set(load_weights(tmp_path / "weights.ckpt")) == set("abcd")
 
 
 @pytest.mark.parametrize("value", ["1:1:1", "1" + ":59" * 99999, "190:20:30.15", "-1:00", "9" * 99, "0x" + "f" * 99])
@@ -100,9 +102,9 @@ def test_numbers_that_yaml_would_compute_for_long_are_refused(value, tmp_path):
     path = tmp_path / "model_config.yaml"
     path.write_text(f"a: {value}\n")
     with pytest.raises(ValueError, match="has the number"):
-        archive.read_config(path)
+        read_config(path)
     path.write_text(f"a: '{value}'\nb: 12:30 o'clock\nc: sha256:{'0' * 64}\nd: 1.5e-3\n")
-    assert archive.read_config(path).a == value
+    assert read_config(path).a == value
 
 
 @pytest.mark.parametrize(
@@ -122,12 +124,12 @@ def test_numbers_that_yaml_would_compute_for_long_are_refused(value, tmp_path):
 )
 def test_an_optimizer_is_one_where_it_is_defined(target):
     with pytest.raises(ValueError, match="names the class .* in optim._target_"):
-        archive.check_config(OmegaConf.create({"optim": {"_target_": target}}))
+        check_config(OmegaConf.create({"optim": {"_target_": target}}))
 
 
 @pytest.mark.parametrize("target", ["torch.optim.AdamW", "torch.optim.sgd.SGD", "nemo.core.optim.novograd.Novograd"])
 def test_optimizers_may_be_named(target):
-    archive.check_config(OmegaConf.create({"optim": {"_target_": target}}))
+    check_config(OmegaConf.create({"optim": {"_target_": target}}))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,4 @@ def test_optimizers_may_be_named(target):
 )
 def test_an_encoder_is_one_where_it_is_defined(target):
     with pytest.raises(ValueError, match="is no encoder of nemo.collections.asr.modules"):
-        archive.check_config(
-            OmegaConf.create({"perception": {"encoder": {"config": {"encoder": {"_target_": target}}}}})
-        )
+        check_config(OmegaConf.create({"perception": {"encoder": {"config": {"encoder": {"_target_": target}}}}}))

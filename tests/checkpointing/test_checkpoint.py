@@ -27,7 +27,7 @@ from nemo.core.classes import ModelPT
 from omegaconf import OmegaConf, open_dict
 from transformers import LlamaForCausalLM
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, InstructLAS, load_model
 from nemo_speechllm.modules.fingerprint import is_adapter_key, sampled_fingerprint
 

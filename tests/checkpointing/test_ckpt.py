@@ -27,8 +27,8 @@ import torch
 from lightning.fabric.utilities.data import AttributeDict
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.checkpointing.ckpt import SafeCheckpointIO, read_checkpoint
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM
 
 

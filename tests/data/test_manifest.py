@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from nemo_speechllm.data.manifest import check_manifest, read_manifest, write_manifest
+from nemo_speechllm.data.manifest import read_manifest, write_manifest
+from nemo_speechllm.data.manifest_check import check_manifest
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000

@@ -21,7 +21,8 @@ import pytest
 import soundfile
 
 from nemo_speechllm.command_line import exit_status
-from nemo_speechllm.data.manifest import check_manifest, read_manifest
+from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.manifest_check import check_manifest
 
 
 @pytest.fixture

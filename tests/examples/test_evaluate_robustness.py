@@ -20,7 +20,8 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.manifest import check_manifest, read_manifest
+from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.data.manifest_check import check_manifest
 
 
 @pytest.fixture

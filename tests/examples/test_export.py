@@ -24,7 +24,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, load_model
 
 

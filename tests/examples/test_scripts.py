@@ -33,7 +33,7 @@ import torch
 from nemo.collections.asr.models import ASRModel
 from omegaconf import OmegaConf
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError, Conversation
 from nemo_speechllm.data.manifest import read_manifest

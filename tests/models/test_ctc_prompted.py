@@ -23,7 +23,7 @@ import torch
 from nemo.collections.asr.models import EncDecCTCModel, EncDecCTCModelBPE
 from omegaconf import OmegaConf
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, CTCPromptedLLM

@@ -41,7 +41,7 @@ from nemo.collections.asr.parts.utils.transcribe_utils import (
 from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import DeSTA2
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM

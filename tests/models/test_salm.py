@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from nemo_speechllm import assets
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, shipped

@@ -27,9 +27,10 @@ from nemo.utils.exp_manager import exp_manager
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM
-from nemo_speechllm.training.resume import claim_run_folder, find_resume_point, skip_batches
+from nemo_speechllm.training.resume import skip_batches
+from nemo_speechllm.training.run_folder import claim_run_folder, find_resume_point
 
 ROOT = Path(__file__).parents[2]
 

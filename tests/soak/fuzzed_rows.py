@@ -40,7 +40,8 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
-from nemo_speechllm.data.manifest import ManifestIssue, check_manifest
+from nemo_speechllm.data.manifest import ManifestIssue
+from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.models.inputs import conversations_of
 
 ROOT = Path(__file__).parents[2]

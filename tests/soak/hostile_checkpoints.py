@@ -554,7 +554,7 @@ KINDS: dict[str, Callable[[Good], Iterator[tuple]]] = {
 
 def outcome(forgery: Forgery, path: Path, good: Good) -> str:
     """ "" where the file did no harm and, unless it is inert, was refused with its name; else what went wrong."""
-    from nemo_speechllm.checkpointing.checkpoint import CheckpointError
+    from nemo_speechllm.checkpointing.errors import CheckpointError
     from nemo_speechllm.models import load_model
 
     os.environ["VICTIM_TOKEN"] = SECRET
