@@ -22,7 +22,7 @@ import sacrebleu
 import torch
 
 from nemo_speechllm.metrics.tally import ErrorTally
-from nemo_speechllm.models.speech_lm import _sum_over_ranks
+from nemo_speechllm.models.validation import _sum_over_ranks
 
 
 def tally(*triples: tuple[str, str, str], loss: float = 1.0) -> ErrorTally:
