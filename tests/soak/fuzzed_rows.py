@@ -42,6 +42,7 @@ from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import ManifestIssue
 from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.evaluation.run import checked_rows, question
 from nemo_speechllm.models.inputs import conversations_of
 
 ROOT = Path(__file__).parents[2]
@@ -189,7 +190,7 @@ def load_script(name: str) -> ModuleType:
 def consumers() -> dict[str, Consumer]:
     """What reads a manifest beside the check, up to where a model would hear the audio."""
     builder = ConversationBuilder(OmegaConf.create(PROMPT))
-    transcribe, evaluate = load_script("transcribe"), load_script("evaluate")
+    transcribe = load_script("transcribe")
     epoch = {
         "batch_size": 1,
         "force_finite": True,
@@ -211,8 +212,8 @@ def consumers() -> dict[str, Consumer]:
 
     def evaluated(manifest: Path) -> int:
         cfg = OmegaConf.create({"manifest": str(manifest), "channel_selector": None})
-        rows = evaluate.checked_rows(str(manifest), None)
-        asked = [evaluate.question(row, cfg, builder, number) for number, row in enumerate(rows, 1)]
+        rows = checked_rows(str(manifest), None)
+        asked = [question(row, cfg, builder, number) for number, row in enumerate(rows, 1)]
         return len(ConversationDataset(builder).collate(asked).audio_lengths)
 
     return {"train": train, "transcribe": transcribed, "evaluate": evaluated}
