@@ -86,7 +86,7 @@ def ask_llm(
     greedy = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        repetition_penalty=cfg.generation.get("repetition_penalty", 1.0),
+        repetition_penalty=cfg.generation.repetition_penalty,
         eos_token_id=sorted(ends),
         pad_token_id=end_token_id,
     )

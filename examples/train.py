@@ -26,6 +26,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import lightning.pytorch as pl
+from nemo.collections.asr.models import EncDecCTCModelBPE
 from nemo.core.classes import ModelPT
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
@@ -37,6 +38,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_speechllm.command_line import nearest_of, run_command
 from nemo_speechllm.files import FolderLock
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.models import CTCRecipe
 from nemo_speechllm.training.resume import check_strategy, resumable
 from nemo_speechllm.training.run_folder import claim_run_folder, find_resume_point, run_folder
 
@@ -80,6 +83,17 @@ def check_top_level(cfg: DictConfig) -> None:
             raise ValueError(f"a recipe has no {key!r}, so nothing would read it; {nearest_of(key, RECIPE_KEYS)}")
 
 
+def check_model(settings: DictConfig, model: type[ModelPT]) -> None:
+    """Check the ``model`` section; of a class of NeMo's own whose recipe is not known here, NeMo does.
+
+    Raises:
+        SettingError: a setting is unknown, missing or cannot be.
+    """
+    recipe = CTCRecipe if model is EncDecCTCModelBPE else getattr(model, "recipe", None)
+    if recipe is not None:
+        complete(recipe, settings)
+
+
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     """Train the model that the recipe describes."""
@@ -87,6 +101,8 @@ def main(cfg: DictConfig) -> None:
     if missing := list(missing_keys(OmegaConf.to_container(cfg, resolve=False))):
         raise ValueError(f"the recipe leaves {len(missing)} settings to you; give {'=... '.join(missing)}=...")
     OmegaConf.resolve(cfg)
+    model_type = model_class(cfg.model.target)
+    check_model(cfg.model, model_type)
     with open_dict(cfg):
         for key in [key for key in cfg if str(key).startswith("init_from") and cfg[key] is None]:
             cfg.pop(key)  # NeMo counts a null entry as one
@@ -102,7 +118,7 @@ def main(cfg: DictConfig) -> None:
         folder = exp_manager(trainer, cfg.get("exp_manager"))
         if folder is not None:
             claim_run_folder(Path(folder) / "checkpoints", cfg.model)
-        model = resumable(model_class(cfg.model.target))(cfg.model, trainer)
+        model = resumable(model_type)(cfg.model, trainer)
         model.maybe_init_from_pretrained_checkpoint(cfg)
         trainer.fit(model)
 

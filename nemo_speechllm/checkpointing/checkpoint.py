@@ -82,10 +82,21 @@ class ReferencedCheckpointMixin(ModelPT):
                 f"{AppState().model_restore_path} holds a {type(self).__name__}; restore it with "
                 f"{type(self).__name__}.restore_from"
             )
-        if self._is_model_being_restored() and not is_nemo_file_being_restored():
-            cfg = inert_config_of_ckpt(cfg)
         self._is_setting_up = False
-        super().__init__(cfg, trainer)
+        super().__init__(self.inert_config(cfg), trainer)
+
+    @classmethod
+    def inert_config(cls, cfg: DictConfig | dict) -> DictConfig:
+        """Return a config as it may be read: that of a Lightning checkpoint checked, and without data and caches.
+
+        Nothing of a config may be resolved before. (A ``.nemo``'s is checked when the file is read.)
+
+        Raises:
+            CheckpointError: an entry of a Lightning checkpoint's config would read, run or take too much.
+        """
+        config = OmegaConf.create(cfg) if isinstance(cfg, dict) else cfg
+        from_ckpt = cls._is_model_being_restored() and not is_nemo_file_being_restored()
+        return inert_config_of_ckpt(config) if from_ckpt else config
 
     @classmethod
     def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedCheckpointMixin":
@@ -156,7 +167,7 @@ class ReferencedCheckpointMixin(ModelPT):
 
     def restores_weights_of(self, section: DictConfig) -> bool:
         """Return whether a ``.nemo`` being restored holds a part's weights: its reference need not be found then."""
-        return is_nemo_file_being_restored() and section.get("by_reference") is False
+        return is_nemo_file_being_restored() and section.by_reference is False
 
     def add_reference(self, prefix: str, section: DictConfig) -> None:
         """Declare the submodule at ``prefix`` as a pretrained part.
@@ -169,11 +180,11 @@ class ReferencedCheckpointMixin(ModelPT):
             CheckpointError: the weights that were loaded are not those the checkpoint was trained with.
         """
         self.pretrained_parts.add(prefix)
-        if section.get("pretrained") is None or self.restores_weights_of(section):
+        if section.pretrained is None or self.restores_weights_of(section):
             return
         part = self.get_submodule(prefix)
         found = weight_fingerprint(part, assets.weight_files(section.pretrained))
-        expected = section.get("fingerprint")
+        expected = section.fingerprint
         if self._is_model_being_restored() and expected is not None and not matches_fingerprint(part, expected, found):
             raise CheckpointError(
                 f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those "
@@ -187,7 +198,7 @@ class ReferencedCheckpointMixin(ModelPT):
         self.references[prefix] = section
 
     def _is_saved_by_reference(self, prefix: str, section: DictConfig) -> bool:
-        if self.cfg.get("save_full", False) or section.get("embed", False):
+        if self.cfg.save_full or section.embed:
             return False
         part = self.get_submodule(prefix)
         frozen = all(not p.requires_grad for name, p in part.named_parameters() if not is_adapter_key(name))

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nemo_speechllm import assets
+from nemo_speechllm.recipes import SettingError
 
 DOWNLOAD_AGAIN = "If it worked before, it was damaged: copy or download it again; if not, ask who made it"
 
@@ -49,6 +50,8 @@ def failures_named(path: Path) -> Iterator[None]:
             'override={"llm": {"pretrained": "/new/place"}} to restore_from (or '
             'override={"perception": {"encoder": {"pretrained": "/new/place"}}})'
         ) from error
+    except SettingError as error:  # of an override, or of a file that another version wrote
+        raise CheckpointError(f"{path}: {error}") from error
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # a panic of the tokenizers library is no Exception

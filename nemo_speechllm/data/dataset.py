@@ -24,7 +24,6 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut, MixedCut, PaddingCut
 from nemo.utils import logging
-from omegaconf import DictConfig
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -33,6 +32,7 @@ from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Qu
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.data.rows import answer_of, given
 from nemo_speechllm.languages import base_language, language_name
+from nemo_speechllm.recipes.sections import Prompt
 
 T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
@@ -139,14 +139,12 @@ class ConversationBuilder:
     """Makes a conversation of what a manifest line says.
 
     Args:
-        cfg: the recipe's ``model.prompt`` section: ``instructions`` by task (``asr``, ``ast``, …; with slots
-            ``{lang}``, ``{target_lang}`` and ``{target_language}``, its English name) and ``keywords``, the text that
-            keywords are written in (see `Question.rendered`).
+        cfg: the recipe's ``model.prompt`` section.
     """
 
-    def __init__(self, cfg: DictConfig):
+    def __init__(self, cfg: Prompt):
         self.instructions = dict(cfg.instructions)
-        self.keyword_template = cfg.get("keywords", "")
+        self.keyword_template = cfg.keywords
 
     def from_example(self, example: Any) -> Conversation:
         """Return the conversation, with its answer, of a Lhotse cut, a NeMo conversation or a line of text.

@@ -18,47 +18,34 @@ A small LLM that hears nothing goes on talking, and one that is lost repeats its
 names what is looked for and what is done about it: ``{silence: empty, loop: retry, chatter: ctc, disagreement: ctc}``.
 """
 
+from collections.abc import Mapping
+
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE
 from nemo_speechllm.metrics.error_rate import error_rate
 from nemo_speechllm.metrics.hallucination import is_chatter, is_loop
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.sections import Guards
 
-KINDS = ("silence", "loop", "chatter", "disagreement")  # in the order they are looked for
-ACTIONS = ("empty", "retry", "ctc")  # no words; a beam search; what the encoder's own CTC heard
-DEFAULT_GUARDS = {"silence": "empty"}  # unless a recipe or checkpoint says otherwise
 RETRY_BEAM_SIZE = 4
 SILENCE_DB = -60.0  # of full scale; a quiet room is at -50
 MAX_DISAGREEMENT = 0.6  # character error rate against CTC
 _FRAME = SAMPLE_RATE // 20
 
 
-def check_guards(guards: DictConfig | None) -> dict[str, str]:
+def chosen_guards(guards: Guards | Mapping[str, str] | None) -> dict[str, str]:
     """Return what is to be done by what is found, in the order it is looked for.
 
     Args:
-        guards: the recipe's ``generation.guards``, beside the default ones; a kind whose action is None is not looked
-            for. None: nothing is.
+        guards: the recipe's ``generation.guards``, whole or in part; None: nothing is looked for.
 
     Raises:
-        ValueError: an unknown kind or action, or no mapping.
+        SettingError: there is no such guard or action.
     """
-    if guards is None:
-        return {}
-    if not isinstance(guards, (dict, DictConfig)):
-        raise ValueError(
-            f"model.generation.guards is {guards!r}; it must be null or a mapping such as {DEFAULT_GUARDS}"
-        )
-    chosen = {str(k): action for k, action in (DEFAULT_GUARDS | dict(guards)).items() if action is not None}
-    for kind, action in chosen.items():
-        if kind not in KINDS or action not in ACTIONS:
-            raise ValueError(
-                f"model.generation.guards: {{{kind}: {action}}} is unknown; there are {list(KINDS)}, each with one of "
-                f"{list(ACTIONS)}"
-            )
-    return {kind: chosen[kind] for kind in KINDS if kind in chosen}
+    actions = {} if guards is None else complete(Guards, guards, "model.generation.guards")
+    return {str(kind): action for kind, action in actions.items() if action is not None}
 
 
 def is_silent(samples: Tensor) -> bool:

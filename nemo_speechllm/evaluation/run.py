@@ -39,9 +39,11 @@ from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
 from nemo_speechllm.metrics.report import bucketed_reports, error_report
 from nemo_speechllm.metrics.translation import check_metrics, is_translation, translation_report, written_language
 from nemo_speechllm.models import load_system
-from nemo_speechllm.models.answers import Answer, answering_record, check_generation
+from nemo_speechllm.models.answers import Answer, answering_record
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.sections import Generation
 
 
 @dataclass
@@ -164,8 +166,8 @@ def evaluate(cfg: EvaluateArguments) -> dict[str, Any]:
     if cfg.lm_loss and isinstance(model, Baseline):
         raise ValueError(f"model={cfg.model} has no lm_loss; leave it false")
     with open_dict(model.cfg):
-        model.cfg.generation.merge_with(cfg.generation)
-    check_generation(model.cfg.generation)
+        changed = OmegaConf.merge(model.cfg.generation, cfg.generation)
+        model.cfg.generation = complete(Generation, changed, "model.generation")
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
     done = {prediction["index"] for prediction in log.predictions}
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]

@@ -32,7 +32,7 @@ from nemo_speechllm.data.dataset import (
     asks_for_translation,
     in_batches,
 )
-from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, RETRY_BEAM_SIZE, check_guards, find_fault
+from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.segmentation import split_long_audio
@@ -178,13 +178,13 @@ class Answering:
     def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
         """Yield the pieces of all conversations, in order; add to ``counts`` how many a conversation has."""
         for conversation in conversations:
-            pieces = split_long_audio(conversation, self.model.cfg.generation.get("max_audio_seconds"))
+            pieces = split_long_audio(conversation, self.model.cfg.generation.max_audio_seconds)
             counts.append(len(pieces))
             yield from pieces
 
     def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
         """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""
-        limit = self.model.cfg.generation.get("max_keywords")
+        limit = self.model.cfg.generation.max_keywords
         lists = [item.question.keywords if item.question else [] for item in batch.conversations]
         longest = max(map(len, lists), default=0)
         if limit is None or longest <= limit:
@@ -220,7 +220,7 @@ class Answering:
         self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer], **options
     ) -> list[Answer]:
         """Return answers with transcripts that show a fault of ``generation.guards`` replaced."""
-        guards = check_guards(self.model.cfg.generation.get("guards", DEFAULT_GUARDS))
+        guards = chosen_guards(self.model.cfg.generation.guards)
         hypotheses: list[str | None] = [None] * len(answers)
         if "disagreement" in guards:
             require_transcripts(self.model, "guards: disagreement")

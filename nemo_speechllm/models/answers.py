@@ -20,32 +20,8 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from nemo_speechllm.decoding.guards import DEFAULT_GUARDS, check_guards
 from nemo_speechllm.modules.fingerprint import state_digest
-
-DECODERS = ("llm", "ctc")
-GENERATION_SETTINGS = (
-    "decoder",
-    "max_new_tokens",
-    "beam_size",
-    "repetition_penalty",
-    "ctc_weight",
-    "max_audio_seconds",
-    "guards",
-    "max_keywords",
-)
-# what numbers may be; None: not set
-RANGES = {
-    "max_new_tokens": (lambda value: isinstance(value, int) and value >= 1, "a whole number, at least 1"),
-    "beam_size": (lambda value: isinstance(value, int) and 1 <= value <= 128, "a whole number from 1 to 128"),
-    "repetition_penalty": (lambda value: value > 0, "above 0"),
-    "ctc_weight": (lambda value: 0 <= value <= 1, "between 0 and 1"),
-    "max_audio_seconds": (lambda value: value >= 0.5, "at least 0.5, or null for recordings of any length"),
-    "max_keywords": (
-        lambda value: isinstance(value, int) and value >= 0,
-        "a whole number, at least 0, or null for all",
-    ),
-}
+from nemo_speechllm.recipes.sections import DECODERS, Generation
 
 
 @dataclass
@@ -63,24 +39,6 @@ class Answer:
     ids: list[int]
     truncated: bool
     interventions: tuple[str, ...] = ()
-
-
-def check_generation(recipe: DictConfig) -> None:
-    """Refuse a ``model.generation`` section that cannot be followed.
-
-    Raises:
-        ValueError: the recipe's ``model.generation`` section has a setting that nothing reads, an unknown ``decoder``,
-            a number that is out of range or none, or wrong ``guards``.
-    """
-    unknown = sorted(set(recipe) - set(GENERATION_SETTINGS))
-    if unknown:
-        raise ValueError(f"model.generation has no setting {unknown}; there are {list(GENERATION_SETTINGS)}")
-    for name, (fits, wanted) in RANGES.items():
-        value = recipe.get(name)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not fits(value)):
-            raise ValueError(f"model.generation.{name} is {value!r}; it must be {wanted}")
-    generation_options(recipe)
-    check_guards(recipe.get("guards", DEFAULT_GUARDS))
 
 
 def answering_record(
@@ -101,7 +59,7 @@ def answering_record(
 
 
 def generation_options(
-    recipe: DictConfig, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
+    recipe: Generation, max_new_tokens: int | None = None, beam_size: int | None = None, decoder: str | None = None
 ) -> dict[str, Any]:
     """Return ``max_new_tokens``, ``beam_size`` and ``decoder``; those that are None are the recipe's.
 
@@ -115,7 +73,7 @@ def generation_options(
     for name, value in numbers.items():
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1 (leave it unset for the recipe's)")
-    decoder = decoder or recipe.get("decoder")
+    decoder = decoder or recipe.decoder
     if decoder not in (None, *DECODERS):
         raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
     return {**numbers, "decoder": decoder}

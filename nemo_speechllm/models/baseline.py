@@ -23,6 +23,7 @@ from torch import nn
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.recipes.sections import Generation, Prompt
 
 
 class Baseline(nn.Module):
@@ -40,8 +41,8 @@ class Baseline(nn.Module):
             self.add_module(name, part.eval())
         # NeMo restores its models onto the GPU where there is one
         self.to("cuda" if torch.cuda.is_available() else "cpu")
-        generation = {"max_new_tokens": max_new_tokens, "beam_size": 1}
-        self.cfg = OmegaConf.create({"prompt": {"instructions": instructions}, "generation": generation})
+        prompt, generation = Prompt(instructions=instructions), Generation(max_new_tokens=max_new_tokens)
+        self.cfg = OmegaConf.create({"prompt": prompt, "generation": generation})
         self.builder = ConversationBuilder(self.cfg.prompt)
 
     @abstractmethod

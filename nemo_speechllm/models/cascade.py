@@ -18,7 +18,6 @@ A speech LM must beat it to have heard more than words.
 """
 
 import torch
-from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
@@ -32,6 +31,7 @@ from nemo_speechllm.models.transcriber import Transcriber
 from nemo_speechllm.modules.llm import load_llm
 from nemo_speechllm.modules.segments import join_segments
 from nemo_speechllm.prompts.chat_prompt import ChatPrompt
+from nemo_speechllm.recipes.sections import WhisperEncoder
 
 MAX_NEW_TOKENS = 128
 TRANSCRIPTION = 'Transcription of the audio: "{}"\n'
@@ -58,7 +58,7 @@ class Cascade(Baseline):
         super().__init__(MAX_NEW_TOKENS, INSTRUCTIONS, llm=load_llm(folder), recognizer=recognizer)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.prompt = ChatPrompt(self.tokenizer)
-        self.transcriber = Transcriber(OmegaConf.create(), recognizer=recognizer)
+        self.transcriber = Transcriber(WhisperEncoder("whisper"), recognizer=recognizer)
 
     @torch.inference_mode()
     def generate(

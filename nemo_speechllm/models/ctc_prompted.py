@@ -16,7 +16,7 @@
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from omegaconf import DictConfig
@@ -40,6 +40,7 @@ from nemo_speechllm.modules.perception import PerceptionOutput, States
 from nemo_speechllm.modules.segments import mask_text
 from nemo_speechllm.prompts.segments import Segment
 from nemo_speechllm.randomness import named_random
+from nemo_speechllm.recipes.models import CTCPromptedRecipe
 
 TOKENIZER_NAME = "ctc_tokenizer.model"
 WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
@@ -63,26 +64,27 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
             token to mask with; or ``generation.ctc_weight`` is given.
     """
 
+    recipe: ClassVar[type] = CTCPromptedRecipe
     ctc_head: CTCHead
 
     def build_modules(self) -> None:
         """Build what every decoder-only model has, and the CTC head."""
         super().build_modules()
-        mask = self.cfg.get("text_mask")
-        self._mask_id = self._find_mask_token(mask.get("token")) if mask and mask.fraction > 0 else None
+        mask = self.cfg.text_mask
+        self._mask_id = self._find_mask_token(mask.token) if mask and mask.fraction > 0 else None
 
     def _build_ctc(self) -> None:
         """Build stage 1's head, and for the alignment loss what its pieces are in the LLM."""
         self.ctc_head = self._restored_head() if self.is_nemo_file_being_restored() else self._new_head()
-        if self.cfg.generation.get("ctc_weight", 0) > 0:
+        if self.cfg.generation.ctc_weight > 0:
             raise ValueError(
                 "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's "
                 "pieces: set it to 0; decoder=ctc asks CTC alone"
             )
         super()._build_ctc()
-        posterior = self.cfg.get("ctc_posterior")
+        posterior = self.cfg.ctc_posterior
         self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
-        self._simulator = self._build_simulator(posterior) if posterior and posterior.get("bank") else None
+        self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
 
     def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
         """Return what makes up posteriors of text; it serves training alone, so a restored model has none."""
@@ -125,7 +127,7 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
         """Return stage 1's head; over an adapter a fresh one, of the pieces of ``ctc_head.tokenizer``."""
         if self.perception.adapter is None:
             return self._pretrained_head()
-        return self._head_with_tokenizer(read_tokenizer(self.cfg.get("ctc_head", {}).get("tokenizer")))
+        return self._head_with_tokenizer(read_tokenizer(self.cfg.ctc_head.tokenizer))
 
     def _pretrained_head(self) -> CTCHead:
         """Return the head of the ASR model whose encoder is taken; its tokenizer goes into every ``.nemo``."""
@@ -160,13 +162,13 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
         if self._mask_id is None or not self.training:
             return segments
         mask = self.cfg.text_mask
-        name = (mask.get("seed", 0), self.current_epoch, conversation.id)
+        name = (mask.seed, self.current_epoch, conversation.id)
         return mask_text(segments, mask.fraction, self._mask_id, name)
 
     def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
         """Return the decoder-only losses, and CTC of what the head reads."""
         losses = super().losses(batch, perceived)
-        if self.cfg.loss.get("encoder_ctc_weight", 0) > 0 and len(batch.audio) > len(batch.spoken):
+        if self.cfg.loss.encoder_ctc_weight > 0 and len(batch.audio) > len(batch.spoken):
             texts = {place: text for place, text in self._transcripts(batch).items() if place not in batch.spoken}
             losses["encoder_ctc_loss"] = self.ctc.loss(*self.ctc_states(perceived), texts)
         return losses
@@ -209,7 +211,7 @@ class CTCPromptedLLM(DecoderOnlySpeechLM):
                 "not set: make one with examples/data/measure_posteriors.py"
             )
         low, high = self.cfg.ctc_posterior.error_rate
-        rng = named_random(("posterior", self.cfg.ctc_posterior.get("seed", 0), self.current_epoch, name))
+        rng = named_random(("posterior", self.cfg.ctc_posterior.seed, self.current_epoch, name))
         ids = self.ctc_head.tokenizer.text_to_ids(text)
         return self._simulator(ids, rng.uniform(low, high), rng)
 

@@ -18,7 +18,6 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 import torch
-from omegaconf import open_dict
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
@@ -37,6 +36,7 @@ from nemo_speechllm.modules.perception import Perception, PerceptionOutput, Stat
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
 from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 from nemo_speechllm.prompts.segments import Segment, check_context
+from nemo_speechllm.recipes.models import DecoderOnlyRecipe
 from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
@@ -52,6 +52,7 @@ class DecoderOnlySpeechLM(SpeechLM):
     taught by CTC against the LLM's token embeddings, and answers are CTC's best path.
     """
 
+    recipe: ClassVar[type] = DecoderOnlyRecipe
     ctc_transcribes: ClassVar[bool] = True  # whether `alignment` is taught what is said
 
     def build_modules(self) -> None:
@@ -66,7 +67,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Build CTC of the audio embeddings, where the recipe gives it a weight."""
         self.alignment = self._new_alignment() if self.cfg.loss.ctc_weight > 0 else None
         self.perception.with_frames = self.alignment is not None
-        needs_ctc = self.cfg.get("ctc_compression") or self.cfg.generation.get("ctc_weight", 0) > 0
+        needs_ctc = self.cfg.ctc_compression or self.cfg.generation.ctc_weight > 0
         if needs_ctc and self.alignment is None:
             raise ValueError(
                 "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: "
@@ -95,21 +96,18 @@ class DecoderOnlySpeechLM(SpeechLM):
 
     def _build_llm(self) -> None:
         cfg = self.cfg.llm
-        if not cfg.get("pretrained_weights", True):  # nothing to refer to: a checkpoint must hold the weights
-            with open_dict(cfg):
-                cfg.by_reference = False
+        if not cfg.pretrained_weights:  # nothing to refer to: a checkpoint must hold the weights
+            cfg.by_reference = False
         folder = None if self.restores_weights_of(cfg) else assets.resolve(cfg.pretrained)
         own_folder = self.register_llm_artifacts(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(own_folder, trust_remote_code=False)
         prompt = self.cfg.prompt
-        self.prompt = ChatPrompt(
-            self.tokenizer, prompt.get("system_prompt"), prompt.get("chat_template"), prompt.get("keywords")
-        )
-        with_weights = folder is not None and cfg.get("pretrained_weights", True)
-        self.llm = load_llm(folder or own_folder, cfg.get("dtype", "float32"), with_weights)
+        self.prompt = ChatPrompt(self.tokenizer, prompt.system_prompt, prompt.chat_template, prompt.keywords)
+        with_weights = folder is not None and cfg.pretrained_weights
+        self.llm = load_llm(folder or own_folder, cfg.dtype, with_weights)
         if with_weights:
             self.add_reference("llm", cfg)
-        if self.cfg.get("lora") and self.cfg.lora.r > 0:
+        if self.cfg.lora is not None and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
@@ -161,7 +159,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         """
         prompts = [self.prompt_segments(conversation) for conversation in batch.conversations]
         embeddings = perceived.embeddings
-        if self.cfg.get("ctc_compression") and len(batch.audio) > 0:
+        if self.cfg.ctc_compression and len(batch.audio) > 0:
             embeddings = self._compressed(perceived)
         audios = batch.by_conversation(*embeddings)
         limit = getattr(self.llm.config.get_text_config(), "max_position_embeddings", None)
@@ -214,7 +212,7 @@ class DecoderOnlySpeechLM(SpeechLM):
             self.prompt.end_token_id,
             max_new_tokens=max_new_tokens,
             beam_size=beam_size,
-            repetition_penalty=self.cfg.generation.get("repetition_penalty", 1.0),
+            repetition_penalty=self.cfg.generation.repetition_penalty,
             joint=self._joint_scores(batch, perceived, beam_size),
         )
         return [Answer(self._text(row), row, bool(cut)) for row, cut in zip(ids, truncated, strict=True)]
@@ -223,7 +221,7 @@ class DecoderOnlySpeechLM(SpeechLM):
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int
     ) -> JointCTCScores | None:
         """Return CTC's say in answers that are transcripts: of one audio, with the recipe's own instruction for it."""
-        weight = self.cfg.generation.get("ctc_weight", 0)
+        weight = self.cfg.generation.ctc_weight
         if weight == 0 or len(batch.audio) == 0:
             return None
         assert self.alignment is not None, "`_build_ctc` has seen to it"

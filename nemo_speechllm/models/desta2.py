@@ -16,7 +16,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from jinja2 import TemplateError
@@ -29,6 +29,7 @@ from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_tran
 from nemo_speechllm.modules.perception import PerceptionOutput
 from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.segments import LLMInputs
+from nemo_speechllm.recipes.models import DeSTA2Recipe
 
 
 class DeSTA2(DecoderOnlySpeechLM):
@@ -44,17 +45,15 @@ class DeSTA2(DecoderOnlySpeechLM):
     all clips is learned first.
 
     Raises:
-        ValueError: the encoder is not Whisper's, the LLM's chat template refuses the role ``audio``, an attribute of
-            ``ctc_attributes`` has no wording, or ``generation.ctc_weight`` is to mix this CTC into transcripts.
+        ValueError: the LLM's chat template refuses the role ``audio``, an attribute of ``ctc_attributes`` has no
+            wording, or ``generation.ctc_weight`` is to mix this CTC into transcripts.
     """
 
-    ctc_transcribes = False  # what it writes are attributes
+    recipe: ClassVar[type] = DeSTA2Recipe
+    ctc_transcribes: ClassVar[bool] = False  # what it writes are attributes
 
     def build_modules(self) -> None:
         """Build what every decoder-only model has; Whisper's decoder is loaded when it is first needed."""
-        encoder = self.cfg.perception.encoder
-        if encoder.type != "whisper":
-            raise ValueError(f"model.perception.encoder.type is {encoder.type!r}; DeSTA2 needs whisper")
         super().build_modules()
         if self.alignment is not None:
             self._check_ctc()
@@ -67,11 +66,11 @@ class DeSTA2(DecoderOnlySpeechLM):
                 f"the chat template of {self.cfg.llm.pretrained} refuses a message of the role {AUDIO_ROLE!r} before "
                 f"the user's ({error}); give one that takes it in model.prompt.chat_template"
             ) from error
-        self.transcriber = Transcriber(encoder, self.cfg.transcription.min_voice_seconds)
+        self.transcriber = Transcriber(self.cfg.perception.encoder, self.cfg.transcription.min_voice_seconds)
 
     def _check_ctc(self) -> None:
         check_attributes(self.cfg.ctc_attributes, "model.ctc_attributes")
-        if self.cfg.generation.get("ctc_weight", 0) > 0:
+        if self.cfg.generation.ctc_weight > 0:
             raise ValueError("model.generation.ctc_weight: DeSTA2's CTC hears attributes and no words; set it to 0")
 
     def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
@@ -111,7 +110,7 @@ class DeSTA2(DecoderOnlySpeechLM):
     def on_fit_start(self) -> None:
         """Open the cache of transcriptions as well; it serves training alone, too."""
         super().on_fit_start()
-        self.transcriber.cache(self.cfg.transcription.get("cache"))
+        self.transcriber.cache(self.cfg.transcription.cache)
 
     def on_fit_end(self) -> None:
         """Close the caches."""

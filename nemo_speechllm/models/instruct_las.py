@@ -15,10 +15,9 @@
 """Instruction-Following Speech Recognition (2309.09843)."""
 
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
-from omegaconf import open_dict
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
@@ -40,6 +39,7 @@ from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 from nemo_speechllm.prompts.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.prompts.segments import check_context
+from nemo_speechllm.recipes.models import InstructLASRecipe
 
 TOKENIZER_NAME = "tokenizer.model"
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
@@ -61,13 +61,14 @@ class InstructLAS(SpeechLM):
             loss has a weight.
     """
 
+    recipe: ClassVar[type] = InstructLASRecipe
     reference_sections = ("perception.encoder",)
 
     def build_modules(self) -> None:
         """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
         tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
         self.tokenizer = InstructionTokenizer(tokenizer_file)
-        self.prompt = InstructionPrompt(self.tokenizer, self.cfg.prompt.get("keywords"))
+        self.prompt = InstructionPrompt(self.tokenizer, self.cfg.prompt.keywords)
         # not `decoder`: NeMo's transcription takes what is called so for a module of its own
         self.text_decoder = build_las_decoder(self.cfg.decoder, self.tokenizer.vocab_size, self.tokenizer.eos_id)
         embeddings, encoder = self.text_decoder.get_input_embeddings().weight, self.cfg.perception.encoder
@@ -89,8 +90,7 @@ class InstructLAS(SpeechLM):
     def _read_tokenizer(self) -> bytes:
         """Return the SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
         if self.is_nemo_file_being_restored():
-            with open_dict(self.cfg.tokenizer):
-                self.cfg.tokenizer.pop("dir", None)  # of the machine it was trained on
+            self.cfg.tokenizer.dir = None  # of the machine it was trained on
             return self.read_artifact(self.cfg.tokenizer.model_file)
         path = Path(self.cfg.tokenizer.dir).expanduser() / TOKENIZER_NAME
         if not path.is_file():
@@ -168,7 +168,7 @@ class InstructLAS(SpeechLM):
             self.tokenizer.eos_id,
             max_new_tokens,
             beam_size,
-            self.cfg.generation.get("repetition_penalty", 1.0),
+            self.cfg.generation.repetition_penalty,
         )
         return [
             Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut))

@@ -26,7 +26,7 @@ from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixi
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes import ModelPT
 from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -111,7 +111,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     def _augment_features(self, spec_augment: nn.Module | None) -> None:
         cfg = self.cfg.perception
-        if spec_augment is not None and cfg.get("state_cache"):
+        if spec_augment is not None and cfg.state_cache:
             raise ValueError(
                 "spec_augment acts on features, and model.perception.state_cache skips the encoder that reads them: "
                 "leave one of them null"
@@ -119,8 +119,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         options = None
         if spec_augment is not None:
             options = {key: value for key, value in cast(DictConfig, spec_augment._cfg).items() if key != "_target_"}
-        with open_dict(cfg):
-            cfg.encoder.spec_augment = options
+        cfg.encoder.spec_augment = options
         cast(Any, self.perception.encoder).spec_augment = spec_augment
 
     def setup_optimization(
@@ -131,7 +130,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         Raises:
             ValueError: it is not: the data are a stream, in batches of any size, so epochs do not tell.
         """
-        config = optim_config if optim_config is not None else self.cfg.get("optim") or {}
+        config = optim_config if optim_config is not None else self.cfg.optim or {}
         sched = config.get("sched")
         endless = self._trainer is not None and self._trainer.max_steps < 0
         if sched and sched.get("max_steps") is None and endless:
@@ -265,7 +264,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     @property
     def cur_decoder(self) -> str:
         """What answers, ``llm`` or ``ctc``."""
-        return self.cfg.generation.get("decoder") or self.trained_decoder
+        return self.cfg.generation.decoder or self.trained_decoder
 
     @property
     def trained_decoder(self) -> str:
@@ -303,8 +302,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 "languages"
             )
         if decoder_type is not None:
-            with open_dict(self.cfg.generation):
-                self.cfg.generation.decoder = decoder_type
+            self.cfg.generation.decoder = decoder_type
 
     def change_attention_model(
         self, self_attention_model: str | None = None, att_context_size: list[int] | None = None, **options: Any

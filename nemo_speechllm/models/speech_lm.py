@@ -15,7 +15,7 @@
 """The base of every model here: data in, training and validation steps, transcription, metrics."""
 
 from abc import abstractmethod
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -30,11 +30,10 @@ from nemo_speechllm.checkpointing.renamed import current_pattern
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
-from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models.answering import Answering, require_evaluation_mode
-from nemo_speechllm.models.answers import Answer, check_generation, generation_options
+from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.shipped import shipped_info, shipped_models
 from nemo_speechllm.models.validation import count_batch, expected_tally, log_tallies
@@ -43,8 +42,10 @@ from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.data import Data
+from nemo_speechllm.recipes.models import SpeechLMRecipe
 from nemo_speechllm.training.monitors import check_monitors
-from nemo_speechllm.training.non_finite import STOP, check_policy
 from nemo_speechllm.training.resume import ResumableTrainingMixin
 from nemo_speechllm.training.sharding import share_batches
 from nemo_speechllm.training.transforms import Transform, training_transforms
@@ -54,34 +55,30 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
     """A model that answers conversations of text and audio.
 
     A batch's audio goes through `perceive` once; `losses` and `generate_answers` are given what it returns. A subclass
-    builds its modules in `build_modules` and implements these two. Its config has the sections ``prompt``,
-    ``freeze_params``, ``generation``, ``train_ds``, ``validation_ds``, ``optim`` and its own. With a section
-    ``instruction_sampling`` or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on
-    keywords (see `KeywordContext`); validation asks what the data say.
+    builds its modules in `build_modules` and implements these two. Its config is ``recipe``, a dataclass: what is
+    given of it is checked, and has the defaults of the rest (see `recipes`). With a section ``instruction_sampling``
+    or ``keyword_context`` it trains on instructions (see `InstructionSampler`) and on keywords (see `KeywordContext`);
+    validation asks what the data say.
 
     Args:
         cfg: the recipe's ``model`` section.
         trainer: Lightning trainer, if there is one.
 
     Raises:
-        ValueError: an entry of ``freeze_params`` matches no parameter, or ``generation`` has a setting that nothing
-            reads.
+        SettingError: the config has a setting that nothing reads, or one that cannot be.
+        ValueError: an entry of ``freeze_params`` matches no parameter.
     """
 
+    recipe: ClassVar[type] = SpeechLMRecipe
     perception: Perception
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
-        if isinstance(cfg, dict):  # as a Lightning checkpoint holds it
-            cfg = OmegaConf.create(cfg)
+        cfg = complete(self.recipe, self.inert_config(cfg))
         # the dataloaders need the tokenizer, which is not there before ModelPT.__init__ has run
         for section in ("train_ds", "validation_ds", "test_ds"):
-            if cfg.get(section):
-                with open_dict(cfg[section]):
-                    cfg[section].defer_setup = True
-        with open_dict(cfg):
-            cfg.train_ds = cfg.get("train_ds") or None
-        check_generation(cfg.generation)
-        check_policy(cfg.get("non_finite", STOP))
+            if cfg[section]:
+                cfg[section].defer_setup = True
+        cfg.train_ds = cfg.train_ds or None
         super().__init__(cfg, trainer)
         # transcribe_speech_parallel.py asks it how to read what it transcribes, and takes no None
         if self.cfg.train_ds is None:
@@ -90,7 +87,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         self.build_modules()
         self.builder = ConversationBuilder(self.cfg.prompt)
         self._transforms: list[Transform] = []
-        freeze_by_pattern(self, list(map(current_pattern, self.cfg.get("freeze_params") or [])))
+        freeze_by_pattern(self, list(map(current_pattern, self.cfg.freeze_params or [])))
         self._validation_tallies: dict[int, ErrorTally] = {}
         self._test_tallies: dict[int, ErrorTally] = {}
         self.answering = Answering(self)
@@ -216,7 +213,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         """Refuse, before any work, a data section whose texts could not be scored as `validation_step` will."""
         from nemo_speechllm.data.sources import translations_of  # imports NeMo's collections, which takes seconds
 
-        check_metrics(self.cfg.get("normalizer", AUTO), translations_of(cfg))
+        check_metrics(self.cfg.normalizer, translations_of(cfg))
 
     def _check_monitors(self) -> None:
         from nemo_speechllm.data.sources import metadata_of  # imports NeMo's collections, which takes seconds
@@ -233,7 +230,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         return self._dataloader_of(cfg, self.global_rank, self._world_size)
 
     def _dataloader_of(self, cfg: DictConfig, rank: int, world_size: int) -> DataLoader:
-        dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", False))
+        dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", Data.skip_bad_audio))
         return build_dataloader(cfg, dataset, self.tokenizer, rank, world_size)
 
     @property
@@ -257,7 +254,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         super().on_fit_start()
         if not self.training:  # Lightning trains in the mode it finds, and a restored model is found in eval mode
             self.train()
-        self.perception.cache_states(self.cfg.perception.get("state_cache"))
+        self.perception.cache_states(self.cfg.perception.state_cache)
 
     def on_fit_end(self) -> None:
         """Close the cache of encoder states."""
@@ -296,7 +293,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         perceived = self.perceive(batch)
         loss = self.loss(batch, perceived)["loss"]
         answers = self.answering.generate(batch, perceived, **generation_options(self.cfg.generation))
-        count_batch(tally, batch.conversations, float(loss), answers, self.cfg.get("normalizer", AUTO))
+        count_batch(tally, batch.conversations, float(loss), answers, self.cfg.normalizer)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.

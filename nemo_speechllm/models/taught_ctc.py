@@ -15,7 +15,7 @@
 """Stage 1 of 2307.11795 for those who have hours of speech and not thousands of hours: CTC with a teacher."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from lightning.pytorch import Trainer
@@ -27,6 +27,8 @@ from nemo_speechllm.checkpointing.ckpt import written_whole
 from nemo_speechllm.modules.encoders import build_encoder, valid_positions
 from nemo_speechllm.modules.losses import Mean, parts_of_all
 from nemo_speechllm.modules.state_cache import CachedEncoder
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.models import TaughtCTCRecipe
 from nemo_speechllm.training.non_finite import check_weights
 from nemo_speechllm.training.resume import ResumableTrainingMixin
 
@@ -40,15 +42,15 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
     where it stood.
 
     Args:
-        cfg: that of ``EncDecCTCModelBPE`` with a section ``teacher``: ``encoder`` (see
-            `nemo_speechllm.modules.encoders.build_encoder`), ``state_cache`` (folder for its states, or null) and
-            ``weight`` of the teacher's loss beside CTC.
+        cfg: that of ``EncDecCTCModelBPE`` with a section ``teacher``.
     """
 
+    recipe: ClassVar[type] = TaughtCTCRecipe
+
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
-        super().__init__(cfg, trainer)
+        super().__init__(complete(self.recipe, cfg), trainer)
         teacher = build_encoder(self.cfg.teacher.encoder).eval().requires_grad_(False)
-        if self.cfg.teacher.get("state_cache"):
+        if self.cfg.teacher.state_cache:
             teacher = CachedEncoder(teacher, self.cfg.teacher.state_cache)
         self._teacher = [teacher]  # in a list, not a submodule: no checkpoint needs its weights
         d_teacher = cast(int, teacher.d_model)

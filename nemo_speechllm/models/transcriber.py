@@ -21,7 +21,6 @@ from typing import Protocol, cast
 
 import numpy as np
 from nemo.utils import logging
-from omegaconf import DictConfig
 from scipy.ndimage import binary_opening
 from torch import Tensor
 
@@ -31,6 +30,7 @@ from nemo_speechllm.desta.metadata import Clip
 from nemo_speechllm.files import write_text
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.whisper_baseline import WINDOW_SECONDS, WhisperBaseline
+from nemo_speechllm.recipes.sections import Encoder
 
 AUDIO_ROLE = "audio"
 BATCH_SIZE = 8
@@ -61,7 +61,7 @@ class Transcriber:
 
     def __init__(
         self,
-        encoder: DictConfig,
+        encoder: Encoder,
         min_voice_seconds: float = MIN_VOICE_SECONDS,
         recognizer: Recognizer | None = None,
     ):
@@ -137,7 +137,7 @@ class Transcriber:
 
     def _load(self) -> Recognizer:
         if self._recognizer is None:
-            if not self.encoder.get("pretrained"):
+            if not self.encoder.pretrained:
                 raise ValueError(
                     "model.perception.encoder.pretrained is not given, so there is no Whisper to transcribe with; "
                     "give each manifest line its `transcription`"
@@ -159,7 +159,7 @@ class Transcriber:
         """Return where the text belongs: its name is made of all that it depends on."""
         if self._folder is None:
             return None
-        digest = hashlib.sha256(f"{self.encoder.get('fingerprint')} {self.min_voice_seconds} {language} ".encode())
+        digest = hashlib.sha256(f"{self.encoder.fingerprint} {self.min_voice_seconds} {language} ".encode())
         digest.update(samples.detach().float().cpu().numpy().tobytes())
         key = digest.hexdigest()[:40]
         return self._folder / key[:2] / f"{key}.txt"

@@ -24,7 +24,7 @@ from nemo_speechllm.data.dataset import asks_for_translation, task_of, written_l
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.collectives import gathered
-from nemo_speechllm.training.non_finite import STOP, judge_validation
+from nemo_speechllm.training.non_finite import judge_validation
 
 
 def count_batch(
@@ -64,7 +64,7 @@ def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, pref
     """
     tallies = _sum_over_ranks(counted)
     all_sets = sum(tallies.values(), ErrorTally())
-    judge_validation(all_sets.without_loss, all_sets.items, model.cfg.get("non_finite", STOP))
+    judge_validation(all_sets.without_loss, all_sets.items, model.cfg.non_finite)
     for index, tally in sorted(tallies.items()):
         prefix = prefix_of(index) if len(tallies) > 1 else ""
         metrics = {f"{stage}_{name}": value for name, value in tally.figures().items()}

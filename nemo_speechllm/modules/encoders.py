@@ -27,7 +27,7 @@ import torch
 from nemo.collections.asr.parts.submodules.subsampling import StackingSubsampling
 from nemo.core.classes import NeuralModule
 from nemo.utils import AppState
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
@@ -259,9 +259,7 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
     encoder's weights can be restored without the original.
 
     Args:
-        cfg: ``type`` (one of `ENCODERS`), ``pretrained`` (asset name, folder, ``.nemo`` file, hub id or NeMo
-            pretrained name; null to start from ``config`` with random weights), ``spec_augment``; of Whisper also
-            ``trim`` and ``taps``.
+        cfg: the section, whole (see `nemo_speechllm.recipes.sections.ENCODERS`).
         from_config_only: do not load pretrained weights, the caller will.
 
     Raises:
@@ -269,7 +267,7 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
         nemo_speechllm.assets.AssetError: the pretrained model cannot be found.
     """
     build = ENCODERS[cfg.type]
-    if cfg.get("pretrained") is None and cfg.get("config") is None:
+    if cfg.pretrained is None and cfg.config is None:
         raise ValueError(
             "model.perception.encoder needs `pretrained` (an asset name, folder, .nemo file or hub id) or `config`"
         )
@@ -279,21 +277,20 @@ def build_encoder(cfg: DictConfig, from_config_only: bool = False) -> Encoder:
 @ENCODERS.register("whisper")
 def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> WhisperEncoder:
     folder = None
-    if cfg.get("config") is None or not (from_config_only or cfg.get("pretrained") is None):
+    if cfg.config is None or not (from_config_only or cfg.pretrained is None):
         folder = assets.resolve(cfg.pretrained)
-    if folder is not None and cfg.get("config") is None:
-        with open_dict(cfg):
-            cfg.config = {
-                "model": WhisperConfig.from_pretrained(folder).to_diff_dict(),
-                "feature_extractor": _jsonable(WhisperFeatureExtractor.from_pretrained(folder).to_dict()),
-            }
+    if folder is not None and cfg.config is None:
+        cfg.config = {
+            "model": WhisperConfig.from_pretrained(folder).to_diff_dict(),
+            "feature_extractor": _jsonable(WhisperFeatureExtractor.from_pretrained(folder).to_dict()),
+        }
     config = cast(dict[str, dict[str, Any]], OmegaConf.to_container(cfg.config, resolve=True))
     encoder = WhisperEncoder(
         WhisperConfig(**config["model"]),
         WhisperFeatureExtractor(**config["feature_extractor"]),
-        trim=cfg.get("trim", True),
+        trim=cfg.trim,
         spec_augment=spec_augment,
-        taps=cfg.get("taps"),
+        taps=cfg.taps,
     )
     if folder is not None:
         pretrained = WhisperModel.from_pretrained(folder, dtype=torch.float32)
@@ -305,14 +302,13 @@ def _build_whisper(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Mod
 def _build_nemo(cfg: DictConfig, from_config_only: bool, spec_augment: nn.Module | None) -> NeMoEncoder:
     from nemo.core.classes import Serialization
 
-    if cfg.get("pretrained") is None or (from_config_only and cfg.get("config") is not None):
+    if cfg.pretrained is None or (from_config_only and cfg.config is not None):
         preprocessor = Serialization.from_config_dict(cfg.config.preprocessor)
         return NeMoEncoder(preprocessor, Serialization.from_config_dict(cfg.config.encoder), spec_augment)
     asr_model = load_asr_model(cfg.pretrained)
-    if AppState().is_model_being_restored and cfg.get("config") is not None:  # the checkpoint's own has been checked
+    if AppState().is_model_being_restored and cfg.config is not None:  # the checkpoint's own has been checked
         return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
-    with open_dict(cfg):
-        cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
+    cfg.config = {"preprocessor": asr_model.cfg.preprocessor, "encoder": asr_model.cfg.encoder}
     return NeMoEncoder(asr_model.preprocessor, asr_model.encoder, spec_augment)
 
 
@@ -350,7 +346,7 @@ def _nested_restore() -> Iterator[None]:
 
 
 def _build_spec_augment(cfg: DictConfig) -> nn.Module | None:
-    if cfg.get("spec_augment") is None:
+    if cfg.spec_augment is None:
         return None
     from nemo.collections.asr.modules import SpectrogramAugmentation
 

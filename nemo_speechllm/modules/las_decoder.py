@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor, nn
 from transformers import Cache, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
 from nemo_speechllm.prompts.segments import TextSegment
+from nemo_speechllm.recipes.sections import TextDecoder
 from nemo_speechllm.versions import named
 
 
@@ -88,22 +88,14 @@ class LASDecoder(T5ForConditionalGeneration):
         return super().forward(**given, **kwargs)
 
 
-def build_las_decoder(cfg: DictConfig, vocab_size: int, end_token_id: int) -> LASDecoder:
+def build_las_decoder(cfg: TextDecoder, vocab_size: int, end_token_id: int) -> LASDecoder:
     """Build a Transformer decoder with cross-attention and random weights.
 
     Args:
-        cfg: the recipe's ``model.decoder`` section: ``n_layers``, ``d_model``, ``n_heads``, ``ff_expansion_factor``,
-            ``dropout``.
+        cfg: the recipe's ``model.decoder`` section.
         vocab_size: of the tokenizer.
         end_token_id: ends an answer; also fills up what is padded.
-
-    Raises:
-        ValueError: ``d_model`` is odd or no multiple of ``n_heads``.
     """
-    if cfg.d_model % cfg.n_heads or cfg.d_model % 2:
-        raise ValueError(
-            f"model.decoder.d_model={cfg.d_model} must be even and a multiple of model.decoder.n_heads={cfg.n_heads}"
-        )
     sizes = named(
         T5Config,
         vocab_size=vocab_size,

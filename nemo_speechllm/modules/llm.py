@@ -16,13 +16,15 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import regex
 import torch
-from omegaconf import DictConfig
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from nemo_speechllm.recipes.sections import LoRA
 
 PATTERN_SECONDS = 5  # for all parameters; a sane pattern takes milliseconds
 
@@ -47,13 +49,12 @@ def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) ->
     return AutoModelForCausalLM.from_config(config, dtype=torch_dtype, trust_remote_code=False)
 
 
-def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
+def add_lora(llm: PreTrainedModel, cfg: LoRA) -> None:
     """Inject LoRA layers into the LLM in place; parameter names elsewhere stay as they are.
 
     Args:
         llm: the model.
-        cfg: ``r``, ``alpha``, ``dropout``, ``target_modules`` (explicit list of module names, e.g.
-            ``[q_proj, v_proj]``).
+        cfg: the recipe's ``model.lora`` section.
 
     Raises:
         ValueError: a target module name matches nothing in the LLM.
@@ -66,9 +67,8 @@ def add_lora(llm: PreTrainedModel, cfg: DictConfig) -> None:
             f"model.lora.target_modules names {unknown}, which {type(llm).__name__} does not have; its linear layers "
             f"are {sorted(present)}"
         )
-    lora = LoraConfig(
-        r=cfg.r, lora_alpha=cfg.get("alpha", cfg.r), lora_dropout=cfg.get("dropout", 0.0), target_modules=targets
-    )
+    alpha: Any = cfg.r if cfg.alpha is None else cfg.alpha  # PEFT takes any number
+    lora = LoraConfig(r=cfg.r, lora_alpha=alpha, lora_dropout=cfg.dropout, target_modules=targets)
     trainable = {name: parameter.requires_grad for name, parameter in llm.named_parameters()}
     inject_adapter_in_model(lora, llm)
     for name, parameter in llm.named_parameters():

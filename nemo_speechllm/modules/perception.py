@@ -68,10 +68,7 @@ class Perception(nn.Module):
     """encoder → stack n frames → adapter or none → linear.
 
     Args:
-        cfg: the recipe's ``model.perception`` section: ``encoder``, ``stack``, ``adapter`` (of a ``type`` in
-            `ADAPTERS`, ``conformer`` if not given; null: none), ``state_mask`` (NeMo ``SpectrogramAugmentation``
-            over the encoder's states; the augmentation to use with cached states) and ``state_cache`` (folder for
-            training; see `cache_states`).
+        cfg: the recipe's ``model.perception`` section, whole (`nemo_speechllm.recipes.sections.Perception`).
         token_embeddings: the LLM's embedding matrix (V, d_llm).
         from_config_only: build the encoder without loading its pretrained weights.
 
@@ -86,15 +83,15 @@ class Perception(nn.Module):
 
     def __init__(self, cfg: DictConfig, token_embeddings: Tensor, from_config_only: bool = False):
         super().__init__()
-        if cfg.get("state_cache") and cfg.encoder.get("spec_augment"):
+        if cfg.state_cache and cfg.encoder.spec_augment:
             raise ValueError(
                 "model.perception.state_cache skips the encoder, so model.perception.encoder.spec_augment would be "
                 "silently lost; use model.perception.state_mask, which acts on the cached states"
             )
         self.encoder = build_encoder(cfg.encoder, from_config_only)
-        self.stacking = FrameStacking(cfg.get("stack", 1))
+        self.stacking = FrameStacking(cfg.stack)
         width = self.encoder.d_model * self.stacking.n
-        self.adapter = _build_adapter(cfg, self.encoder) if cfg.get("adapter") else None
+        self.adapter = _build_adapter(cfg, self.encoder) if cfg.adapter else None
         self.state_mask = _build_state_mask(cfg)
         self.projection = LLMProjection(self.adapter.d_out if self.adapter else width, token_embeddings)
         subsampling = self.adapter.subsampling if self.adapter else 1
@@ -175,11 +172,11 @@ class Perception(nn.Module):
 
 def _build_adapter(cfg: DictConfig, encoder: Encoder) -> Adapter:
     options = cast(dict[str, Any], OmegaConf.to_container(cfg.adapter, resolve=True))
-    return ADAPTERS[options.pop("type", "conformer")](options, encoder, cfg.get("stack", 1))
+    return ADAPTERS[options.pop("type")](options, encoder, cfg.stack)
 
 
 def _build_state_mask(cfg: DictConfig) -> nn.Module | None:
-    if not cfg.get("state_mask"):
+    if not cfg.state_mask:
         return None
     from nemo.collections.asr.modules import SpectrogramAugmentation
 

@@ -18,13 +18,13 @@ from dataclasses import replace
 
 from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
-from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.prompts.instruction_pools import POOLS, SPLITS, load_pools
+from nemo_speechllm.prompts.instruction_pools import POOLS, load_pools
 from nemo_speechllm.prompts.skills import SKILLS, WRITTEN, apply_rule
 from nemo_speechllm.randomness import named_random
+from nemo_speechllm.recipes.sections import InstructionSampling
 from nemo_speechllm.training.llm_targets import Targets, build_targets
 
 
@@ -36,23 +36,19 @@ class InstructionSampler:
     as it is.
 
     Args:
-        cfg: the recipe's ``model.instruction_sampling`` section: ``skills`` (null: all), ``alpha`` and ``beta`` (the
-            weight of ``transcribe``, and of ``summarise`` and ``keywords``; the others weigh 1), ``split`` (``seen``
-            or ``unseen``), ``seed`` and ``targets`` (see `llm_targets.build_targets`).
+        cfg: the recipe's ``model.instruction_sampling`` section.
 
     Raises:
-        ValueError: an unknown skill or split, or weights that leave nothing to draw.
+        ValueError: an unknown skill, or weights that leave nothing to draw.
     """
 
-    def __init__(self, cfg: DictConfig):
+    def __init__(self, cfg: InstructionSampling):
         self.skills = list(cfg.skills or SKILLS)
         unknown = set(self.skills) - set(POOLS)
         if unknown:
             raise ValueError(
                 f"instruction_sampling.skills: no such skill as {sorted(unknown)}; there are {list(POOLS)}"
             )
-        if cfg.split not in SPLITS:
-            raise ValueError(f"instruction_sampling.split is {cfg.split!r}; known are {SPLITS}")
         weights = {"transcribe": cfg.alpha} | dict.fromkeys(WRITTEN, cfg.beta)
         drawn = [weights.get(skill, 1.0) for skill in self.skills]
         if min(drawn) < 0 or sum(drawn) <= 0:

@@ -19,15 +19,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
-from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, words_of
 from nemo_speechllm.languages import has_no_spaces
 from nemo_speechllm.randomness import named_random
-
-SETTINGS = ("probability", "words", "positive_ratio", "distractors_only", "max_count", "vocabulary", "seed")
+from nemo_speechllm.recipes import sections
 
 
 @dataclass
@@ -73,17 +71,14 @@ class KeywordContext:
     in a language that has no vocabulary or no spaces between words, stays as it is.
 
     Args:
-        cfg: the recipe's ``model.keyword_context`` section: ``probability`` of a list, ``words`` in it,
-            ``positive_ratio`` of them from the answer (as many as it has), ``distractors_only`` (share of the lists
-            that have none of them), ``max_count`` (only words that at most so many training texts hold; null: any) and
-            ``seed``.
+        cfg: the recipe's ``model.keyword_context`` section.
         vocabularies: by language of the answer; None is that of answers in any other.
         corpora: the training texts by language, which tell what is rare.
     """
 
     def __init__(
         self,
-        cfg: DictConfig,
+        cfg: sections.KeywordContext,
         vocabularies: dict[str | None, Vocabulary],
         corpora: dict[str | None, Vocabulary],
     ):
@@ -131,28 +126,3 @@ class KeywordContext:
         negatives = pool.draw_others(set(said), self.cfg.words - len(positives), random)
         keywords = [said[word] for word in positives] + [pool.vocabulary.spellings[word] for word in negatives]
         return [keywords[i] for i in random.permutation(len(keywords))]
-
-
-def check_context(cfg: DictConfig) -> None:
-    """Refuse a recipe whose ``model.keyword_context`` cannot be followed.
-
-    Raises:
-        ValueError: the recipe's ``model.keyword_context`` section lacks a setting or has one that nothing reads, a
-            share is not between 0 and 1, or a count is no whole number from 1.
-    """
-    if set(cfg) != set(SETTINGS):
-        raise ValueError(
-            f"model.keyword_context has the settings {sorted(cfg)}; there are {sorted(SETTINGS)}, all of them needed"
-        )
-    for key in ("probability", "positive_ratio", "distractors_only"):
-        if isinstance(cfg[key], bool) or not isinstance(cfg[key], int | float) or not 0 <= cfg[key] <= 1:
-            raise ValueError(f"model.keyword_context.{key} is {cfg[key]!r}; it is a share, between 0 and 1")
-    for key in ("words", "max_count"):
-        optional = key == "max_count" and cfg[key] is None
-        if not optional and (isinstance(cfg[key], bool) or not isinstance(cfg[key], int) or cfg[key] < 1):
-            raise ValueError(f"model.keyword_context.{key} is {cfg[key]!r}; it must be a whole number, at least 1")
-    if 0 < cfg.words * cfg.positive_ratio < 1:
-        raise ValueError(
-            f"model.keyword_context: {cfg.positive_ratio:g} (positive_ratio) of {cfg.words} words is less than one, "
-            "so no list would hold a word of the answer; give more words, a higher ratio, or the ratio 0"
-        )

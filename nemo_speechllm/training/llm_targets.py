@@ -22,13 +22,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-
-from omegaconf import DictConfig
+from typing import cast
 
 from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.engines.engine import Engine, Request
 from nemo_speechllm.engines.loading import load_transformers
 from nemo_speechllm.prompts.skills import WRITTEN, argument_lists, core_of, words_of
+from nemo_speechllm.recipes import sections
 
 PROMPTS = {
     "summarise": "Summarise the following transcript of speech in one short sentence, in its own language. "
@@ -43,26 +43,22 @@ ATTEMPTS = 4
 Targets = Callable[[str, str], str]  # skill, transcript → target
 
 
-def build_targets(cfg: DictConfig) -> Targets:
+def build_targets(cfg: sections.Targets) -> Targets:
     """Build what gives the targets of the skills that no rule computes.
 
     Args:
-        cfg: ``kind``: ``extractive``; ``endpoint`` (an OpenAI-style service at ``url``) or ``local`` (a Hugging Face
-            model), both with ``model`` and ``cache``, a folder.
-
-    Raises:
-        ValueError: unknown kind.
+        cfg: the recipe's ``model.instruction_sampling.targets`` section; an endpoint is an OpenAI-style service, a
+            local LLM a Hugging Face model.
     """
     if cfg.kind == "extractive":
         return extractive_target
-    if cfg.kind == "endpoint":
-        from nemo_speechllm.engines.endpoint import EndpointEngine  # the client takes a second to import
-
-        engine: Engine = EndpointEngine(cfg.url, cfg.model, attempts=ATTEMPTS, max_new_tokens=MAX_NEW_TOKENS)
-        return CachedTargets(engine, cfg.model, Path(cfg.cache))
+    model, cache = cast(str, cfg.model), Path(cast(str, cfg.cache))
     if cfg.kind == "local":
-        return CachedTargets(load_transformers(cfg.model, max_new_tokens=MAX_NEW_TOKENS), cfg.model, Path(cfg.cache))
-    raise ValueError(f"targets.kind is {cfg.kind!r}; known are extractive, endpoint and local")
+        return CachedTargets(load_transformers(model, max_new_tokens=MAX_NEW_TOKENS), model, cache)
+    from nemo_speechllm.engines.endpoint import EndpointEngine  # the client takes a second to import
+
+    engine: Engine = EndpointEngine(cast(str, cfg.url), model, attempts=ATTEMPTS, max_new_tokens=MAX_NEW_TOKENS)
+    return CachedTargets(engine, model, cache)
 
 
 def extractive_target(skill: str, transcript: str) -> str:

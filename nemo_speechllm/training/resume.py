@@ -39,8 +39,9 @@ from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.filters import check_not_empty
 from nemo_speechllm.modules.collectives import gathered, summed, world_size
 from nemo_speechllm.randomness import random_states, set_random_states
+from nemo_speechllm.recipes.models import TrainedRecipe
 from nemo_speechllm.training.monitors import OF_NEMO, check_monitors
-from nemo_speechllm.training.non_finite import STOP, NonFiniteGuard, check_weights
+from nemo_speechllm.training.non_finite import NonFiniteGuard, check_weights
 from nemo_speechllm.training.resumed_state import check_saved, name_failures
 
 
@@ -115,7 +116,7 @@ class ResumableTrainingMixin(ModelPT):
 
     def configure_callbacks(self) -> list[Callback]:
         """Return Lightning's, and the one that looks at losses and gradients, by the recipe's ``non_finite``."""
-        return [*super().configure_callbacks(), NonFiniteGuard(self.cfg.get("non_finite", STOP))]
+        return [*super().configure_callbacks(), NonFiniteGuard(self.cfg.get("non_finite", TrainedRecipe.non_finite))]
 
     def setup(self, stage: str | None = None) -> None:
         """Set up as NeMo does.

@@ -29,11 +29,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_speechllm.checkpointing.ckpt import PARTIAL, check_whole
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.files import file_digest, write_json
-from nemo_speechllm.training.non_finite import STOP
+from nemo_speechllm.recipes.models import TrainedRecipe
 
 RUN_RECORD = "run.json"
 # what a recipe that does not say it means, so that a run begun before there was such a key can be continued
-DEFAULTS = {"model.non_finite": STOP}
+DEFAULTS = {"model.non_finite": TrainedRecipe.non_finite}
 
 
 def find_resume_point(trainer: Trainer, manager: DictConfig) -> None:

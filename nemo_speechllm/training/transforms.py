@@ -21,8 +21,9 @@ from omegaconf import DictConfig
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords
 from nemo_speechllm.data.rows import answer_of
+from nemo_speechllm.recipes import sections
 from nemo_speechllm.training.instruction_sampling import InstructionSampler
-from nemo_speechllm.training.keyword_context import KeywordContext, check_context
+from nemo_speechllm.training.keyword_context import KeywordContext
 
 Vocabularies = dict[str | None, Vocabulary]
 Transform = Callable[[ConversationBatch, int], ConversationBatch]
@@ -32,7 +33,7 @@ def training_transforms(cfg: DictConfig, train_ds: DictConfig) -> list[Transform
     """Return the transforms of a recipe, in the order they apply: keywords stand beside the instruction drawn.
 
     Args:
-        cfg: the recipe's ``model`` section, with or without ``instruction_sampling`` and ``keyword_context``.
+        cfg: the recipe's ``model`` section, whole.
         train_ds: the training data, whose words are the distractors where ``keyword_context.vocabulary`` names no
             file.
 
@@ -40,15 +41,14 @@ def training_transforms(cfg: DictConfig, train_ds: DictConfig) -> list[Transform
         ValueError: a section is wrong, or the training data are of a kind whose words cannot be counted.
     """
     transforms: list[Transform] = []
-    if cfg.get("instruction_sampling"):
+    if cfg.instruction_sampling:
         transforms.append(InstructionSampler(cfg.instruction_sampling))
-    if cfg.get("keyword_context"):
-        check_context(cfg.keyword_context)
+    if cfg.keyword_context:
         transforms.append(KeywordContext(cfg.keyword_context, *_vocabularies(cfg.keyword_context, train_ds)))
     return transforms
 
 
-def _vocabularies(cfg: DictConfig, train_ds: DictConfig) -> tuple[Vocabularies, Vocabularies]:
+def _vocabularies(cfg: sections.KeywordContext, train_ds: DictConfig) -> tuple[Vocabularies, Vocabularies]:
     """Return what distractors are drawn from, and the training answers, which tell what is rare; both by language.
 
     The data are not read where a file gives the distractors and any word is rare enough.

@@ -32,6 +32,7 @@ from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import EmptyManifestError, ManifestError, read_manifest
 from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.recipes.sections import Prompt
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -151,7 +152,7 @@ def test_an_empty_manifest_is_called_empty_by_every_consumer(studio, tmp_path, c
 @pytest.fixture
 def load(fuzzed):
     """``load(**section, skip_bad_audio=False)`` → the conversations of one epoch."""
-    builder = ConversationBuilder(OmegaConf.create(fuzzed.PROMPT))
+    builder = ConversationBuilder(Prompt(**fuzzed.PROMPT))
 
     def make(skip_bad_audio=False, **section):
         dataset = ConversationDataset(builder, skip_bad_audio)

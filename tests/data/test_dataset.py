@@ -35,12 +35,10 @@ from nemo_speechllm.data.dataset import (
     in_batches,
     task_of,
 )
+from nemo_speechllm.recipes.sections import Prompt
 
-PROMPT = OmegaConf.create(
-    {
-        "instructions": {"asr": "Transcribe.", "ast": "Translate from {lang} into {target_lang}."},
-        "keywords": "Keywords: {keywords}. ",
-    }
+PROMPT = Prompt(
+    {"asr": "Transcribe.", "ast": "Translate from {lang} into {target_lang}."}, keywords="Keywords: {keywords}. "
 )
 EPOCH = {"force_finite": True, "shuffle": False, "num_workers": 0, "sample_rate": 16000, "shard_seed": 0}
 
@@ -122,7 +120,7 @@ def test_another_target_language_makes_it_translation(builder, audio_file):
 
 @pytest.mark.parametrize(("code", "name"), [("de", "German"), ("pt-BR", "Portuguese"), ("tlh", "tlh")])
 def test_the_target_language_has_a_name(audio_file, code, name):
-    builder = ConversationBuilder(OmegaConf.create({"instructions": {"ast": "Say it in {target_language}."}}))
+    builder = ConversationBuilder(Prompt({"ast": "Say it in {target_language}."}))
     assert user_text(builder.from_example(cut_of(audio_file, custom={"target_lang": code}))) == f"Say it in {name}."
 
 
@@ -133,7 +131,7 @@ def test_keywords_stand_before_the_instruction(builder, audio_file, keywords):
 
 
 def test_keywords_without_a_place_are_warned_of(audio_file, nemo_log):
-    builder = ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Write."}}))
+    builder = ConversationBuilder(Prompt({"asr": "Write."}))
     conversation = builder.from_example(cut_of(audio_file, custom={"keywords": ["Rhino"]}))
     assert conversation.rendered()[0].text == "Write."
     assert "prompt has no place for them (model.prompt.keywords)" in nemo_log.text

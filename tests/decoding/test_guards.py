@@ -17,7 +17,8 @@
 import pytest
 import torch
 
-from nemo_speechllm.decoding.guards import check_guards, disagrees, find_fault, is_silent
+from nemo_speechllm.decoding.guards import chosen_guards, disagrees, find_fault, is_silent
+from nemo_speechllm.recipes.sections import Guards
 
 SPEECH = 0.1 * torch.sin(torch.arange(16000) / 20)
 
@@ -65,19 +66,8 @@ def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
     )
 
 
-def test_guards_come_in_the_order_they_are_looked_for():
-    assert list(check_guards({"disagreement": "ctc", "silence": "empty"})) == ["silence", "disagreement"]
-    assert check_guards(None) == {}
-
-
-def test_guards_come_beside_the_default_ones():
-    assert check_guards({"loop": "retry"}) == {"silence": "empty", "loop": "retry"}
-    assert check_guards({"silence": None, "loop": "ctc"}) == {"loop": "ctc"}
-    with pytest.raises(ValueError, match="generation.guards is 'empty'; it must be null or a mapping"):
-        check_guards("empty")
-
-
-@pytest.mark.parametrize("guards", [{"noise": "empty"}, {"loop": "beam"}])
-def test_unknown_guards_are_refused(guards):
-    with pytest.raises(ValueError, match=r"generation.guards: \{.*\} is unknown; there are \['silence'.*'retry'"):
-        check_guards(guards)
+def test_guards_come_beside_the_default_ones_in_the_order_they_are_looked_for():
+    assert list(chosen_guards(Guards(disagreement="ctc"))) == ["silence", "disagreement"]
+    assert chosen_guards(Guards(loop="retry")) == {"silence": "empty", "loop": "retry"}
+    assert chosen_guards(Guards(silence=None, loop="ctc")) == {"loop": "ctc"}
+    assert chosen_guards(None) == {}

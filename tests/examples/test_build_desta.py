@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.recipes.sections import Prompt
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -80,7 +81,7 @@ def test_its_manifest_is_read_for_training(main, recipe, monkeypatch):
     assert report == {"rows": 4, "kept": 4, "empty": 0, "truncated": 0, "refusal": 0, "echo": 0}
     section = {"manifest_filepath": f"{recipe.output_dir}/desta.jsonl", "batch_size": 4, "num_workers": 0}
     section |= {"use_lhotse": True, "sample_rate": 16000}
-    dataset = ConversationDataset(ConversationBuilder(OmegaConf.create({"instructions": {"asr": "Transcribe."}})))
+    dataset = ConversationDataset(ConversationBuilder(Prompt({"asr": "Transcribe."})))
     (batch,) = build_dataloader(OmegaConf.create(section), dataset, None, 0, 1)
     read = {
         c.metadata["id"]: (c.question.instruction, c.answer, c.metadata["transcription"]) for c in batch.conversations

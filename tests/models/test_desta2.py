@@ -199,7 +199,7 @@ class TestPrompt:
             make_desta2().generate([asked(make_audio(0.5), transcription=["a", "b"])])
 
     def test_an_encoder_or_a_template_that_does_not_fit_is_refused(self, make_desta2):
-        with pytest.raises(ValueError, match="type is 'nemo'; DeSTA2 needs whisper"):
+        with pytest.raises(ValueError, match="encoder.type is 'nemo'; it must be one of whisper"):
             make_desta2(perception={"encoder": {"type": "nemo"}})
         strict = "{% for m in messages %}{% if m.role == 'audio' %}{{ raise_exception('no') }}{% endif %}{% endfor %}"
         strict += "<s>{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -21,16 +21,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from omegaconf import OmegaConf
 
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.recipes.sections import Prompt
 
 RATE = 16000
-BUILDER = ConversationBuilder(
-    OmegaConf.create({"instructions": {"asr": "Transcribe."}, "keywords": "Keywords: {keywords}. "})
-)
+BUILDER = ConversationBuilder(Prompt({"asr": "Transcribe."}, keywords="Keywords: {keywords}. "))
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset
@@ -25,6 +25,8 @@ from nemo_speechllm.decoding.keyword_filter import best_path_ratios
 from nemo_speechllm.models import SALM
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.ctc import Transcript
+from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.sections import Generation
 
 CONTEXT = {
     "probability": 0.5,
@@ -154,15 +156,15 @@ def test_without_ctc_a_long_list_is_refused(make_salm, ask):
 @pytest.mark.parametrize(
     ("generation", "message"),
     [
-        ({"max_tokens": 9}, r"generation has no setting \['max_tokens'\]; there are \['decoder', 'max_new_tokens'"),
-        ({"guards": {"loops": "ctc"}}, "{loops: ctc} is unknown"),
+        ({"max_tokens": 9}, "generation has no setting 'max_tokens'; did you mean 'max_new_tokens'"),
+        ({"guards": {"loops": "ctc"}}, "model.generation.guards has no setting 'loops'; did you mean 'loop'"),
         (
             {"max_keywords": -1},
-            "generation.max_keywords is -1; it must be a whole number, at least 0, or null for all",
+            "generation.max_keywords is -1; it must be a whole number, at least 0, or null",
         ),
         ({"max_keywords": "8"}, "generation.max_keywords is '8'"),
-        ({"ctc_weight": 7}, "generation.ctc_weight is 7; it must be between 0 and 1"),
-        ({"max_audio_seconds": 0}, "generation.max_audio_seconds is 0; it must be at least 0.5"),
+        ({"ctc_weight": 7}, "generation.ctc_weight is 7; it must be a number, from 0 to 1"),
+        ({"max_audio_seconds": 0}, "generation.max_audio_seconds is 0; it must be a number, at least 0.5, or null"),
     ],
 )
 def test_a_wrong_setting_is_an_error_before_anything_is_heard(make_salm, generation, message):
@@ -197,8 +199,8 @@ def test_only_transcripts_are_guarded(says, ask):
 
 
 def test_silence_is_answered_with_nothing_also_by_checkpoints_that_know_no_guards(salm, make_audio):
-    with open_dict(salm.cfg):
-        del salm.cfg.generation["guards"]
+    saved = {name: value for name, value in salm.cfg.generation.items() if name != "guards"}
+    salm.cfg.generation = complete(Generation, saved)
     silence, speech = np.zeros(48000, dtype=np.float32), make_audio(1.0)
     hypotheses = salm.transcribe([silence, speech], return_hypotheses=True, verbose=False)
     assert hypotheses[0].text == "" and hypotheses[0].interventions == ("silence: empty",)

@@ -122,3 +122,15 @@ def test_a_second_training_in_one_folder_is_refused(train, tmp_path):
         status, last_line = train()
     assert status == 1
     assert f"is in use by another training (process {os.getpid()} on " in last_line
+
+
+def test_a_setting_that_nothing_reads_or_that_cannot_be_is_refused_before_there_is_a_run(train, tmp_path):
+    refused = {
+        "+model.loss.ctc_wieght=1.0": "model.loss has no setting 'ctc_wieght'; did you mean 'ctc_weight'?",
+        "+model.optim.weight_decays=1": "model.optim has no setting 'weight_decays'; did you mean 'weight_decay'?",
+        "+model.train_ds.batch_sise=1": "model.train_ds has no setting 'batch_sise'; did you mean 'batch_size'?",
+        "model.lora.dropout=2": "model.lora.dropout is 2; it must be a number, at least 0 and below 1",
+    }
+    for override, message in refused.items():
+        assert train(**dict([override.split("=")])) == (1, f"error: {message}")
+    assert not (tmp_path / "run").exists()

@@ -19,7 +19,6 @@ import shutil
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -27,10 +26,11 @@ from nemo_speechllm import assets
 from nemo_speechllm.modules import fingerprint
 from nemo_speechllm.modules.fingerprint import matches_fingerprint, sampled_fingerprint, weight_fingerprint
 from nemo_speechllm.modules.llm import add_lora, freeze_by_pattern, load_llm
+from nemo_speechllm.recipes.sections import LoRA
 
 
 def lora(*targets: str):
-    return OmegaConf.create({"r": 4, "alpha": 8, "dropout": 0.0, "target_modules": list(targets)})
+    return LoRA(r=4, alpha=8, target_modules=list(targets))
 
 
 def test_weights_are_loaded_or_random(tiny_llm_folder):

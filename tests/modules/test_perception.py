@@ -19,6 +19,7 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.recipes import complete, sections
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def cfg(tiny_salm_config):
 
 def build(cfg) -> Perception:
     torch.manual_seed(0)
-    return Perception(cfg, torch.randn(200, 64) * 0.1)
+    return Perception(complete(sections.Perception, cfg), torch.randn(200, 64) * 0.1)
 
 
 @torch.no_grad()
@@ -62,7 +63,10 @@ def test_frame_shift_is_the_seconds_between_embeddings(cfg, make_audio, factor, 
 
 @pytest.mark.parametrize(
     "adapter, message",
-    [({"type": "qformer", "n_heads": 2}, "perception.stack to 1"), ({"type": "perceiver"}, "'perceiver'; known are")],
+    [
+        ({"type": "qformer", "n_heads": 2}, "perception.stack to 1"),
+        ({"type": "perceiver"}, "'perceiver'; known are"),
+    ],
 )
 def test_an_adapter_that_does_not_fit_is_refused(cfg, adapter, message):
     cfg.adapter = adapter

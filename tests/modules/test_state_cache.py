@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -28,11 +27,12 @@ from nemo_speechllm.modules.encoders import build_encoder
 from nemo_speechllm.modules.fingerprint import sampled_fingerprint
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.state_cache import CACHE_RECORD, CachedEncoder, StateCacheError
+from nemo_speechllm.recipes import complete, sections
 
 
 def whisper(folder: Path, **options) -> nn.Module:
-    cfg = {"type": "whisper", "pretrained": str(folder), **options}
-    return build_encoder(OmegaConf.create(cfg)).eval().requires_grad_(False)
+    cfg = complete(sections.WhisperEncoder, {"pretrained": str(folder), **options})
+    return build_encoder(cfg).eval().requires_grad_(False)
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_several_processes_may_fill_one_folder(encoder, batch, tiny_whisper_fold
 
 def perception(whisper_folder: Path, cache: Path | None, **options) -> Perception:
     encoder = {"type": "whisper", "pretrained": str(whisper_folder)} | options
-    cfg = OmegaConf.create({"encoder": encoder, "stack": 4, "state_cache": cache and str(cache)})
+    cfg = complete(sections.Perception, {"encoder": encoder, "stack": 4, "state_cache": cache and str(cache)})
     torch.manual_seed(0)
     return Perception(cfg, torch.randn(100, 64)).eval()
 

@@ -44,6 +44,7 @@ from nemo_speechllm.data.manifest import ManifestIssue
 from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.evaluation.run import checked_rows, question
 from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.recipes.sections import Prompt
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30  # for one row in one consumer
@@ -189,7 +190,7 @@ def load_script(name: str) -> ModuleType:
 
 def consumers() -> dict[str, Consumer]:
     """What reads a manifest beside the check, up to where a model would hear the audio."""
-    builder = ConversationBuilder(OmegaConf.create(PROMPT))
+    builder = ConversationBuilder(Prompt(**PROMPT))
     transcribe = load_script("transcribe")
     epoch = {
         "batch_size": 1,

@@ -18,28 +18,21 @@ from collections import Counter
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.prompts.skills import SKILLS, apply_rule
+from nemo_speechllm.recipes.sections import InstructionSampling, Prompt
 from nemo_speechllm.training.instruction_sampling import InstructionSampler
 
-CFG = OmegaConf.create(
-    {"skills": None, "alpha": 56.0, "beta": 4.0, "split": "seen", "seed": 0, "targets": {"kind": "extractive"}}
-)
-BUILDER = ConversationBuilder(
-    OmegaConf.create(
-        {"instructions": {"asr": "Transcribe.", "ast": "Translate."}, "keywords": "Keywords: {keywords}. "}
-    )
-)
+BUILDER = ConversationBuilder(Prompt({"asr": "Transcribe.", "ast": "Translate."}, keywords="Keywords: {keywords}. "))
 SAMPLES = torch.zeros(160)
 
 
 def sampler(**changes) -> InstructionSampler:
-    return InstructionSampler(OmegaConf.merge(CFG, changes))
+    return InstructionSampler(InstructionSampling(**changes))
 
 
 def conversation(name: str, text: str = "three seven one", **metadata) -> Conversation:
@@ -132,9 +125,7 @@ def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     "changes, message",
     [
         ({"skills": ["sing"]}, "no such skill as \\['sing'\\]"),
-        ({"split": "test"}, "split is 'test'"),
         ({"skills": ["transcribe"], "alpha": 0}, "leave no skill to draw"),
-        ({"targets": {"kind": "oracle"}}, "targets.kind is 'oracle'"),
     ],
 )
 def test_refuses(changes, message):

@@ -16,39 +16,35 @@
 it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, words_of
+from nemo_speechllm.recipes import sections
 from nemo_speechllm.training.keyword_context import KeywordContext
 from nemo_speechllm.training.transforms import training_transforms
 
-CFG = OmegaConf.create(
-    {
-        "probability": 1.0,
-        "words": 8,
-        "positive_ratio": 0.25,
-        "distractors_only": 0.0,
-        "max_count": None,
-        "vocabulary": None,
-        "seed": 0,
-    }
-)
+CFG = sections.KeywordContext(probability=1.0, words=8, positive_ratio=0.25, distractors_only=0.0)
 INSTRUCTIONS = {"asr": "Transcribe.", "ast": "Translate."}
-BUILDER = ConversationBuilder(OmegaConf.create({"instructions": INSTRUCTIONS, "keywords": "Words: {keywords}. "}))
+BUILDER = ConversationBuilder(sections.Prompt(INSTRUCTIONS, keywords="Words: {keywords}. "))
 WORDS = [f"word{i}" for i in range(30)]
 VOCABULARY = {None: Vocabulary.of_texts([" ".join(WORDS[i:]) for i in range(30)])}  # word i occurs in i + 1 texts
 
 
+def recipe(keyword_context: sections.KeywordContext) -> DictConfig:
+    return OmegaConf.create({"instruction_sampling": None, "keyword_context": keyword_context})
+
+
 def context(vocabularies=VOCABULARY, **changes) -> KeywordContext:
-    return KeywordContext(OmegaConf.merge(CFG, changes), vocabularies, vocabularies)
+    return KeywordContext(replace(CFG, **changes), vocabularies, vocabularies)
 
 
 def conversation(name: str, text: str = "Word3 word5, word7!", **metadata) -> Conversation:
@@ -150,7 +146,7 @@ def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     found = []
     for workers in (1, 4):
         train_ds = shuffled_data(workers, bucketing)
-        (draw,) = training_transforms(OmegaConf.create({"keyword_context": CFG}), train_ds)
+        (draw,) = training_transforms(recipe(CFG), train_ds)
         loader = build_dataloader(train_ds, ConversationDataset(BUILDER), None, 0, 1)
         found.append([])
         for epoch in range(2):
@@ -163,7 +159,7 @@ def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_mani
     train_ds = OmegaConf.create(
         {"manifest_filepath": [str(make_manifest(lang=None)), str(make_manifest(name="b.jsonl"))]}
     )
-    cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, {"positive_ratio": 0.0})})
+    cfg = recipe(replace(CFG, positive_ratio=0.0))
     (draw,) = training_transforms(cfg, train_ds)
     words = set(words_of("press one for support please hold the line thank you your call is important to us"))
     assert set(draw.pools) == {None, "en"} and set(draw.pools["en"].vocabulary.counts) == words
@@ -177,7 +173,7 @@ def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors
     train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5, 0.5), text="call call Ada", lang="en"))})
     (tmp_path / "words.txt").write_text("Boston\ncall\n")
     changes = {"positive_ratio": 1.0, "max_count": 1, "distractors_only": 0, "vocabulary": str(tmp_path / "words.txt")}
-    cfg = OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)})
+    cfg = recipe(replace(CFG, **changes))
     (draw,) = training_transforms(cfg, train_ds)
     item = draw.sample(conversation("a", "call Zoe", lang="en"), 0)
     assert set(item.question.keywords) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
@@ -186,24 +182,4 @@ def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors
 def test_data_whose_words_cannot_be_counted_want_a_file():
     shar = OmegaConf.create({"input_cfg": [{"type": "lhotse_shar", "shar_path": "x"}]})
     with pytest.raises(ValueError, match="type lhotse_shar.*keyword_context.vocabulary"):
-        training_transforms(OmegaConf.create({"keyword_context": CFG}), shar)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"probability": 1.5}, "probability is 1.5; it is a share"),
-        ({"distractors_only": -0.1}, "distractors_only is -0.1"),
-        ({"probability": None}, "probability is None; it is a share"),
-        ({"words": 0}, "words is 0; it must be a whole number, at least 1"),
-        ({"words": 2.5}, "words is 2.5; it must be a whole number"),
-        ({"words": "many"}, "words is 'many'; it must be a whole number"),
-        ({"max_count": 0}, "max_count is 0"),
-        ({"words": 5, "positive_ratio": 0.1}, "0.1 .positive_ratio. of 5 words is less than one"),
-        ({"positive_ration": 0.5}, "has the settings .*'positive_ration'.*; there are "),
-    ],
-)
-def test_refuses(changes, message, make_manifest):
-    train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5,)))})
-    with pytest.raises(ValueError, match=message):
-        training_transforms(OmegaConf.create({"keyword_context": OmegaConf.merge(CFG, changes)}), train_ds)
+        training_transforms(recipe(CFG), shar)

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 
 from nemo_speechllm.engines.endpoint import EndpointError
 from nemo_speechllm.engines.engine import Completion, Request
+from nemo_speechllm.recipes import sections
 from nemo_speechllm.training.llm_targets import CachedTargets, Targets, build_targets, extractive_target
 
 
@@ -64,7 +64,7 @@ def test_a_model_is_asked_once_for_each_transcript_prompt_and_model(tmp_path):
 
 
 def targets_of(kind: str, model: str, cache: Path, **cfg: str) -> Targets:
-    return build_targets(OmegaConf.create({"kind": kind, "model": model, "cache": str(cache), **cfg}))
+    return build_targets(sections.Targets(kind=kind, model=model, cache=str(cache), **cfg))
 
 
 def test_an_endpoint_writes_targets(endpoint, tmp_path):
@@ -89,4 +89,4 @@ def test_a_local_model_answers_the_same_each_time(tiny_llm_folder, tmp_path):
 
 
 def test_without_a_model_targets_are_extracted():
-    assert build_targets(OmegaConf.create({"kind": "extractive"})) is extractive_target
+    assert build_targets(sections.Targets()) is extractive_target
