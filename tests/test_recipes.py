@@ -33,6 +33,7 @@ EARLIER_STAGE = {
         "model.ctc_head.tokenizer",
         "model.ctc_posterior.bank",
     },
+    "salm/whisper_smollm2_posterior": {"init_from_nemo_model", "model.ctc_head.tokenizer", "model.ctc_posterior.bank"},
     "ctc_prompted_llm/stage2_llm": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/stage2_alignment": {"model.perception.encoder.pretrained"},
     "ctc_prompted_llm/llama7b": {"model.perception.encoder.pretrained"},
@@ -47,7 +48,7 @@ OTHERS = {"sweep", "sweep_keywords", "build", "build_pool", "build_attributes", 
 RECIPES = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem not in OTHERS)
 
 
-READS_TEXT = {"ctc_prompted_llm/stage2_posterior"}
+READS_TEXT = {"ctc_prompted_llm/stage2_posterior", "salm/whisper_smollm2_posterior"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

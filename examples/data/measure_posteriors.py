@@ -17,8 +17,8 @@
     python examples/data/measure_posteriors.py model=stage1.nemo 'manifests=[dev_en.jsonl]' output=posteriors.npz
 
 The posteriors of every piece that was heard are kept with the piece that was said; ``model.ctc_posterior.bank`` of a
-CTCPromptedLLM makes up posteriors of texts out of them. Use speech that the head was not trained on: of its training
-speech it makes no errors.
+CTCPromptedLLM or a SALM makes up posteriors of texts out of them. Use speech that the head was not trained on: of its
+training speech it makes no errors.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,8 @@ from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.data.manifest import read_manifest
-from nemo_speechllm.models import CTCPromptedLLM, load_model
+from nemo_speechllm.models import load_model
+from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
 
 
@@ -47,7 +48,7 @@ class MeasurePosteriorsArguments:
 
 
 @torch.inference_mode()
-def measure(model: CTCPromptedLLM, rows: list[dict], batch_size: int) -> PosteriorBank:
+def measure(model: CTCHeadSpeechLM, rows: list[dict], batch_size: int) -> PosteriorBank:
     """Return what the model's CTC head makes of the rows' audio."""
     collate = ConversationDataset(model.builder).collate
     posteriors, texts = [], []
@@ -67,8 +68,10 @@ def main(cfg: MeasurePosteriorsArguments) -> None:
     check_settings(cfg)
     rows = [row for path in cfg.manifests for row in read_manifest(path, locate_audio=True)]
     model = load_model(cfg.model)
-    if not isinstance(model, CTCPromptedLLM):
-        raise ValueError(f"model={cfg.model} is a {type(model).__name__}; posteriors are measured of a CTCPromptedLLM")
+    if not isinstance(model, CTCHeadSpeechLM) or model.ctc_head is None:
+        raise ValueError(
+            f"model={cfg.model} is a {type(model).__name__} without a CTC head, of which posteriors are measured"
+        )
     bank = measure(model, [row for row in rows if row.get("text", "").strip()], cfg.batch_size)
     bank.save(cfg.output)
     emit(f"{cfg.output}: {len(bank.said)} pieces heard, {bank.length} said, {100 * bank.error_rate:.1f} % errors")

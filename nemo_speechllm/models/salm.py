@@ -14,12 +14,14 @@
 
 """SALM: Speech-augmented Language Model with In-context Learning (2310.09424)."""
 
-from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 
 
-class SALM(DecoderOnlySpeechLM):
+class SALM(CTCHeadSpeechLM):
     """Audio encoder → conformer modality adapter → linear → frozen LLM with LoRA (2310.09424, section 2).
 
     The prompt is ``[audio][keywords][instruction]`` inside the LLM's chat template and the loss covers the answer;
-    both ASR and translation are asked for by instruction. The encoder is any NeMo ASR encoder or Whisper's.
+    both ASR and translation are asked for by instruction. The encoder is any NeMo ASR encoder or Whisper's. CTC that
+    aligns the adapter's output with the LLM's tokens (``loss.ctc_weight``), and a CTC head whose posteriors the LLM
+    reads (``ctc_head``, ``ctc_posterior``), are this package's.
     """

@@ -66,7 +66,7 @@ class SpeechLMRecipe(TrainedRecipe):
 
 @dataclass
 class DecoderOnlyRecipe(SpeechLMRecipe):
-    """SALM, and what its kind has: an LLM reads audio as embeddings."""
+    """What all models have whose LLM reads audio as embeddings."""
 
     llm: sections.LLM = setting(sections.LLM)
     lora: sections.LoRA | None = setting(None)
@@ -76,12 +76,19 @@ class DecoderOnlyRecipe(SpeechLMRecipe):
 
 
 @dataclass
-class CTCPromptedRecipe(DecoderOnlyRecipe):
+class CTCHeadRecipe(DecoderOnlyRecipe):
+    """SALM, and what its kind has: a CTC head may stand beside the LLM."""
+
+    loss: sections.CTCHeadLoss = setting(sections.CTCHeadLoss)
+    ctc_head: sections.CTCHead | None = setting(None)
+    ctc_posterior: sections.CTCPosterior | None = setting(None)
+
+
+@dataclass
+class CTCPromptedRecipe(CTCHeadRecipe):
     """CTCPromptedLLM."""
 
-    loss: sections.CTCPromptedLoss = setting(sections.CTCPromptedLoss)
     ctc_head: sections.CTCHead = setting(sections.CTCHead)
-    ctc_posterior: sections.CTCPosterior | None = setting(None)
     text_mask: sections.TextMask | None = setting(None)
 
 

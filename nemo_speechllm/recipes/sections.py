@@ -158,7 +158,7 @@ class WhisperPerception(Perception):
 
 @dataclass
 class CTCHead:
-    """The CTC head of the encoder."""
+    """The CTC head beside the LLM."""
 
     tokenizer: str | None = setting(None)  # SentencePiece model, or a .nemo whose head's it is; null: stage 1's
 
@@ -219,8 +219,8 @@ class Loss:
 
 
 @dataclass
-class CTCPromptedLoss(Loss):
-    """And of CTC of the encoder's states, by its own head."""
+class CTCHeadLoss(Loss):
+    """And of CTC by a head of its own."""
 
     encoder_ctc_weight: float = setting(0.0, at_least=0)
 

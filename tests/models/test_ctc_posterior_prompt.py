@@ -21,11 +21,13 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from nemo.utils.model_utils import import_class_by_path
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.models import CTCPromptedLLM
+from nemo_speechllm.models import SALM, CTCPromptedLLM
+from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -33,11 +35,11 @@ CONF = Path(__file__).parents[2] / "conf"
 
 @pytest.fixture
 def recipe(tiny_llm_folder, tiny_whisper_folder, ctc_tokenizer_folder):
-    """``recipe(name, overrides)`` → a recipe of ``conf/ctc_prompted_llm`` at tiny size, without data."""
+    """``recipe(name, overrides)`` → a recipe, of ``conf/ctc_prompted_llm`` without a folder, tiny and without data."""
 
     def make(name: str, *overrides: str, **changes) -> DictConfig:
         with initialize_config_dir(str(CONF), version_base=None):
-            cfg = compose(f"ctc_prompted_llm/{name}", overrides=list(overrides))
+            cfg = compose(name if "/" in name else f"ctc_prompted_llm/{name}", overrides=list(overrides))
         tiny = {
             "llm": {"pretrained": str(tiny_llm_folder)},
             "perception": {
@@ -68,19 +70,19 @@ def stage1(recipe) -> CTCPromptedLLM:
 
 @pytest.fixture
 def make_stage2(recipe, stage1, tmp_path):
-    """``make_stage2(**changes)`` → stage 2 of a saved stage 1, with a bank of what its head might hear."""
+    """``make_stage2(recipe, **changes)`` → stage 2 of a saved stage 1, with a bank of what its head might hear."""
     stage1.save_to(tmp_path / "stage1.nemo")
     size = stage1.ctc_head.blank
     texts = stage1.ctc.ids(["please hold the line", "thank you"])
     heard = [0.9 * torch.eye(size)[ids[:2] + [3, *ids[4:]]] + 0.1 / size for ids in texts]
     PosteriorBank.measure(heard, texts, size).save(tmp_path / "bank.npz")
 
-    def make(**changes) -> CTCPromptedLLM:
+    def make(name: str = "stage2_posterior", **changes) -> CTCHeadSpeechLM:
         stage1_nemo = str(tmp_path / "stage1.nemo")
-        cfg = recipe("stage2_posterior", f"init_from_nemo_model={stage1_nemo}", **changes)
+        cfg = recipe(name, f"init_from_nemo_model={stage1_nemo}", **changes)
         cfg.model.ctc_head.tokenizer, cfg.model.ctc_posterior.bank = stage1_nemo, str(tmp_path / "bank.npz")
         torch.manual_seed(1)
-        model = CTCPromptedLLM(cfg.model)
+        model = import_class_by_path(cfg.model.target)(cfg.model)
         model.maybe_init_from_pretrained_checkpoint(
             OmegaConf.create({"init_from_nemo_model": cfg.init_from_nemo_model})
         )
@@ -178,3 +180,42 @@ def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
     model._simulator = None
     with pytest.raises(ValueError, match="ctc_posterior.bank.*measure_posteriors"):
         model.perceive(collate(model, asked(model, SpokenText("thank you"), "Thank you.")))
+
+
+SALM_RECIPE = "salm/whisper_smollm2_posterior"
+
+
+def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
+    make_stage2, stage1, make_audio, tmp_path
+):
+    model, samples = make_stage2(SALM_RECIPE), make_audio(1.2)
+    assert isinstance(model, SALM)
+    expected = stage1.transcribe(samples, decoder="ctc", verbose=False)
+    assert model.transcribe(samples, decoder="ctc", verbose=False) == expected
+    with torch.no_grad():
+        model.posterior.correction.normal_()
+    model.save_to(tmp_path / "salm.nemo")
+    restored = SALM.restore_from(tmp_path / "salm.nemo")
+    for options in ({}, {"keywords": ["please", "line"]}, {"instruction": "Say it."}):
+        assert restored.transcribe(samples, verbose=False, **options) == model.transcribe(
+            samples, verbose=False, **options
+        )
+
+
+def test_salm_with_a_head_learns_from_text_and_from_audio(make_stage2, make_audio):
+    trained = ["^perception\\.encoder\\.", "^llm\\.(?!.*lora_)"]
+    model = make_stage2(SALM_RECIPE, loss={"encoder_ctc_weight": 0.5}, freeze_params=trained).train()
+    audio = asked(model, Audio(torch.as_tensor(make_audio(1.0))), "thank you", "audio")
+    text = asked(model, SpokenText("please hold the line"), "Please hold the line.", "text")
+    losses = model.loss(collate(model, text, audio))
+    assert set(losses) == {"loss", "lm_loss", "encoder_ctc_loss"}
+    losses["loss"].backward()
+    assert model.posterior.correction.grad.any() and model.ctc_head.decoder.decoder_layers[0].weight.grad.any()
+
+
+@pytest.mark.parametrize("changes", [{"ctc_head": None}, {"ctc_head": None, "ctc_posterior": None}])
+def test_what_needs_a_head_is_refused_without_one(recipe, changes):
+    cfg = recipe(SALM_RECIPE, "init_from_nemo_model=none", loss={"encoder_ctc_weight": 1.0})
+    cfg.model.update(changes)
+    with pytest.raises(ValueError, match="need a CTC head.*model.ctc_head.tokenizer"):
+        SALM(cfg.model)

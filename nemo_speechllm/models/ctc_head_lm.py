@@ -1,0 +1,217 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Decoder-only models with a CTC head of small vocabulary, whose LLM may read what the head hears."""
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, cast
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from nemo_speechllm.checkpointing.archive import unpack
+from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.modules.ctc import CTC, CTCHead
+from nemo_speechllm.modules.ctc_posterior import (
+    PosteriorBank,
+    PosteriorEmbedding,
+    PosteriorSimulator,
+    pad_posteriors,
+    piece_posteriors,
+)
+from nemo_speechllm.modules.losses import Mean
+from nemo_speechllm.modules.perception import PerceptionOutput, States
+from nemo_speechllm.randomness import named_random
+from nemo_speechllm.recipes.models import CTCHeadRecipe
+
+TOKENIZER_NAME = "ctc_tokenizer.model"
+WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
+
+
+class CTCHeadSpeechLM(DecoderOnlySpeechLM):
+    """perception → LLM, and beside it perception → CTC over the pieces of a tokenizer (``ctc_head``).
+
+    The head reads the adapter's frames, or without one the encoder's states; it is trained by
+    ``loss.encoder_ctc_weight`` and answers where ``decoder`` is ``ctc``. With ``ctc_posterior`` the LLM reads what the
+    head hears in place of projected frames (see `PosteriorEmbedding`), and may learn to from lines of text
+    (``input_cfg`` of type ``txt`` or ``txt_jsonl``), of which a `PosteriorSimulator` makes up what would be heard.
+
+    Raises:
+        ValueError: ``ctc_posterior`` or ``loss.encoder_ctc_weight`` without a head, or ``generation.ctc_weight`` and
+            no CTC over the LLM's tokens.
+    """
+
+    recipe: ClassVar[type] = CTCHeadRecipe
+    ctc_head: CTCHead | None
+
+    def _build_ctc(self) -> None:
+        """Build the head, what the LLM reads of it, and CTC of the audio embeddings, each where the recipe has it."""
+        self.ctc_head = self._build_head() if self.cfg.ctc_head is not None else None
+        posterior = self.cfg.ctc_posterior
+        if self.ctc_head is None and (posterior or self.cfg.loss.encoder_ctc_weight > 0):
+            raise ValueError(
+                "model.ctc_posterior and model.loss.encoder_ctc_weight need a CTC head: name its SentencePiece model "
+                "in model.ctc_head.tokenizer"
+            )
+        super()._build_ctc()
+        self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
+        self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
+
+    def _build_head(self) -> CTCHead:
+        if self.is_nemo_file_being_restored():
+            return self._head_with_tokenizer(self.read_artifact(self.cfg.ctc_head.tokenizer))
+        return self._new_head()
+
+    def _new_head(self) -> CTCHead:
+        """Return a fresh head of the pieces of ``ctc_head.tokenizer``."""
+        return self._head_with_tokenizer(read_tokenizer(self.cfg.ctc_head.tokenizer))
+
+    def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
+        path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
+        width = self.perception.d_adapted if self.perception.adapter else self.perception.encoder.d_model
+        return CTCHead(cast(int, width), path)
+
+    def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
+        """Return what makes up posteriors of text; it serves training alone, so a restored model has none."""
+        if self.is_nemo_file_being_restored():
+            return None
+        return PosteriorSimulator(PosteriorBank.load(cfg.bank), self._head.blank)
+
+    def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
+        """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head."""
+        path = cfg.get("init_from_nemo_model")
+        if not isinstance(path, str):
+            return super().maybe_init_from_pretrained_checkpoint(cfg, map_location)
+        self.load_state_dict(
+            CTCHeadSpeechLM.restore_from(path, map_location=torch.device(map_location)).state_dict(), strict=False
+        )
+
+    @property
+    def ctc(self) -> CTC | None:
+        """The head; without one CTC of the audio embeddings."""
+        return self.ctc_head if self.ctc_head is not None else self.alignment
+
+    @property
+    def _head(self) -> CTCHead:
+        assert self.ctc_head is not None, "`_build_ctc` has seen to it"
+        return self.ctc_head
+
+    def ctc_states(self, perceived: PerceptionOutput) -> States:
+        """Return what the head reads, the adapter's frames or without one the encoder's states; see `ctc`."""
+        if self.ctc_head is None:
+            return super().ctc_states(perceived)
+        return perceived.encoded if self.perception.adapter is None else perceived.adapted
+
+    @cached_property
+    def _piece_tokens(self) -> tuple[Tensor, Tensor]:
+        """The LLM's ids of all pieces' texts, one after the other, and where each piece begins (V,)."""
+        pieces = self._head.tokenizer.ids_to_tokens(range(self._head.blank))
+        texts = [piece.replace(WORD_BOUNDARY, " ") for piece in pieces]
+        rows = self.tokenizer(texts, add_special_tokens=False).input_ids
+        starts = torch.tensor([0, *map(len, rows[:-1])]).cumsum(0)
+        return torch.tensor([token for row in rows for token in row]), starts
+
+    def _piece_embeddings(self) -> Tensor:
+        """Return stage 1's pieces in the LLM, (V, d_llm): the mean of the tokens that spell a piece."""
+        table = self._token_embeddings().detach()
+        ids, starts = (part.to(table.device) for part in self._piece_tokens)
+        return nn.functional.embedding_bag(ids, table, starts, mode="mean")
+
+    def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
+        """Return the decoder-only losses, and CTC of what the head reads."""
+        losses = super().losses(batch, perceived)
+        if self.cfg.loss.encoder_ctc_weight > 0 and len(batch.audio) > len(batch.spoken):
+            texts = {place: text for place, text in self._transcripts(batch).items() if place not in batch.spoken}
+            losses["encoder_ctc_loss"] = self._head.loss(*self.ctc_states(perceived), texts)
+        return losses
+
+    def perceive(self, batch: ConversationBatch) -> PerceptionOutput:
+        """Encode the batch's N audios; with ``ctc_posterior`` the LLM reads what the head makes of them.
+
+        Of a spoken text it reads what the head might have made of it, and there are no states.
+        """
+        if self.posterior is None:
+            return super().perceive(batch)
+        recorded = [place for place in range(len(batch.audio)) if place not in batch.spoken]
+        perceived = self.perception(batch.audio[recorded], batch.audio_lengths[recorded])
+        perceived.encoded, perceived.adapted = (
+            _scatter(states, recorded, len(batch.audio)) for states in (perceived.encoded, perceived.adapted)
+        )
+        if len(batch.audio) > 0:
+            posteriors = pad_posteriors(self.posteriors(batch, perceived))
+            perceived.embeddings = perceived.frames = self.posterior.embed(*posteriors)
+        return perceived
+
+    def posteriors(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Tensor]:
+        """Return the posteriors of the pieces that the head reads in each of N audios, (T', V).
+
+        Those of spoken texts are drawn.
+        """
+        names = [conversation.id for conversation in batch.conversations for _ in conversation.audios]
+        simulated = {place: self._simulate(text, names[place]) for place, text in batch.spoken.items()}
+        if len(simulated) == len(batch.audio):
+            return [simulated[place].to(self.device) for place in range(len(batch.audio))]
+        states, lengths = self.ctc_states(perceived)
+        items, counts = piece_posteriors(self._head.log_probs(states), lengths)
+        rows = [item[:count] for item, count in zip(items, counts.tolist(), strict=True)]
+        return [simulated[place].to(row) if place in simulated else row for place, row in enumerate(rows)]
+
+    def _simulate(self, text: str, name: str) -> Tensor:
+        if self._simulator is None:
+            raise ValueError(
+                f"{name} is a text without audio, and model.ctc_posterior.bank, of which its posteriors are made, is "
+                "not set: make one with examples/data/measure_posteriors.py"
+            )
+        low, high = self.cfg.ctc_posterior.error_rate
+        rng = named_random(("posterior", self.cfg.ctc_posterior.seed, self.current_epoch, name))
+        ids = self._head.tokenizer.text_to_ids(text)
+        return self._simulator(ids, rng.uniform(low, high), rng)
+
+
+def read_tokenizer(reference: str | Path | None) -> bytes:
+    """Return a SentencePiece model: that of a file, or the one inside a ``.nemo`` of a model with a CTC head.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: none is named, or the ``.nemo`` holds none.
+    """
+    if reference is None:
+        raise ValueError(
+            "model.ctc_head.tokenizer is not set: name a SentencePiece model (examples/data/train_tokenizer.py makes "
+            "one), or the .nemo whose head is to be read"
+        )
+    path = Path(reference).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"model.ctc_head.tokenizer {path} does not exist")
+    if path.suffix != ".nemo":
+        return path.read_bytes()
+    with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
+        unpack(path, Path(folder))
+        models = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
+        if not models:
+            raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")
+        return models[0].read_bytes()
+
+
+def _scatter(states: States, places: list[int], count: int) -> States:
+    """Return states (M, T, d), lengths (M,) at their places among ``count`` items, the others of length 0."""
+    if len(places) == count:
+        return states
+    values = states[0].new_zeros(count, *states[0].shape[1:])
+    lengths = states[1].new_zeros(count)
+    values[places], lengths[places] = states
+    return values, lengths
