@@ -126,7 +126,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         if batch.spoken:
             raise ValueError(
                 f"{next(iter(batch.spoken.values()))!r} is a text without audio, in which a {type(self).__name__} "
-                "hears nothing; train on lines of text with CTCPromptedLLM and model.ctc_posterior"
+                "hears nothing; train on lines of text with model.ctc_posterior of a CTCPromptedLLM or SALM"
             )
         return self.perception(batch.audio, batch.audio_lengths)
 

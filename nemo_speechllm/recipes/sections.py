@@ -34,7 +34,7 @@ ACTIONS = ("empty", "retry", "ctc")
 class LLM:
     """The language model that reads text and audio."""
 
-    pretrained: str = setting()  # asset name, folder, .gguf file or hub id
+    pretrained: str | None = setting()  # asset name, folder, .gguf file or hub id; null: the checkpoint holds it
     dtype: str = setting("float32")  # torch dtype of the weights; bfloat16 on a GPU
     pretrained_weights: bool = setting(True)  # false: random weights of the same architecture
     embed: bool = setting(False)  # put the weights into every checkpoint, also where they are frozen

@@ -204,8 +204,8 @@ def _is_plain(value: Any, kind: type) -> bool:
 def _of_type(limits: Limits, types: Mapping[str, type], given: Any, key: str) -> dict[str, Any]:
     """Return a section that is one of several, by its ``type``.
 
-    A recipe that is made of another may have inherited settings of another type; those that stand at their default
-    say nothing and are left out.
+    A recipe that is made of another may have inherited settings of another type; those that stand at their default or
+    are null say nothing and are left out.
     """
     if not isinstance(given, dict):
         raise SettingError(f"{key} is {given!r}; it must be a section with a `type`, one of {', '.join(types)}")
@@ -217,7 +217,7 @@ def _of_type(limits: Limits, types: Mapping[str, type], given: Any, key: str) ->
     defaults = {each.name: each.default for other in types.values() for each in fields(other)}
     inherited = {name for name in given if name in defaults and name not in known}
     for name in inherited:
-        if given[name] != defaults[name]:
+        if given[name] is not None and given[name] != defaults[name]:
             raise SettingError(f"{key}.{name} is {given[name]!r}, but nothing of type {kind} reads it; leave it out")
     own = {name: value for name, value in given.items() if name not in inherited}
     return _complete(section, own | {"type": kind}, key)

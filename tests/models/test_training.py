@@ -125,7 +125,7 @@ class TestFit:
             trainer.fit(make_model(recipe, trainer))
         assert trainer.global_step == 0
         recipe.model.normalizer = "german"
-        with pytest.raises(ValueError, match="unknown text normalizer 'german'"):
+        with pytest.raises(ValueError, match="model.normalizer is 'german'; it must be one of auto, english"):
             trainer.fit(make_model(recipe, trainer))
 
     def test_several_validation_sets_have_names_of_their_own(self, recipe, make_manifest, make_trainer):

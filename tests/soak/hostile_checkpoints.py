@@ -528,7 +528,7 @@ def _data(good: Good) -> Iterator[tuple]:
         (("memory_profile",), {"enabled": True, "start_step": 0, "end_step": 1, "output_path": "/no"}, "inert"),
         (("chakra_profile",), {"enabled": True, "trace_dir": "/no"}, "inert"),
         (("keyword_context",), {"vocabulary": str(good.secret)}, "inert"),
-        (("init_from_nemo_model",), str(good.secret), "inert"),
+        (("init_from_nemo_model",), str(good.secret)),
     )
 
 
