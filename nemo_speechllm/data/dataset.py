@@ -105,6 +105,18 @@ class ConversationBatch:
             place += len(conversation.audios)
         return texts
 
+    def transcripts(self) -> dict[int, str]:
+        """Return what is said in those audios where it is known, by the audio's place.
+
+        An empty ``text`` says that it is nothing where the answer is empty too, and else that it is not known.
+        """
+
+        def transcript(conversation: Conversation) -> str | None:
+            text = conversation.metadata.get("text")
+            return None if text == "" and conversation.answer else text
+
+        return self.texts_by_audio(transcript)
+
 
 def place_of(conversation: Conversation) -> str:
     """Return what messages call a conversation: file and line of its manifest where they are known, or its id."""

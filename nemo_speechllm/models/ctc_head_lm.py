@@ -135,7 +135,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         """Return the decoder-only losses, and CTC of what the head reads."""
         losses = super().losses(batch, perceived)
         if self.cfg.loss.encoder_ctc_weight > 0 and len(batch.audio) > len(batch.spoken):
-            texts = {place: text for place, text in self._transcripts(batch).items() if place not in batch.spoken}
+            texts = {place: text for place, text in batch.transcripts().items() if place not in batch.spoken}
             losses["encoder_ctc_loss"] = self._head.loss(*self.ctc_states(perceived), texts)
         return losses
 

@@ -198,7 +198,7 @@ class DecoderOnlySpeechLM(SpeechLM):
 
         It is a line's ``text``, which of a translation is not the answer.
         """
-        return self._transcripts(batch)
+        return batch.transcripts()
 
     @torch.inference_mode()
     def generate_answers(

@@ -115,7 +115,7 @@ class InstructLAS(SpeechLM):
         if self.cfg.loss.lm_weight > 0:
             losses["lm_loss"] = self._lm_loss(self._text(batch.conversations), *self._attended(perceived))
         if self.ctc_head is not None:
-            losses["encoder_ctc_loss"] = self.ctc_head.loss(*perceived.encoded, self._transcripts(batch))
+            losses["encoder_ctc_loss"] = self.ctc_head.loss(*perceived.encoded, batch.transcripts())
         return losses
 
     def _attended(self, perceived: PerceptionOutput) -> States:

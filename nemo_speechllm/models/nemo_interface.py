@@ -15,7 +15,6 @@
 """What NeMo's own scripts ask of an ASR model: a speech LM does it, or says what to use instead."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -26,7 +25,7 @@ from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixi
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes import ModelPT
 from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -35,6 +34,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.models.answering import Answering, require_transcripts
 from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.decoding_settings import differing_beside, differing_settings
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.models.transcription import (
     SpeechLMTranscribeConfig,
@@ -45,8 +45,6 @@ from nemo_speechllm.models.transcription import (
 )
 from nemo_speechllm.modules.perception import Perception
 
-DECODING_SECTIONS = ("ctc_decoding", "rnnt_decoding", "multitask_decoding")
-SET_BY_SCRIPTS = ("rnnt_decoding.fused_batch_size=-1",)  # their default
 # attributes that scripts read of other models
 ABSENT = {
     "decoder": (
@@ -293,7 +291,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             )
         if decoder_type == "ctc":
             require_transcripts(self, "decoder_type=ctc")
-        differing = [*_differing_settings(decoding_cfg), *_differing_beside(decoding_cfg)]
+        differing = [*differing_settings(decoding_cfg), *differing_beside(decoding_cfg)]
         if differing:
             raise ValueError(
                 f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: "
@@ -358,36 +356,6 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         words = [("a", "b")[index % 2] for index in range(max(1, tokens))]
         ids = self.tokenizer(" ".join(words), add_special_tokens=False).input_ids
         return " ".join(words[: -(-len(words) * tokens // len(ids))])
-
-
-def _differing_settings(decoding_cfg: Any) -> list[str]:
-    """Name the settings (``name=value``) that differ from the defaults of the config's class; of a plain dict all."""
-    given = OmegaConf.create({} if decoding_cfg is None else decoding_cfg)
-    kind = OmegaConf.get_type(given)
-    return _differences(given, OmegaConf.structured(kind) if is_dataclass(kind) else OmegaConf.create())
-
-
-def _differing_beside(decoding_cfg: Any) -> list[str]:
-    """Name what is asked for in the sections beside this one: a script that hands on one would ignore the others."""
-    settings = decoding_cfg._get_parent() if isinstance(decoding_cfg, DictConfig) else None
-    if not isinstance(settings, DictConfig):
-        return []
-    others = [name for name in DECODING_SECTIONS if name in settings and name != decoding_cfg._key()]
-    differing = [f"{name}.{setting}" for name in others for setting in _differing_settings(settings[name])]
-    if settings.get("att_context_size") is not None:
-        differing.append(f"att_context_size={settings.att_context_size}")
-    return [setting for setting in differing if setting not in SET_BY_SCRIPTS]
-
-
-def _differences(given: DictConfig, default: DictConfig, path: str = "") -> list[str]:
-    differing = []
-    for key, value in given.items():
-        name, usual = str(key), default.get(key)
-        if isinstance(value, DictConfig) and isinstance(usual, DictConfig):
-            differing += _differences(value, usual, f"{path}{name}.")
-        elif value != usual:
-            differing.append(f"{path}{name}={value}")
-    return differing
 
 
 def _loaded(conversations: list[Conversation]) -> list[Conversation]:

@@ -31,12 +31,11 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.metrics.tally import ErrorTally
-from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models.answering import Answering, require_evaluation_mode
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.shipped import shipped_info, shipped_models
-from nemo_speechllm.models.validation import count_batch, expected_tally, log_tallies
+from nemo_speechllm.models.validation import check_scores, count_batch, log_tallies, logged_names
 from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
@@ -193,7 +192,7 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         """
         self._update_dataset_config(dataset_name="validation", config=val_data_config)
         self._validation_dl = self._build_evaluation_dataloader(val_data_config)
-        self._check_metrics(val_data_config)
+        check_scores(self.cfg.normalizer, val_data_config)
 
     def setup_test_data(self, test_data_config: DictConfig) -> None:
         """Make the test data's loader from a section like ``test_ds``.
@@ -203,28 +202,15 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
         """
         self._update_dataset_config(dataset_name="test", config=test_data_config)
         self._test_dl = self._build_evaluation_dataloader(test_data_config)
-        self._check_metrics(test_data_config)
+        check_scores(self.cfg.normalizer, test_data_config)
 
     def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
         """Return a dataloader to predict on, for NeMo's scripts."""
         return self._build_evaluation_dataloader(config)
 
-    def _check_metrics(self, cfg: DictConfig) -> None:
-        """Refuse, before any work, a data section whose texts could not be scored as `validation_step` will."""
-        from nemo_speechllm.data.sources import translations_of  # imports NeMo's collections, which takes seconds
-
-        check_metrics(self.cfg.normalizer, translations_of(cfg))
-
     def _check_monitors(self) -> None:
-        from nemo_speechllm.data.sources import metadata_of  # imports NeMo's collections, which takes seconds
-
-        losses = [str(name).replace("_weight", "_loss") for name in self.cfg.loss if str(name).endswith("_weight")]
-        rows = metadata_of(self.cfg.validation_ds) if self.cfg.get("validation_ds") else ()
-        tally = expected_tally(rows)
-        logged = self._of_each_validation_set([f"val_{name}" for name in tally.figures()])
-        logged += [f"val_{name}" for name in tally.language_figures()]
-        logged += ["learning_rate", "train_loss", *(f"train_{name}" for name in losses)]
-        check_monitors(self.trainer, type(self).__name__, logged, of_unknown_languages=not tally.words)
+        names, of_unknown_languages = logged_names(self.cfg, self._of_each_validation_set)
+        check_monitors(self.trainer, type(self).__name__, names, of_unknown_languages=of_unknown_languages)
 
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
         return self._dataloader_of(cfg, self.global_rank, self._world_size)
@@ -308,18 +294,6 @@ class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface)
     def on_test_epoch_end(self) -> None:
         """Log ``test_loss``, ``test_wer``, …: what `on_validation_epoch_end` does, of the test sets."""
         log_tallies(self, self._test_tallies, "test", self.get_test_dataloader_prefix)
-
-    def _transcripts(self, batch: ConversationBatch) -> dict[int, str]:
-        """Return what is said in those of the batch's audios where it is known, by the audio's place.
-
-        An empty ``text`` says that it is nothing where the answer is empty too, and else that it is not known.
-        """
-
-        def transcript(conversation: Conversation) -> str | None:
-            text = conversation.metadata.get("text")
-            return None if text == "" and conversation.answer else text
-
-        return batch.texts_by_audio(transcript)
 
     # answers ---------------------------------------------------------------------------------------------------------
 

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from nemo.core.classes import ModelPT
+from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import asks_for_translation, task_of, written_language
 from nemo_speechllm.metrics.tally import ErrorTally
+from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.collectives import gathered
 from nemo_speechllm.training.non_finite import judge_validation
@@ -42,7 +44,35 @@ def count_batch(
             tally.count_translation(text, reference, (str(conversation.metadata.get("lang")), str(language)))
 
 
-def expected_tally(rows: Iterable[dict[str, Any]]) -> ErrorTally:
+def check_scores(normalizer: str, cfg: DictConfig) -> None:
+    """Refuse, before any work, a data section whose texts could not be scored as a validation will.
+
+    Raises:
+        ValueError: a tokenizer of BLEU is missing, or there is no such normalizer.
+    """
+    from nemo_speechllm.data.sources import translations_of  # imports NeMo's collections, which takes seconds
+
+    check_metrics(normalizer, translations_of(cfg))
+
+
+def logged_names(cfg: DictConfig, of_each_set: Callable[[list[str]], list[str]]) -> tuple[list[str], bool]:
+    """Return the names of all that a training with this config logs, and whether its data tell no languages.
+
+    Args:
+        cfg: of the model.
+        of_each_set: makes of a figure's name those of every validation set.
+    """
+    from nemo_speechllm.data.sources import metadata_of  # imports NeMo's collections, which takes seconds
+
+    losses = [str(name).replace("_weight", "_loss") for name in cfg.loss if str(name).endswith("_weight")]
+    tally = _expected_tally(metadata_of(cfg.validation_ds) if cfg.get("validation_ds") else ())
+    names = of_each_set([f"val_{name}" for name in tally.figures()])
+    names += [f"val_{name}" for name in tally.language_figures()]
+    names += ["learning_rate", "train_loss", *(f"train_{name}" for name in losses)]
+    return names, not tally.words
+
+
+def _expected_tally(rows: Iterable[dict[str, Any]]) -> ErrorTally:
     """Return counts of a word in each language and direction of rows: the names of a validation's figures on them."""
     asked = {(row.get("lang"), row.get("target_lang") if task_of(row) == "ast" else None) for row in rows}
     tally = ErrorTally()
