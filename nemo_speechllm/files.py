@@ -121,7 +121,7 @@ class Journal:
         self.rows = self._read(what)
 
     def append(self, rows: list[dict[str, Any]]) -> None:
-        """Add rows and makes sure that they are on disk."""
+        """Add rows and make sure that they are on disk."""
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
         with open(self.path, "ab") as output:
             output.truncate(self._size)

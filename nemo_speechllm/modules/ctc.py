@@ -193,7 +193,7 @@ class CTCHead(CTC):
             input_lengths=lengths[picked],
             target_lengths=torch.tensor([len(target) for target in targets], device=states.device),
         )
-        return Mean(total / count_targets(targets), count_targets(targets))
+        return _per_token(total, targets)
 
 
 class EmbeddingCTC(CTC):
@@ -280,7 +280,7 @@ class EmbeddingCTC(CTC):
         total = nn.functional.ctc_loss(
             log_probs.transpose(0, 1), classes, lengths[picked], target_lengths, reduction="sum", zero_infinity=True
         )
-        return Mean(total / count_targets(targets), count_targets(targets))
+        return _per_token(total, targets)
 
     def compress(self, states: Tensor, lengths: Tensor, log_probs: Tensor) -> tuple[Tensor, Tensor]:
         """Return one embedding for each token of the best path, (N, T', d_llm), lengths (N,), at least 1.
@@ -301,6 +301,11 @@ class EmbeddingCTC(CTC):
         rows = torch.cat([self.blank_embedding, self._embeddings().detach()[tokens].float()])
         frames = nn.functional.normalize(states.float(), dim=-1) * self.scale
         return frames @ nn.functional.normalize(rows, dim=-1).T
+
+
+def _per_token(total: Tensor, targets: list[Tensor]) -> Mean:
+    count = count_targets(targets)
+    return Mean(total / count, count)
 
 
 def compress_runs(states: Tensor, lengths: Tensor, log_probs: Tensor, blank: int) -> tuple[Tensor, Tensor]:

@@ -17,13 +17,13 @@
 import struct
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import soundfile
 
 from nemo_speechllm.audio.audio_file import audio_info, read_audio
 from nemo_speechllm.audio.errors import AudioError
+from tests.encoded_audio import encode
 
 RATE = 16000
 NOISE = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).clip(-1, 1).astype(np.float32)
@@ -39,23 +39,10 @@ FFMPEG = {
 }
 
 
-def encode(path: Path, codec: str, samples: np.ndarray = NOISE) -> None:
-    """Write samples at 16 kHz with a codec of FFmpeg's."""
-    rate = {"libopus": 48000, "libopencore_amrnb": 8000}.get(codec, RATE)
-    with av.open(str(path), "w", format={".aac": "adts"}.get(path.suffix)) as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE
-        for part in av.AudioResampler(format=stream.format, layout="mono", rate=rate).resample(frame):
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
-
-
 def make(path: Path) -> Path:
     """Write two seconds of noise in the format that the name says."""
     if path.name in FFMPEG:
-        encode(path, FFMPEG[path.name])
+        encode(path, FFMPEG[path.name], NOISE)
     else:
         formats = {".oga": "OGG", ".rf64": "RF64"}
         soundfile.write(path, NOISE, RATE, format=formats.get(path.suffix))

@@ -32,7 +32,6 @@ from random import Random
 from types import ModuleType
 from typing import Any
 
-import av
 import numpy as np
 import soundfile
 from nemo.utils import logging
@@ -45,6 +44,7 @@ from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.evaluation.run import checked_rows, question
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.recipes.sections import Prompt
+from tests.encoded_audio import encode
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30  # for one row in one consumer
@@ -71,8 +71,8 @@ def make_audio(folder: Path) -> list[str]:
         soundfile.write(folder / name, noise, RATE)
     soundfile.write(folder / "slow.wav", noise[: RATE // 2], RATE // 2)
     soundfile.write(folder / "stereo.wav", np.stack([noise, noise], 1), RATE)
-    _encode(folder / "phone.m4a", "aac", noise)
-    _encode(folder / "browser.webm", "libopus", noise, rate=48000)
+    encode(folder / "phone.m4a", "aac", noise)
+    encode(folder / "browser.webm", "libopus", noise)
     for name, value in (("nan.wav", np.nan), ("huge.wav", 1e30), ("scale.wav", 12000.0)):
         soundfile.write(folder / name, np.full(RATE, value, np.float32), RATE, subtype="FLOAT")
     for name in ("good.flac", "good.wav", "good.ogg", "good.mp3", "phone.m4a", "browser.webm"):
@@ -86,17 +86,6 @@ def make_audio(folder: Path) -> list[str]:
     (folder / "empty.wav").touch()
     (folder / "folder.wav").mkdir()
     return sorted(path.name for path in folder.iterdir() if path.name != SECOND)
-
-
-def _encode(path: Path, codec: str, samples: np.ndarray, rate: int = RATE) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        frame.sample_rate = RATE
-        for part in av.AudioResampler(format=stream.format, layout="mono", rate=rate).resample(frame):
-            container.mux(stream.encode(part))
-        container.mux(stream.encode(None))
 
 
 VALUES: list[Any] = [
