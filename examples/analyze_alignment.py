@@ -36,9 +36,9 @@ from tqdm import tqdm
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import in_batches
-from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.evaluation.plot import Figure
 from nemo_speechllm.files import write_json
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.metrics.alignment import AlignmentScore, alignment_score, cosine_map
 from nemo_speechllm.metrics.significance import mean_interval
 from nemo_speechllm.models import load_model

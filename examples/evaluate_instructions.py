@@ -41,12 +41,12 @@ from tqdm import tqdm
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.evaluation.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
 from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_conventions, format_instruction_table
 from nemo_speechllm.files import file_digest, write_csv, write_json, write_text
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.instructions import instruction_report, instruction_rows, score
 from nemo_speechllm.metrics.report import error_report

@@ -40,13 +40,13 @@ from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.manifest import read_manifest, require_texts
 from nemo_speechllm.engines.engine import Request
 from nemo_speechllm.engines.loading import check_engine, load_engine
 from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_judge_table
 from nemo_speechllm.files import Journal, claim_record, file_digest
+from nemo_speechllm.manifests.manifest import read_manifest, require_texts
 from nemo_speechllm.metrics.judge import ORDERS, PROMPT, judge_message, judge_report, read_prompt, read_scores
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer

@@ -40,12 +40,12 @@ from omegaconf import MISSING
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
-from nemo_speechllm.data.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.evaluation.plot import plot_keyword_figures
 from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, Journal, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.languages import has_no_spaces
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, require_texts, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.keywords import KeywordCounts, count_keywords, keyword_report
 from nemo_speechllm.metrics.significance import compare_paired

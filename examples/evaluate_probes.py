@@ -35,11 +35,11 @@ from nemo.utils import logging
 
 from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.manifest import raise_for, read_lines, read_manifest
 from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_probe_table
 from nemo_speechllm.files import file_digest
+from nemo_speechllm.manifests.manifest import raise_for, read_lines, read_manifest
 from nemo_speechllm.metrics.probes import PROBES, passes, probe_report, read_probes
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer

@@ -41,10 +41,10 @@ from omegaconf import MISSING
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.randomness import named_random
 

@@ -49,11 +49,11 @@ from nemo_speechllm.corpora.conditions import (
 )
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.dataset import task_of
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.evaluation.plot import plot_error_rates
 from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.report import figure_rows
 
 RECORDED = "recorded"

@@ -41,11 +41,11 @@ from nemo.utils import logging
 from nemo_speechllm.command_line import check_settings, run_command
 from nemo_speechllm.corpora.tasks import TaskItem, read_task_items, task_tables
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.manifest import require_texts
 from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_classification_table
 from nemo_speechllm.files import file_digest
+from nemo_speechllm.manifests.manifest import require_texts
 from nemo_speechllm.metrics.classification import choose_label, classification_report
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer

@@ -39,8 +39,8 @@ from transformers import AutoTokenizer, GenerationConfig
 from nemo_speechllm import assets
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Conversation, Turn
-from nemo_speechllm.data.manifest import write_manifest
 from nemo_speechllm.files import FolderLock, write_json
+from nemo_speechllm.manifests.manifest import write_manifest
 from nemo_speechllm.metrics.text_ability import QUESTIONS, differing_tokens, read_questions, text_ability_report
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM

@@ -32,9 +32,9 @@ import soundfile
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
-from nemo_speechllm.data.manifest import audio_path
 from nemo_speechllm.evaluation.html_report import data_address, html_report
 from nemo_speechllm.files import Journal, write_text
+from nemo_speechllm.manifests.manifest import audio_path
 
 EMBEDDED_SECONDS = 30
 

@@ -45,11 +45,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.dataset import task_of
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
-from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.evaluation.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.evaluation.tables import format_interval
 from nemo_speechllm.files import FolderLock, claim_record, write_csv
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.report import figure_rows
 from nemo_speechllm.metrics.translation import check_metrics

@@ -46,7 +46,14 @@ from nemo_speechllm.command_line import check_output_file, check_settings, emit,
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
 from nemo_speechllm.data.keywords import read_keywords
-from nemo_speechllm.data.manifest import located, raise_for, read_lines, relocate, with_audio_issues, write_manifest
+from nemo_speechllm.manifests.manifest import (
+    located,
+    raise_for,
+    read_lines,
+    relocate,
+    with_audio_issues,
+    write_manifest,
+)
 from nemo_speechllm.models import load_model
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import pytest
 
-from nemo_speechllm.data.manifest import write_manifest
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.files import FolderInUse, FolderLock, Journal, write_text
+from nemo_speechllm.manifests.manifest import write_manifest
 
 ROOT = Path(__file__).parent.parent
 HOLDER = """

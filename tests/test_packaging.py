@@ -239,7 +239,7 @@ def test_source_file_conventions(path):
 
 def test_data_side_loads_no_nemo_collection():
     """In a fresh interpreter: this one has imported whatever other tests needed."""
-    code = "import sys, nemo_speechllm.data.manifest; print(*sorted(sys.modules))"
+    code = "import sys, nemo_speechllm.manifests.manifest; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not [name for name in done.stdout.split() if name.startswith("nemo.collections")]
 

@@ -37,9 +37,9 @@ from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
-from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.files import write_json
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answering import require_transcripts
 from nemo_speechllm.models.speech_lm import SpeechLM

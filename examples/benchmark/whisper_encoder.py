@@ -38,8 +38,8 @@ from tqdm import tqdm
 from nemo_speechllm import assets
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import Audio
-from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.files import write_json
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.metrics.error_rate import error_rate
 
 SETTINGS = ("hugging_face", "window", "trimmed", "cached")

@@ -34,8 +34,8 @@ from nemo_speechllm.audio.flac import write_flac
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.corpora.conditions import NOISES, mix_at_snr
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.files import claim_record, file_digest
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.randomness import named_random
 
 

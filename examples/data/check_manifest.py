@@ -25,9 +25,9 @@ from collections import Counter
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import relocate, write_manifest
-from nemo_speechllm.data.manifest_check import check_manifest
-from nemo_speechllm.data.rows import answer_of
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import relocate, write_manifest
+from nemo_speechllm.manifests.rows import answer_of
 
 
 def channel(value: str) -> int | str:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.corpora.composition import compose, split_recordings, write_composition
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 
 
 def parse_arguments() -> argparse.Namespace:

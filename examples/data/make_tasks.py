@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import nemo_speechllm.corpora
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.randomness import named_random
 
 TASKS = Path(nemo_speechllm.corpora.__file__).with_name("label_questions.yaml")

@@ -31,7 +31,7 @@ from tqdm import tqdm
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank

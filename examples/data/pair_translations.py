@@ -25,7 +25,7 @@ import argparse
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 
 
 def translations_of(rows: list[dict], manifest: Path, key: str) -> dict[str, dict]:

@@ -28,7 +28,7 @@ import math
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import read_manifest, relocate, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer
 
 

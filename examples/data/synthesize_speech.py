@@ -82,8 +82,8 @@ from nemo_speechllm.corpora.synthesis import (
 )
 from nemo_speechllm.corpora.synthesis_languages import LANGUAGES, Language
 from nemo_speechllm.corpora.synthesis_voices import missing_installs
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.files import claim_record
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 
 # Fortune files of jokes at the expense of peoples and sexes, of pictures and of chat logs
 UNFIT = {"ethnic", "men-women", "drugs", "ascii-art", "translate-me", "knghtbrd", "zippy"}

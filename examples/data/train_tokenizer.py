@@ -35,7 +35,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.prompts.instruction_pools import load_pools
 from nemo_speechllm.prompts.segments import END_OF_INSTRUCTION
 from nemo_speechllm.prompts.skills import apply_rule, argument_lists, fill, slots_of

@@ -33,7 +33,7 @@ from pyarrow import ArrowException
 from pyarrow.parquet import ParquetFile
 
 from nemo_speechllm.data.conversation import Audio
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 _METADATA = ("metadata.jsonl", "metadata.csv")
 _SPLITS = ("train", "validation", "valid", "dev", "test")

@@ -36,7 +36,7 @@ from scipy.stats import theilslopes
 from tqdm import tqdm
 
 from nemo_speechllm.audio.flac import write_flac
-from nemo_speechllm.data.manifest import write_manifest
+from nemo_speechllm.manifests.manifest import write_manifest
 
 LICENCES = {"en": "CC-BY-SA 3.0", "es": "CC-BY-SA 3.0", "fr": "CC-BY-SA 3.0", "it": "CC-BY 3.0", "ru": "CC-BY 3.0"}
 LANGUAGES = tuple(LICENCES)

@@ -30,8 +30,8 @@ from torch.utils.data import Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.rows import answer_of, given
 from nemo_speechllm.languages import base_language, language_name
+from nemo_speechllm.manifests.rows import answer_of, given
 from nemo_speechllm.recipes.sections import Prompt
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from nemo.collections.common.data.lhotse.nemo_adapters import expand_sharded_fil
 from nemo.utils.data_utils import is_datastore_path
 from omegaconf import DictConfig, ListConfig
 
-from nemo_speechllm.data.rows import is_address
+from nemo_speechllm.manifests.rows import is_address
 
 PATH_KEYS = ("manifest_filepath", "tarred_audio_filepaths", "cuts_path")
 

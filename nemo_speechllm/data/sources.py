@@ -32,7 +32,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, task_of
-from nemo_speechllm.data.manifest import (
+from nemo_speechllm.data.source_paths import PATH_KEYS, paths_of, refuse_addresses, shar_cuts, shar_recordings
+from nemo_speechllm.data.tars import check_tars
+from nemo_speechllm.manifests.check import ALL_LEFT_OUT, duplicate_issues
+from nemo_speechllm.manifests.manifest import (
     ANY_CHANNEL,
     BAD_AUDIO,
     SHOWN,
@@ -47,10 +50,7 @@ from nemo_speechllm.data.manifest import (
     with_audio_issues,
     write_manifest,
 )
-from nemo_speechllm.data.manifest_check import ALL_LEFT_OUT, duplicate_issues
-from nemo_speechllm.data.rows import RATE_KEYS, answer_of, given, is_address, row_defects
-from nemo_speechllm.data.source_paths import PATH_KEYS, paths_of, refuse_addresses, shar_cuts, shar_recordings
-from nemo_speechllm.data.tars import check_tars
+from nemo_speechllm.manifests.rows import RATE_KEYS, answer_of, given, is_address, row_defects
 
 MANIFESTS = (".json", ".jsonl")
 

@@ -28,12 +28,12 @@ from typing import Any
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
-from nemo_speechllm.data.manifest import audio_path, read_manifest, relocate, write_manifest
 from nemo_speechllm.desta.metadata import Clip, Model, describe_clip, segments_of
 from nemo_speechllm.desta.rejection import REASONS, reason_to_reject
 from nemo_speechllm.desta.seed import ATTRIBUTES, seed_transcript
 from nemo_speechllm.engines.engine import Engine, Request
 from nemo_speechllm.files import FolderLock, Journal
+from nemo_speechllm.manifests.manifest import audio_path, read_manifest, relocate, write_manifest
 
 METADATA, DESCRIPTIONS = "metadata", "descriptions"
 

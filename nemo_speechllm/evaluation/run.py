@@ -26,13 +26,13 @@ from tqdm import tqdm
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for_translation, in_batches, task_of
 from nemo_speechllm.data.keywords import keyword_list
-from nemo_speechllm.data.manifest import audio_path
-from nemo_speechllm.data.manifest_check import check_manifest
-from nemo_speechllm.data.rows import answer_of
 from nemo_speechllm.evaluation.asking import AskingArguments
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_conventions, format_shares, format_table, format_translations
 from nemo_speechllm.files import file_digest, write_json
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import audio_path
+from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
 from nemo_speechllm.metrics.hallucination import hallucination_report
 from nemo_speechllm.metrics.keywords import count_keywords, keyword_report

@@ -26,7 +26,7 @@ from torch import Tensor
 from nemo_speechllm.audio.audio_file import AudioInfo, audio_info
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder
-from nemo_speechllm.data.manifest import (
+from nemo_speechllm.manifests.manifest import (
     ANY_CHANNEL,
     BAD_AUDIO,
     BadAudioError,
@@ -34,7 +34,7 @@ from nemo_speechllm.data.manifest import (
     ManifestIssue,
     read_manifest,
 )
-from nemo_speechllm.data.rows import RATE_KEYS, Defect, audio_defects, given, row_defects
+from nemo_speechllm.manifests.rows import RATE_KEYS, Defect, audio_defects, given, row_defects
 
 _PATHS = (str, os.PathLike)
 _SAMPLES = (np.ndarray, Tensor)

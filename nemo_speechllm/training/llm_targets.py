@@ -24,9 +24,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
 from nemo_speechllm.engines.engine import Engine, Request
 from nemo_speechllm.engines.loading import load_transformers
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 from nemo_speechllm.prompts.skills import WRITTEN, argument_lists, core_of, words_of
 from nemo_speechllm.recipes import sections
 

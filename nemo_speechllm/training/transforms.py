@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords
-from nemo_speechllm.data.rows import answer_of
+from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.recipes import sections
 from nemo_speechllm.training.instruction_sampling import InstructionSampler
 from nemo_speechllm.training.keyword_context import KeywordContext

@@ -30,8 +30,8 @@ from omegaconf import OmegaConf
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
-from nemo_speechllm.data.manifest import EmptyManifestError, ManifestError, read_manifest
-from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import EmptyManifestError, ManifestError, read_manifest
 from nemo_speechllm.recipes.sections import Prompt
 
 ROOT = Path(__file__).parents[2]

@@ -23,8 +23,8 @@ import soundfile
 from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.corpora.composition import compose, split_recordings, spoken_text
 from nemo_speechllm.data.conversation import Audio
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from nemo_speechllm.corpora.telephone_prompts import (
     split_keys,
     transcripts_package,
 )
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000

@@ -29,11 +29,11 @@ import pytest
 import soundfile
 from tqdm import tqdm
 
-from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.desta.build import DescriptionBuilder, shard_of
 from nemo_speechllm.desta.seed import ATTRIBUTES
 from nemo_speechllm.engines.endpoint import EndpointEngine
 from nemo_speechllm.engines.engine import Completion
+from nemo_speechllm.manifests.manifest import read_manifest
 
 QUESTION = "What can you hear from the audio?"
 

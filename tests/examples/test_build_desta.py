@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.recipes.sections import Prompt
 
 CONF = Path(__file__).parents[2] / "conf"

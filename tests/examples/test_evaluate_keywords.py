@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 TEXTS = ("call ada now", "please hold", "boston is near", "call me")
 

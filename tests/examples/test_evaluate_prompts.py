@@ -20,7 +20,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 
 @pytest.fixture

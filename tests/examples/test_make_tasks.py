@@ -22,7 +22,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_speechllm.command_line import exit_status
-from nemo_speechllm.data.manifest import read_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 CONF = Path(__file__).parents[2] / "conf" / "desta2"
 ROWS = [

@@ -19,8 +19,8 @@ import sys
 import pytest
 
 from nemo_speechllm.command_line import exit_status
-from nemo_speechllm.data.manifest import read_manifest
-from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import read_manifest
 
 
 @pytest.fixture

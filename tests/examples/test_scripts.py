@@ -36,8 +36,8 @@ from omegaconf import OmegaConf
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.command_line import exit_status
 from nemo_speechllm.data.conversation import AudioError, Conversation
-from nemo_speechllm.data.manifest import read_manifest
 from nemo_speechllm.evaluation.run import evaluation_report, prediction
+from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.fingerprint import state_digest

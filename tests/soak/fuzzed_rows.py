@@ -39,9 +39,9 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
-from nemo_speechllm.data.manifest import ManifestIssue
-from nemo_speechllm.data.manifest_check import check_manifest
 from nemo_speechllm.evaluation.run import checked_rows, question
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import ManifestIssue
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.recipes.sections import Prompt
 from tests.encoded_audio import encode

@@ -20,8 +20,15 @@ from operator import attrgetter
 from pathlib import Path
 
 from nemo_speechllm.audio.audio_file import TOLERANCE
-from nemo_speechllm.data.manifest import Line, ManifestIssue, audio_path, is_left_out, read_lines, with_audio_issues
-from nemo_speechllm.data.rows import (
+from nemo_speechllm.manifests.manifest import (
+    Line,
+    ManifestIssue,
+    audio_path,
+    is_left_out,
+    read_lines,
+    with_audio_issues,
+)
+from nemo_speechllm.manifests.rows import (
     QUESTION_KEYS,
     Defect,
     is_number,

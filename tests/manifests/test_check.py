@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from nemo_speechllm.data.manifest import read_manifest, write_manifest
-from nemo_speechllm.data.manifest_check import check_manifest
+from nemo_speechllm.manifests.check import check_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]
 RATE = 16000
@@ -47,53 +47,6 @@ def issues_of(folder, *rows, **options):
     clean, issues = check_manifest(folder / "m.jsonl", **options)
     assert len(clean) + len({issue.line for issue in issues}) == len(rows)
     return issues
-
-
-def test_rows_come_back_as_written(tmp_path):
-    rows = [row(text="Größe, да"), row(offset=0.5, keywords=["a", "b"])]
-    write_manifest(tmp_path / "new" / "m.jsonl", rows)
-    assert read_manifest(tmp_path / "new" / "m.jsonl") == rows
-    assert [file.name for file in (tmp_path / "new").iterdir()] == ["m.jsonl"]
-
-
-def test_a_manifest_that_is_not_there_is_named_with_the_folder_it_was_looked_for_from(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"no manifest m.jsonl; the path counts from {tmp_path}"):
-        read_manifest("m.jsonl")
-
-
-def test_a_row_whose_audio_is_in_a_tar_file_says_so(tmp_path):
-    (issue,) = issues_of(tmp_path, row(audio_filepath="in_the_tar.flac", shard_id=0))
-    assert "shard_id" in str(issue) and "tar file" in issue.problem and "unpack" in issue.remedy
-    with pytest.raises(FileNotFoundError, match=r"m\.jsonl:1: .*in_the_tar\.flac.*shard_id.*tarred_audio_filepaths"):
-        read_manifest(tmp_path / "m.jsonl", locate_audio=True)
-
-
-def test_a_failed_write_keeps_the_old_manifest(tmp_path):
-    write_manifest(tmp_path / "m.jsonl", [row()])
-    with pytest.raises(TypeError):
-        write_manifest(tmp_path / "m.jsonl", [row(text="new"), row(text=object())])
-    assert read_manifest(tmp_path / "m.jsonl") == [row()]
-    assert [file.name for file in tmp_path.iterdir()] == ["m.jsonl"]
-
-
-@pytest.mark.parametrize(
-    "line, message",
-    [
-        (b'{"text": "a"', "invalid JSON"),
-        (b'{"text": "\xff"}', "invalid JSON"),
-        (b"[1, 2]", "expected an object, got a JSON list"),
-        (b" ", "NeMo cannot read a blank line"),
-    ],
-)
-def test_a_bad_line_is_named(tmp_path, line, message):
-    path = tmp_path / "m.jsonl"
-    path.write_bytes(b'{"text": "fine"}\n{"text": "so is this"}\n' + line + b"\n")
-    with pytest.raises(ValueError) as error:
-        read_manifest(path)
-    assert str(error.value).startswith(f"{path}:3: (line): {message}")
-    clean, (issue,) = check_manifest(path)[0], check_manifest(path)[1][-1:]
-    assert clean == [] and str(issue) == str(error.value)
 
 
 def test_good_rows_are_clean(folder):
@@ -211,21 +164,6 @@ def test_cli_refuses_to_overwrite_or_to_read_nothing(folder):
     assert missing.returncode == 1 and "none.jsonl" in missing.stderr and "Traceback" not in missing.stderr
 
 
-def test_data_modules_are_light():
-    code = (
-        "import sys, nemo_speechllm.data.manifest, nemo_speechllm.corpora.telephone_prompts;"
-        "print([name for name in ('torch', 'nemo.collections') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def test_written_lines_are_plain_utf8(tmp_path):
-    write_manifest(tmp_path / "m.jsonl", [row(text="è")])
-    assert json.loads((tmp_path / "m.jsonl").read_text("utf-8"))["text"] == "è"
-    assert "è" in (tmp_path / "m.jsonl").read_text("utf-8")
-
-
 @pytest.mark.parametrize(
     "samples, kind",
     [
@@ -244,12 +182,3 @@ def test_several_channels_are_no_issue_where_one_is_selected(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((1600, 2), np.float32), 16000)
     write_manifest(tmp_path / "m.jsonl", [row(audio_filepath="a.wav", duration=0.1)])
     assert not check_manifest(tmp_path / "m.jsonl", channel_selector=1)[1]
-
-
-def test_keywords_must_be_strings_and_a_byte_order_mark_is_named(tmp_path):
-    manifest = tmp_path / "m.jsonl"
-    manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "a", "keywords": [1]}\n', "utf-8-sig")
-    with pytest.raises(ValueError, match=r"m.jsonl:1: .*byte order mark.* without BOM"):
-        read_manifest(manifest)
-    manifest.write_text('{"audio_filepath": "a.wav", "duration": 1, "text": "a", "keywords": [1]}\n')
-    assert "keywords" in {issue.key for issue in check_manifest(manifest)[1]}

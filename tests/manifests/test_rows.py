@@ -16,7 +16,7 @@
 
 import pytest
 
-from nemo_speechllm.data.rows import RowError, given, is_address, is_number, parse_row, row_defects
+from nemo_speechllm.manifests.rows import RowError, given, is_address, is_number, parse_row, row_defects
 
 
 @pytest.mark.parametrize(

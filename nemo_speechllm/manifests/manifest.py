@@ -27,7 +27,8 @@ from tqdm import tqdm
 
 from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, read_audio
 from nemo_speechllm.audio.errors import AudioError
-from nemo_speechllm.data.rows import (
+from nemo_speechllm.files import whole_file
+from nemo_speechllm.manifests.rows import (
     MAX_LINE,
     Defect,
     RowError,
@@ -35,7 +36,6 @@ from nemo_speechllm.data.rows import (
     parse_row,
     row_defects,
 )
-from nemo_speechllm.files import whole_file
 
 ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it
