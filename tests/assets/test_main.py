@@ -1,0 +1,28 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""The command that fetches models."""
+
+import pytest
+
+from nemo_speechllm.assets.__main__ import main
+
+
+def test_command_prints_folders_and_errors(registry, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["assets", "tiny", "--cache-dir", str(tmp_path / "cache")])
+    main()
+    assert capsys.readouterr().out == f"{tmp_path / 'cache' / 'tiny'}\n"
+    monkeypatch.setattr("sys.argv", ["assets", "nothing"])
+    with pytest.raises(SystemExit, match="error: 'nothing' is no known model"):
+        main()
