@@ -13,14 +13,26 @@
 # limitations under the License.
 
 
-"""Audio files in formats that libsndfile does not write."""
+"""Audio files in every format that is read."""
 
 from pathlib import Path
 
 import av
 import numpy as np
+import soundfile
 
 RATE = 16000
+NOISE = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).clip(-1, 1).astype(np.float32)
+SNDFILE = ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.au", "a.caf", "a.w64", "a.rf64", "a.oga"]
+FFMPEG = {
+    "a.m4a": "aac",
+    "a.mp4": "aac",
+    "a.aac": "aac",
+    "a.webm": "libopus",
+    "a.mkv": "libopus",
+    "a.3gp": "aac",
+    "a.amr": "libopencore_amrnb",
+}
 
 
 def encode(path: Path, codec: str, samples: np.ndarray) -> None:
@@ -34,3 +46,13 @@ def encode(path: Path, codec: str, samples: np.ndarray) -> None:
         for part in av.AudioResampler(format=stream.format, layout="mono", rate=rate).resample(frame):
             container.mux(stream.encode(part))
         container.mux(stream.encode(None))
+
+
+def make(path: Path) -> Path:
+    """Write two seconds of noise in the format that the name says."""
+    if path.name in FFMPEG:
+        encode(path, FFMPEG[path.name], NOISE)
+    else:
+        formats = {".oga": "OGG", ".rf64": "RF64"}
+        soundfile.write(path, NOISE, RATE, format=formats.get(path.suffix))
+    return path

@@ -14,4 +14,19 @@
 
 """Tiny models for the tests of this folder."""
 
+import shutil
+
+import pytest
+
 from tests.tiny_models import *  # noqa: F403  # fixtures
+
+
+@pytest.fixture
+def own_parts(tmp_path, tiny_llm_folder, tiny_whisper_folder) -> dict:
+    """The LLM and the encoder in folders of this test's own, which it may delete; as a config change."""
+    shutil.copytree(tiny_llm_folder, tmp_path / "llm")
+    shutil.copytree(tiny_whisper_folder, tmp_path / "whisper")
+    return {
+        "llm": {"pretrained": str(tmp_path / "llm")},
+        "perception": {"encoder": {"pretrained": str(tmp_path / "whisper")}},
+    }

@@ -12,137 +12,117 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What a checkpoint of unknown origin asks for is refused before it is built, whatever it would have cost."""
+"""A ``.nemo`` is unpacked whole into one folder, or it is said what of it is wrong; nothing is written elsewhere."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
 
 import pytest
-import torch
-from omegaconf import OmegaConf
-from torch import nn
 
-from nemo_speechllm.checkpointing.config import ENCODER_PARTS, check_config, read_config
-from nemo_speechllm.checkpointing.limits import limited_parameters
-from nemo_speechllm.checkpointing.weights import load_weights
+from nemo_speechllm.checkpointing.archive import (
+    CONFIG_NAME,
+    FREE_EXPANSION,
+    MAX_CONFIG_BYTES,
+    MAX_MEMBERS,
+    WEIGHTS_NAME,
+    saved_config_bytes,
+    unpack,
+)
 
-PREPROCESSOR, ENCODER = ENCODER_PARTS
+MEMBERS = {f"./{CONFIG_NAME}": b"target: x\n", f"./{WEIGHTS_NAME}": b"weights", "./a_tokenizer.json": b"{}"}
+
+
+def tar_of(members: dict[str, bytes], **kinds: bytes) -> bytes:
+    """A tar file; ``kinds`` are types of members by name."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.type = len(content), kinds.get(name, tarfile.REGTYPE)
+            member.linkname = "/etc/hostname" if member.type in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """An empty one to unpack into, in a folder that is else empty."""
+    (tmp_path / "of_its_own" / "folder").mkdir(parents=True)
+    return tmp_path / "of_its_own" / "folder"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzipped"])
+def test_members_come_back_as_they_are(tmp_path, folder, pack):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(pack(tar_of(MEMBERS)))
+    unpack(path, folder)
+    assert {f"./{file.name}": file.read_bytes() for file in folder.iterdir()} == MEMBERS
+    assert saved_config_bytes(path) == MEMBERS[f"./{CONFIG_NAME}"]
+
+
+def test_the_config_alone(tmp_path, folder):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(tar_of(MEMBERS))
+    unpack(path, folder, config_only=True)
+    assert [file.name for file in folder.iterdir()] == [CONFIG_NAME]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/b", "a\\b", "..", "./../outside"])
+def test_a_member_that_leads_elsewhere_is_named(tmp_path, folder, name):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(tar_of({name: b"x"} | MEMBERS))
+    with pytest.raises(ValueError, match="leads out of the archive or into a folder"):
+        unpack(path, folder)
+    assert list(folder.parent.iterdir()) == [folder] and not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        (f"{PREPROCESSOR}.frame_splicing", 2**19),
-        (f"{PREPROCESSOR}.window_size", 3600.0),
-        (f"{PREPROCESSOR}.window_size", 1e-9),
-        (f"{PREPROCESSOR}.window_stride", 1e-7),
-        (f"{PREPROCESSOR}.sample_rate", 10**6),
-        (f"{PREPROCESSOR}.features", 2**19),
-        (f"{PREPROCESSOR}.n_fft", 2**20),
-        (f"{PREPROCESSOR}.n_fft", "many"),
-        (f"{PREPROCESSOR}.pad_to", 2**20),
-        (f"{PREPROCESSOR}.max_duration", 1e6),
-        (f"{ENCODER}.pos_emb_max_len", 2**20),
-        (f"{ENCODER}.n_layers", 10**5),
-        (f"{ENCODER}.d_model", 2**40),
-        ("perception.encoder.config.feature_extractor.n_fft", 2**20),
-        ("perception.encoder.config.feature_extractor.feature_size", 10**5),
-        ("perception.encoder.config.feature_extractor.chunk_length", 10**5),
-        ("perception.encoder.config.feature_extractor.hop_length", 1),
-        ("perception.encoder.config.model.max_source_positions", 10**6),
-        ("perception.encoder.config.model.encoder_layers", 10**5),
-        ("perception.adapter.n_queries", 10**6),
-        ("perception.stack", 0),
-    ],
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]
 )
-def test_a_size_that_no_model_has_is_named(key, value):
-    config = OmegaConf.create()
-    OmegaConf.update(config, key, value, force_add=True)
-    with pytest.raises(ValueError, match=f"asks for {key}: "):
-        check_config(config)
+def test_a_member_that_is_no_file_is_named(tmp_path, folder, kind):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(tar_of({"it": b""} | MEMBERS, it=kind))
+    with pytest.raises(ValueError, match="'it' is a link, a device, a folder or a sparse file"):
+        unpack(path, folder)
+    assert not list(folder.iterdir())
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: torch.zeros(2**14, 2**14),
-        lambda: torch.ones(2**28, dtype=torch.float32),
-        lambda: torch.arange(0, 2**29, 2, dtype=torch.float32),
-        lambda: torch.arange(2**28),
-        lambda: torch.rand(2, 2**27),
-        lambda: torch.full((2**28,), 3.0),
-        lambda: torch.outer(torch.ones(2**14), torch.ones(2**14)),
-        lambda: torch.ones(2**14, 1) * torch.ones(2**14),
-        lambda: torch.ones(2**14, 1) @ torch.ones(1, 2**14),
-        lambda: torch.ones(4, 2**13, 1) @ torch.ones(4, 1, 2**13),
-        lambda: torch.arange(2**14)[:, None] >= torch.arange(2**14),
-        lambda: torch.tril(torch.ones(2**14, 2**14)),
-        lambda: torch.ones(1).repeat(2**28),
-        lambda: torch.eye(2**14),
-        lambda: torch.ones(2**14).expand(2**14, 2**14).contiguous(),
-        lambda: nn.functional.pad(torch.ones(1), (0, 2**28)),
-        lambda: torch.linspace(0, 1, 2**28),
-    ],
-)
-def test_a_table_is_refused_before_it_is_filled(make):
-    with pytest.raises(ValueError, match="far (more|larger) than its weights"), limited_parameters(10, 1):
-        make()
-    with limited_parameters(2**30, 1):
-        assert torch.zeros(2**10).numel() == 2**10
+def test_too_many_members_are_refused(tmp_path, folder):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(tar_of(MEMBERS | {f"./{number}": b"" for number in range(MAX_MEMBERS)}))
+    with pytest.raises(ValueError, match=f"more than {MAX_MEMBERS} members"):
+        unpack(path, folder)
 
 
-def test_weights_are_as_large_as_what_is_stored(tmp_path):
-    torch.save({"a": torch.ones(1).expand(1000, 1000)}, tmp_path / "weights.ckpt")
-    with pytest.raises(ValueError, match=r"'a' of shape \(1000, 1000\), of which only 4 bytes are stored"):
-        load_weights(tmp_path / "weights.ckpt")
-    tied = torch.ones(4, 4)
-    torch.save({"a": tied, "b": tied, "c": tied.T, "d": tied[:2]}, tmp_path / "weights.ckpt")
-    assert set(load_weights(tmp_path / "weights.ckpt")) == set("abcd")
+def test_what_unpacks_to_far_more_than_its_size_is_refused_and_does_not_fill_the_disk(tmp_path, folder):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(gzip.compress(tar_of({"./zeros": bytes(FREE_EXPANSION + 2**23)} | MEMBERS), compresslevel=1))
+    with pytest.raises(ValueError, match="made to fill the disk"):
+        unpack(path, folder)
+    assert sum(file.stat().st_size for file in folder.iterdir()) <= FREE_EXPANSION + 2**23
 
 
-@pytest.mark.parametrize("value", ["1:1:1", "1" + ":59" * 99999, "190:20:30.15", "-1:00", "9" * 99, "0x" + "f" * 99])
-def test_numbers_that_yaml_would_compute_for_long_are_refused(value, tmp_path):
-    path = tmp_path / "model_config.yaml"
-    path.write_text(f"a: {value}\n")
-    with pytest.raises(ValueError, match="has the number"):
-        read_config(path)
-    path.write_text(f"a: '{value}'\nb: 12:30 o'clock\nc: sha256:{'0' * 64}\nd: 1.5e-3\n")
-    assert read_config(path).a == value
+@pytest.mark.parametrize("name", [CONFIG_NAME, WEIGHTS_NAME])
+def test_what_is_missing_is_named(tmp_path, folder, name):
+    path = tmp_path / "m.nemo"
+    path.write_bytes(tar_of({key: content for key, content in MEMBERS.items() if key != f"./{name}"}))
+    with pytest.raises(tarfile.ReadError, match=f"it lacks {name}"):
+        unpack(path, folder)
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "torch.optim.lr_scheduler.os.system",
-        "torch.optim.optimizer.torch.load",
-        "torch.optim.Optimizer.__init__",
-        "torch.optim.adamw.torch.hub.load",
-        "torch.optim.swa_utils.AveragedModel",
-        "nemo.core.optim.optimizers.hydra.utils.instantiate",
-        "nemo.core.optim.lr_scheduler.AdamW",
-        "torch.optim.adam.AdamW",
-        "os.system",
-        7,
-    ],
-)
-def test_an_optimizer_is_one_where_it_is_defined(target):
-    with pytest.raises(ValueError, match="names the class .* in optim._target_"):
-        check_config(OmegaConf.create({"optim": {"_target_": target}}))
+def test_a_gzipped_file_whose_end_was_changed_is_damaged(tmp_path, folder):
+    content = bytearray(gzip.compress(tar_of(MEMBERS)))
+    content[-6] ^= 1  # of the checksum
+    path = tmp_path / "m.nemo"
+    path.write_bytes(content)
+    with pytest.raises(OSError, match="CRC"):
+        unpack(path, folder)
 
 
-@pytest.mark.parametrize("target", ["torch.optim.AdamW", "torch.optim.sgd.SGD", "nemo.core.optim.novograd.Novograd"])
-def test_optimizers_may_be_named(target):
-    check_config(OmegaConf.create({"optim": {"_target_": target}}))
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "nemo.collections.asr.modules.conformer_encoder.torch.nn.Linear",
-        "nemo.collections.asr.modules.audio_preprocessing.ConformerEncoder",
-        "nemo.collections.asr.modules.rnn_encoder.torch.load",
-        "nemo.collections.asr.modules.SpectrogramAugmentation",
-        "nemo.collections.asr.modules.",
-        ["a"],
-    ],
-)
-def test_an_encoder_is_one_where_it_is_defined(target):
-    with pytest.raises(ValueError, match="is no encoder of nemo.collections.asr.modules"):
-        check_config(OmegaConf.create({"perception": {"encoder": {"config": {"encoder": {"_target_": target}}}}}))
+def test_a_config_that_is_not_there_or_too_large_is_not_read(tmp_path):
+    path = tmp_path / "m.nemo"
+    for content in (b"no archive", tar_of({"./other": b""}), tar_of({CONFIG_NAME: bytes(MAX_CONFIG_BYTES + 1)})):
+        path.write_bytes(content)
+        assert saved_config_bytes(path) is None

