@@ -89,6 +89,12 @@ def salm(make_salm: Callable[..., SALM]) -> SALM:
     return talkative(make_salm())
 
 
+def salm_of(cfg, trainer, **changes) -> SALM:
+    """The model as ``examples/train.py`` makes it, with its data."""
+    torch.manual_seed(0)
+    return SALM(OmegaConf.merge(cfg.model, changes), trainer)
+
+
 def talkative(model: SALM) -> SALM:
     """Gives what trains in a model random weights of such a size that its answers differ from audio to audio."""
     generator = torch.Generator().manual_seed(0)

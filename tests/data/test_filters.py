@@ -18,6 +18,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_speechllm.models import SALM
+from tests.questions import conversations
 
 MULTIMODAL = {"use_multimodal_sampling": True, "token_equivalent_duration": 0.08, "use_bucketing": False}
 
@@ -61,3 +62,16 @@ def test_what_is_left_by_filters_is_trained_on(tiny_salm_config):
     model = SALM(OmegaConf.merge(tiny_salm_config.model, {"train_ds": {"max_duration": 0.7}}))
     model.setup_training_data(model.cfg.train_ds)
     assert [len(batch.conversations) for batch in model.train_dataloader()] == [1]
+
+
+def test_duration_filter_says_what_it_leaves_out(load, make_manifest, nemo_log):
+    manifest = make_manifest([0.2, 0.5, 1.0, 3.0])
+    batches = load(manifest_filepath=str(manifest), batch_size=4, min_duration=0.3, max_duration=2.0)
+    assert f"{manifest}: 2 of 4 lines (3.2 s) are left out" in nemo_log.text
+    assert sorted(c.audios[0].duration for c in conversations(batches)) == [0.5, 1.0]
+
+
+def test_filter_that_leaves_nothing_is_an_error(load, make_manifest):
+    manifest = make_manifest([0.2])
+    with pytest.raises(ValueError, match=f"{manifest}: no line is left: all are shorter than min_duration"):
+        load(manifest_filepath=str(manifest), batch_size=1, min_duration=1.0)

@@ -14,4 +14,15 @@
 
 """Tiny models for the tests of this folder."""
 
+import pytest
+from omegaconf import DictConfig
+
+from tests.tiny_desta2 import desta2_recipe, make_desta2, talkative_llm_folder, whole_whisper_folder  # noqa: F401
 from tests.tiny_models import *  # noqa: F403  # fixtures
+
+
+@pytest.fixture
+def recipe(tiny_salm_config: DictConfig, make_manifest) -> DictConfig:
+    """The tiny recipe with a validation set of a name that NeMo accepts."""
+    tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7, 0.6), "dev.jsonl"))
+    return tiny_salm_config

@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, load_model
+from nemo_speechllm.models.segmentation import split_at_pauses
 from nemo_speechllm.models.speech_lm import SpeechLM
 
 MODELS = ("salm", "ctc_prompted", "instruct_las")
@@ -302,3 +303,14 @@ class TestPrecision:
         trainer = make_trainer(max_steps=2, limit_val_batches=1, precision=precision)
         trainer.fit(SALM(tiny_salm_config.model, trainer))
         assert trainer.global_step == 2 and np.isfinite(trainer.callback_metrics["val_loss"].item())
+
+
+def test_a_long_recording_is_transcribed_in_pieces(salm, make_audio):
+    salm.cfg.generation.max_audio_seconds = 2.0
+    samples = torch.from_numpy(make_audio(5.0))
+    pieces = split_at_pauses(samples, 2.0)
+    assert len(pieces) > 2
+    alone = salm.transcribe([piece.numpy() for piece in pieces], verbose=False)
+    assert salm.transcribe(samples.numpy(), verbose=False) == [" ".join(text for text in alone if text)]
+    asked = salm.transcribe(samples.numpy(), instruction="What is it about?", return_hypotheses=True, verbose=False)
+    assert len(asked[0].y_sequence) <= salm.cfg.generation.max_new_tokens

@@ -19,7 +19,7 @@ import torch
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.models import SALM, cascade, load_system, loading, transcriber
+from nemo_speechllm.models import SALM, cascade, transcriber
 from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.modules.fingerprint import state_digest
 
@@ -102,23 +102,3 @@ def test_refuses_a_decoder_of_its_recogniser(salm, tiny_llm_folder, ask):
     system = Cascade(salm, str(tiny_llm_folder))
     with pytest.raises(ValueError, match="decoder=ctc: Cascade has its own"):
         system.generate([ask(system)], decoder="ctc")
-
-
-def test_systems_have_names(monkeypatch):
-    made = []
-    for name in ("load_model", "WhisperBaseline", "Cascade"):
-        monkeypatch.setattr(loading, name, lambda *args, name=name: made.append((name, *args)) or name)
-    assert load_system("x.nemo") == "load_model" and load_system("whisper:tiny") == "WhisperBaseline"
-    load_system("cascade:whisper:tiny+a/b")
-    load_system("cascade:x.nemo+llm")
-    assert made[-3:] == [
-        ("Cascade", "WhisperBaseline", "a/b"),
-        ("load_model", "x.nemo"),
-        ("Cascade", "load_model", "llm"),
-    ]
-
-
-@pytest.mark.parametrize("name", ["cascade:whisper:whisper-base", "cascade:x.nemo+", "cascade:+llm"])
-def test_a_cascade_has_two_parts(name):
-    with pytest.raises(ValueError, match="give a cascade as cascade:ASR.LLM"):
-        load_system(name)

@@ -25,9 +25,10 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.modules.segments import IGNORE_INDEX
+from tests.questions import collate
 
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
 
@@ -48,10 +49,6 @@ def asked(samples, answer=None, name="test") -> Conversation:
     turns = [Turn("user", [Audio(torch.as_tensor(samples)), ""])]
     turns += [Turn("assistant", [answer])] if answer is not None else []
     return Conversation(name, turns, {"text": answer, "lang": "en"})
-
-
-def collate(model, conversations) -> ConversationBatch:
-    return ConversationDataset(model.builder).collate(conversations)
 
 
 @pytest.fixture

@@ -13,37 +13,23 @@
 # limitations under the License.
 
 import json
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import lightning.pytorch as pl
 import numpy as np
 import pytest
 import soundfile
 import torch
-from omegaconf import DictConfig, OmegaConf
-from transformers import (
-    AutoTokenizer,
-    LlamaForCausalLM,
-    WhisperConfig,
-    WhisperFeatureExtractor,
-    WhisperForConditionalGeneration,
-)
 
-from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models import DeSTA2
-from nemo_speechllm.models.transcriber import Transcriber, with_transcriptions
-from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.models.transcriber import with_transcriptions
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 from nemo_speechllm.prompts.segments import AudioSegment
-
-ROOT = Path(__file__).parents[2]
-QUESTION = "What can you hear from the audio?"
+from tests.questions import collate
+from tests.tiny_desta2 import QUESTION, asked, voice
 
 RESTORE = """
 import sys, soundfile
@@ -52,97 +38,6 @@ model = load_model(sys.argv[1])
 samples = [soundfile.read(path, dtype="float32")[0] for path in sys.argv[2:]]
 print("ANSWERS", type(model).__name__, model.transcribe(samples, verbose=False))
 """
-
-
-@pytest.fixture(scope="module")
-def whole_whisper_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole Whisper of width 64 with random weights and whisper-base's tokenizer; it writes 8 tokens at most."""
-    folder, original = tmp_path_factory.mktemp("whole_whisper"), assets.resolve("whisper-base")
-    tokenizer = AutoTokenizer.from_pretrained(original)
-    torch.manual_seed(1)
-    sizes = {
-        f"{side}_{size}": value
-        for side in ("encoder", "decoder")
-        for size, value in (("layers", 2), ("attention_heads", 2), ("ffn_dim", 128))
-    }
-    config = WhisperConfig(d_model=64, vocab_size=len(tokenizer), max_target_positions=16, **sizes)
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    shutil.copy(original / "generation_config.json", folder)
-    tokenizer.save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def talkative_llm_folder(tmp_path_factory: pytest.TempPathFactory, tiny_llm_folder: Path) -> Path:
-    """The tiny LLM with larger weights: what it says depends on all that it reads."""
-    folder = tmp_path_factory.mktemp("talkative_llm")
-    shutil.copytree(tiny_llm_folder, folder, dirs_exist_ok=True)
-    llm = LlamaForCausalLM.from_pretrained(tiny_llm_folder, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in llm.model.layers.parameters():
-            if parameter.ndim == 2:
-                parameter.mul_(8.0)
-    llm.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def recipe(talkative_llm_folder: Path, whole_whisper_folder: Path, make_manifest) -> DictConfig:
-    """``conf/desta2/whisper_base_smollm2.yaml`` at tiny size, with a manifest of four descriptions."""
-    cfg = OmegaConf.load(ROOT / "conf/desta2/whisper_base_smollm2.yaml")
-    manifest = make_manifest(name="dev.jsonl", instruction=QUESTION, answer="A calm voice.", transcription="hello")
-    data = dict(manifest_filepath=str(manifest), batch_size=2, num_workers=0)
-    tiny = {
-        "llm": {"pretrained": str(talkative_llm_folder)},
-        "perception": {
-            "encoder": {"pretrained": str(whole_whisper_folder), "taps": [0, 1]},
-            "adapter": {"n_queries": 8, "n_heads": 2},
-        },
-        "generation": {"max_new_tokens": 8},
-        "train_ds": data | {"use_bucketing": False},
-        "validation_ds": data,
-    }
-    cfg.model = OmegaConf.merge(cfg.model, tiny)
-    cfg.trainer.accelerator = "cpu"
-    return cfg
-
-
-@pytest.fixture
-def make_desta2(recipe: DictConfig) -> Callable[..., DeSTA2]:
-    """``make_desta2(**changes)`` → a DeSTA2 in eval mode whose answers depend on the audio; the same seed each
-    time."""
-
-    def make(**changes) -> DeSTA2:
-        torch.manual_seed(0)
-        model = DeSTA2(OmegaConf.merge(recipe.model, changes)).eval()
-        samples, perception = torch.from_numpy(voice(1.0))[None], model.perception
-        with (
-            torch.no_grad()
-        ):  # states of random weights are much alike: without this every audio would be heard the same
-            perception.adapter.queries.copy_(perception.adapter.queries[:, :1])
-            heard, _ = perception.adapter(*perception.encode(samples, torch.tensor([samples.shape[1]])))
-            perception.projection.linear.bias.copy_(-(perception.projection.linear.weight @ heard[0].mean(0)))
-            perception.projection.scale.fill_(2.0)
-        return model
-
-    return make
-
-
-def voice(seconds: float, pitch: float = 140.0) -> np.ndarray:
-    """A vowel-like sound: 20 harmonics."""
-    time = np.arange(round(seconds * 16000)) / 16000
-    return (0.05 * sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 21))).astype(np.float32)
-
-
-def asked(samples, answer=None, transcription="hello", question=QUESTION, **metadata) -> Conversation:
-    turns = [Turn("user", [Audio(torch.as_tensor(samples)), question])]
-    turns += [Turn("assistant", [answer])] if answer is not None else []
-    return Conversation("test", turns, {"transcription": transcription, "lang": "en", **metadata})
-
-
-def collate(model, conversations) -> ConversationBatch:
-    return ConversationDataset(model.builder).collate(conversations)
 
 
 class TestPrompt:
@@ -212,51 +107,6 @@ class TestPrompt:
             make_desta2(prompt={"chat_template": deaf})
 
 
-class TestTranscription:
-    def test_without_one_in_the_manifest_it_is_whispers(self, make_desta2, whole_whisper_folder, make_audio):
-        model, spoken = make_desta2(), voice(1.2)
-        conversations = [
-            asked(spoken, transcription=None),
-            asked(make_audio(0.5)),
-            asked(voice(0.7), transcription=""),
-        ]
-        (whisper,), given, empty = model.transcriber(collate(model, conversations))
-        expected = WhisperBaseline(str(whole_whisper_folder)).generate([asked(spoken)])[0].text
-        assert whisper == expected != ""
-        assert (given, empty) == (["hello"], [""])
-
-    def test_silence_noise_and_a_click_have_none(self, recipe):
-        noise = 0.1 * np.random.default_rng(0).standard_normal(32000).astype(np.float32)
-        audios = [np.zeros(16000), noise, np.eye(1, 400)[0]]
-        transcriber = Transcriber(recipe.model.perception.encoder, recipe.model.transcription.min_voice_seconds)
-        assert transcriber.transcribe([(torch.as_tensor(audio), "en") for audio in audios]) == ["", "", ""]
-
-    def test_speech_anywhere_in_a_long_audio_is_found(self, recipe):
-        transcriber = Transcriber(recipe.model.perception.encoder)
-        samples = np.concatenate([np.zeros(33 * 16000, dtype=np.float32), voice(0.8)])
-        assert transcriber._is_spoken(torch.from_numpy(samples))
-
-    def test_it_is_kept_on_disk_by_the_audios_content(self, make_desta2, tmp_path, monkeypatch):
-        section, samples = make_desta2().cfg.perception.encoder, torch.from_numpy(voice(1.0))
-        silence = torch.zeros(8000)
-        first = Transcriber(section)
-        first.cache(str(tmp_path / "texts"))
-        texts = first.transcribe([(samples, "en"), (silence, "en")])
-        assert texts[0] and not texts[1] and len(list(tmp_path.glob("texts/*/*.txt"))) == 2
-
-        again = Transcriber(section)
-        again.cache(str(tmp_path / "texts"))
-        monkeypatch.setattr(WhisperBaseline, "generate", lambda *args: pytest.fail("Whisper was asked again"))
-        assert again.transcribe([(silence, "en"), (samples.clone(), "en")]) == texts[::-1]
-        for other in ((samples, "fr"), (samples[:-1], "en")):
-            with pytest.raises(pytest.fail.Exception):
-                again.transcribe([other])
-
-    def test_without_a_whisper_the_remedy_is_named(self):
-        with pytest.raises(ValueError, match="give each manifest line its `transcription`"):
-            Transcriber(OmegaConf.create({"pretrained": None})).transcribe([(torch.from_numpy(voice(1.0)), None)])
-
-
 class TestGenerate:
     @pytest.mark.parametrize("trim", [True, False])
     def test_alone_in_a_batch_and_over_padded_are_token_identical(self, make_desta2, make_audio, trim):
@@ -311,13 +161,15 @@ class TestTraining:
         assert model.generate(text)[0].ids == text_before
         assert model.generate([audio])[0].ids != audio_before
 
-    def test_the_recipe_trains_with_cached_taps_and_transcriptions(self, recipe, make_manifest, tmp_path):
-        recipe.model.perception.state_cache = str(tmp_path / "states")
-        recipe.model.transcription.cache = str(tmp_path / "texts")
-        recipe.model.train_ds.manifest_filepath = str(make_manifest((0.5, 0.7), "train.jsonl", answer="A voice."))
+    def test_the_recipe_trains_with_cached_taps_and_transcriptions(self, desta2_recipe, make_manifest, tmp_path):
+        desta2_recipe.model.perception.state_cache = str(tmp_path / "states")
+        desta2_recipe.model.transcription.cache = str(tmp_path / "texts")
+        desta2_recipe.model.train_ds.manifest_filepath = str(
+            make_manifest((0.5, 0.7), "train.jsonl", answer="A voice.")
+        )
         options = dict(max_steps=2, limit_val_batches=0, logger=False, enable_checkpointing=False)
         trainer = pl.Trainer(accelerator="cpu", use_distributed_sampler=False, **options)
-        model = DeSTA2(recipe.model, trainer)
+        model = DeSTA2(desta2_recipe.model, trainer)
         trainer.fit(model)
         assert len(list(tmp_path.glob("states/*/*.safetensors"))) == 2
         assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2

@@ -25,9 +25,10 @@ import torch
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
+from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models import InstructLAS, load_model
 from nemo_speechllm.prompts.segments import ContextError
+from tests.questions import collate
 
 ROOT = Path(__file__).parents[2]
 DURATIONS = (1.0, 0.31, 2.4, 0.7, 1.77)
@@ -53,10 +54,6 @@ def asked(samples, instruction="Transcribe the speech.", answer=None, text=None)
     turns = [Turn("user", [Audio(torch.as_tensor(samples)), instruction])]
     turns += [Turn("assistant", [answer])] if answer is not None else []
     return Conversation("test", turns, {"text": text or answer, "lang": "en"})
-
-
-def collate(model, conversations) -> ConversationBatch:
-    return ConversationDataset(model.builder).collate(conversations)
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from nemo.collections.asr.data.audio_to_text_dataset import ASRPredictionWriter
 from nemo.collections.asr.models import ASRModel
 from nemo.collections.asr.models.aed_multitask_models import parse_multitask_prompt
 from nemo.collections.asr.models.configs import ASRDatasetConfig
-from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from nemo.collections.asr.parts.submodules.ctc_decoding import CTCDecodingConfig
 from nemo.collections.asr.parts.submodules.multitask_decoding import MultiTaskDecoding, MultiTaskDecodingConfig
 from nemo.collections.asr.parts.submodules.rnnt_decoding import RNNTDecodingConfig
@@ -232,106 +231,6 @@ class TestTranscribeSpeech:
             transcribe_speech(model_path=str(tmp_path / "model.nemo"), **options)
 
 
-class TestSettingsOfTranscribe:
-    @pytest.fixture
-    def asked(self, salm, make_manifest) -> Callable[..., list[str]]:
-        """``asked(row, **settings)`` → what the model was asked about a line of a manifest."""
-
-        def ask(row: dict, **settings) -> list[str]:
-            manifest = make_manifest(name="asked.json", **row)
-            config = salm.get_transcribe_config()
-            for name, value in settings.items():
-                setattr(config, name, value)
-            loader = salm._transcribe_input_processing(str(manifest), config)
-            return sorted({item.rendered(salm.prompt.keywords)[0].text for batch in loader for item in batch})
-
-        return ask
-
-    @pytest.mark.parametrize(
-        ("prompt", "question"),
-        [
-            ({"instruction": "What is said?"}, "What is said?"),
-            ([{"role": "user", "slots": {"context": "What is said?"}}], "What is said?"),
-            ({"source_lang": "en", "target_lang": "es"}, "Translate the speech into es."),
-            ({"task": "asr", "keywords": ["Ada"]}, "The following words may occur: Ada. Transcribe the speech."),
-            ({}, "Own."),
-            (None, "Own."),
-        ],
-    )
-    def test_slots_of_a_prompt_replace_what_the_line_says(self, asked, prompt, question):
-        assert asked({"instruction": "Own."}, prompt=prompt) == [question]
-
-    def test_the_language_has_the_name_that_is_given(self, asked):
-        row = {"lang": None, "spoken": "es", "target_lang": "es"}
-        assert asked(row) == ["Translate the speech into es."]
-        assert asked(row, lang_field="spoken") == ["Transcribe the speech."]
-
-    @pytest.mark.parametrize(
-        ("name", "value"),
-        [
-            ("logprobs", True),
-            ("compute_langs", True),
-            ("extract_nbest", True),
-            ("partial_hypothesis", [None]),
-            ("use_lhotse", False),
-            ("timestamps", True),
-            ("augmentor", {"noise": {}}),
-            ("pnc", "yes"),
-        ],
-    )
-    def test_an_unknown_one_is_named(self, salm, make_audio, name, value):
-        audio = make_audio(0.3)
-        with pytest.raises((TypeError, ValueError), match=name):
-            salm.transcribe(audio, verbose=False, **{name: value})
-        config = TranscribeConfig(verbose=False)
-        setattr(config, name, value)
-        for call in (salm.transcribe, lambda *a, **k: list(salm.transcribe_generator(*a, **k))):
-            with pytest.raises(ValueError, match=name):
-                call(audio, override_config=config)
-
-    def test_an_argument_beside_a_config_is_not_lost(self, salm, make_audio):
-        with pytest.raises(ValueError, match="batch_size=3 beside override_config"):
-            salm.transcribe(make_audio(0.3), batch_size=3, override_config=TranscribeConfig(verbose=False))
-
-    def test_a_dataloader_takes_no_question(self, salm, manifest):
-        config = TranscribeConfig(verbose=False)
-        loader = salm._transcribe_input_processing(str(manifest), config)
-        assert len(salm.transcribe(loader, override_config=config)) == 4
-        with pytest.raises(ValueError, match="dataloader.*instruction"):
-            salm.transcribe(loader, instruction="What?", verbose=False)
-
-
-class TestWaysOfNeMoModels:
-    @pytest.mark.parametrize(
-        ("name", "instead"),
-        [
-            ("forward", "transcribe"),
-            ("export", "save_to"),
-            ("save_pretrained", "save_to"),
-            ("change_vocabulary", "recipe"),
-        ],
-    )
-    def test_a_method_that_is_missing_says_what_to_use(self, salm, name, instead):
-        with pytest.raises(NotImplementedError, match=f"SALM has no {name}: .*{instead}"):
-            getattr(salm, name)("x")
-
-    def test_an_attribute_that_is_missing_says_why(self, salm):
-        for name in ("decoder", "joint", "preprocessor"):
-            assert not hasattr(salm, name)
-            with pytest.raises(AttributeError, match=f"SALM has no {name}, "):
-                getattr(salm, name)
-        with pytest.raises(AttributeError, match="no attribute 'anything'"):
-            _ = salm.anything
-
-    def test_nothing_but_defaults_changes_nothing(self, salm):
-        before = OmegaConf.to_yaml(salm.cfg)
-        for decoding in (None, CTCDecodingConfig(), OmegaConf.structured(RNNTDecodingConfig())):
-            salm.change_decoding_strategy(decoding)
-        assert OmegaConf.to_yaml(salm.cfg) == before
-        with pytest.raises(ValueError, match="strategy=greedy"):
-            salm.change_decoding_strategy({"strategy": "greedy"})
-
-
 class TestPretrained:
     def test_asr_model_lists_and_restores_what_is_shipped(self):
         listed = {info.pretrained_model_name: info.class_ for info in ASRModel.list_available_models()}
@@ -351,29 +250,6 @@ class TestPretrained:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.stdout.splitlines()[-1:] == ["InstructLAS"], done.stderr[-2000:]
-
-
-class TestTest:
-    def test_the_figures_are_those_of_validation(self, model, manifest, make_trainer):
-        section = OmegaConf.create({"manifest_filepath": str(manifest), "batch_size": 3, "num_workers": 0})
-        trainer = make_trainer()
-        model.set_trainer(trainer)
-        model.setup_multiple_validation_data(section)
-        model.setup_multiple_test_data(section)
-        (validated,) = trainer.validate(model, verbose=False)
-        (tested,) = trainer.test(model, verbose=False)
-        assert {"val_loss", "val_wer", "val_cer"} <= set(validated)
-        assert tested == {name.replace("val_", "test_"): pytest.approx(value) for name, value in validated.items()}
-
-    def test_several_sets_have_their_names(self, salm, make_manifest, make_trainer):
-        paths = [str(make_manifest(name=f"{name}.json")) for name in ("first", "second")]
-        trainer = make_trainer()
-        salm.set_trainer(trainer)
-        salm.setup_multiple_test_data(
-            OmegaConf.create({"manifest_filepath": paths, "batch_size": 2, "num_workers": 0})
-        )
-        figures = {name: value for result in trainer.test(salm, verbose=False) for name, value in result.items()}
-        assert {"test_wer", "first_test_wer", "second_test_wer"} <= set(figures)
 
 
 def test_transcribe_speech_parallel(model, manifest, make_trainer, tmp_path):
@@ -498,3 +374,26 @@ def test_a_missing_llm_is_named_whatever_class_restores(make_salm, tiny_llm_fold
     shutil.rmtree(llm)
     with pytest.raises(CheckpointError, match=r"model\.nemo.*the_llm.*override"):
         ASRModel.restore_from(str(tmp_path / "model.nemo"), map_location="cpu")
+
+
+class TestTest:
+    def test_the_figures_are_those_of_validation(self, model, manifest, make_trainer):
+        section = OmegaConf.create({"manifest_filepath": str(manifest), "batch_size": 3, "num_workers": 0})
+        trainer = make_trainer()
+        model.set_trainer(trainer)
+        model.setup_multiple_validation_data(section)
+        model.setup_multiple_test_data(section)
+        (validated,) = trainer.validate(model, verbose=False)
+        (tested,) = trainer.test(model, verbose=False)
+        assert {"val_loss", "val_wer", "val_cer"} <= set(validated)
+        assert tested == {name.replace("val_", "test_"): pytest.approx(value) for name, value in validated.items()}
+
+    def test_several_sets_have_their_names(self, salm, make_manifest, make_trainer):
+        paths = [str(make_manifest(name=f"{name}.json")) for name in ("first", "second")]
+        trainer = make_trainer()
+        salm.set_trainer(trainer)
+        salm.setup_multiple_test_data(
+            OmegaConf.create({"manifest_filepath": paths, "batch_size": 2, "num_workers": 0})
+        )
+        figures = {name: value for result in trainer.test(salm, verbose=False) for name, value in result.items()}
+        assert {"test_wer", "first_test_wer", "second_test_wer"} <= set(figures)

@@ -18,8 +18,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, CTCPromptedLLM, DeSTA2, InstructLAS, load_model
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -107,3 +109,33 @@ def test_a_shipped_checkpoint_answers_real_recordings_as_it_did(shipped):
         paths = [str(RECORDINGS / f"{recording}.flac") for recording in expected]
         answers = model.transcribe(paths, batch_size=len(paths), verbose=False, **options)
         assert dict(zip(expected, answers, strict=True)) == expected, options
+
+
+class TestAnotherFolder:
+    @pytest.fixture
+    def folder(self, salm, tmp_path, monkeypatch):
+        monkeypatch.setattr("nemo_speechllm.models.shipped.CHECKPOINT_FOLDER", tmp_path / "shipped")
+        salm.save_to(tmp_path / "shipped/salm_x.nemo")
+        (tmp_path / "shipped/desta2_y.nemo").touch()
+
+    def test_list_and_load(self, folder, salm, make_audio):
+        assert [info.pretrained_model_name for info in SALM.list_available_models()] == ["salm_x"]
+        assert list(shipped_models()) == ["desta2_y", "salm_x"], "those of the base class are all there are"
+        restored = SALM.from_pretrained("salm_x")
+        samples = make_audio(1.0)
+        assert restored.transcribe(samples, verbose=False) == salm.transcribe(samples, verbose=False)
+
+    def test_an_unknown_name_is_an_error_that_lists_the_known(self, folder):
+        with pytest.raises(CheckpointError, match=r"salm_z.*salm_x"):
+            SALM.from_pretrained("salm_z")
+
+    def test_training_starts_from_one(self, folder, salm, make_salm):
+        model = make_salm()
+        assert not _equal(model, salm)
+        model.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_pretrained_model": "salm_x"}))
+        assert _equal(model, salm)
+
+
+def _equal(one: SALM, other: SALM) -> bool:
+    states = one.state_dict(), other.state_dict()
+    return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())

@@ -1,0 +1,89 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""Each setting of NeMo's transcription is honoured or refused by name."""
+
+from collections.abc import Callable
+
+import pytest
+from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
+
+
+class TestSettingsOfTranscribe:
+    @pytest.fixture
+    def asked(self, salm, make_manifest) -> Callable[..., list[str]]:
+        """``asked(row, **settings)`` → what the model was asked about a line of a manifest."""
+
+        def ask(row: dict, **settings) -> list[str]:
+            manifest = make_manifest(name="asked.json", **row)
+            config = salm.get_transcribe_config()
+            for name, value in settings.items():
+                setattr(config, name, value)
+            loader = salm._transcribe_input_processing(str(manifest), config)
+            return sorted({item.rendered(salm.prompt.keywords)[0].text for batch in loader for item in batch})
+
+        return ask
+
+    @pytest.mark.parametrize(
+        ("prompt", "question"),
+        [
+            ({"instruction": "What is said?"}, "What is said?"),
+            ([{"role": "user", "slots": {"context": "What is said?"}}], "What is said?"),
+            ({"source_lang": "en", "target_lang": "es"}, "Translate the speech into es."),
+            ({"task": "asr", "keywords": ["Ada"]}, "The following words may occur: Ada. Transcribe the speech."),
+            ({}, "Own."),
+            (None, "Own."),
+        ],
+    )
+    def test_slots_of_a_prompt_replace_what_the_line_says(self, asked, prompt, question):
+        assert asked({"instruction": "Own."}, prompt=prompt) == [question]
+
+    def test_the_language_has_the_name_that_is_given(self, asked):
+        row = {"lang": None, "spoken": "es", "target_lang": "es"}
+        assert asked(row) == ["Translate the speech into es."]
+        assert asked(row, lang_field="spoken") == ["Transcribe the speech."]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("logprobs", True),
+            ("compute_langs", True),
+            ("extract_nbest", True),
+            ("partial_hypothesis", [None]),
+            ("use_lhotse", False),
+            ("timestamps", True),
+            ("augmentor", {"noise": {}}),
+            ("pnc", "yes"),
+        ],
+    )
+    def test_an_unknown_one_is_named(self, salm, make_audio, name, value):
+        audio = make_audio(0.3)
+        with pytest.raises((TypeError, ValueError), match=name):
+            salm.transcribe(audio, verbose=False, **{name: value})
+        config = TranscribeConfig(verbose=False)
+        setattr(config, name, value)
+        for call in (salm.transcribe, lambda *a, **k: list(salm.transcribe_generator(*a, **k))):
+            with pytest.raises(ValueError, match=name):
+                call(audio, override_config=config)
+
+    def test_an_argument_beside_a_config_is_not_lost(self, salm, make_audio):
+        with pytest.raises(ValueError, match="batch_size=3 beside override_config"):
+            salm.transcribe(make_audio(0.3), batch_size=3, override_config=TranscribeConfig(verbose=False))
+
+    def test_a_dataloader_takes_no_question(self, salm, make_manifest):
+        config = TranscribeConfig(verbose=False)
+        loader = salm._transcribe_input_processing(str(make_manifest()), config)
+        assert len(salm.transcribe(loader, override_config=config)) == 4
+        with pytest.raises(ValueError, match="dataloader.*instruction"):
+            salm.transcribe(loader, instruction="What?", verbose=False)
