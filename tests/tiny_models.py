@@ -89,6 +89,15 @@ def salm(make_salm: Callable[..., SALM]) -> SALM:
     return talkative(make_salm())
 
 
+@pytest.fixture
+def tiny_nemo(tiny_salm_config: DictConfig, tmp_path: Path) -> str:
+    """Path of a tiny SALM with random weights."""
+    torch.manual_seed(0)
+    path = tmp_path / "model" / "tiny.nemo"
+    SALM(tiny_salm_config.model).save_to(path)
+    return str(path)
+
+
 def salm_of(cfg, trainer, **changes) -> SALM:
     """The model as ``examples/train.py`` makes it, with its data."""
     torch.manual_seed(0)

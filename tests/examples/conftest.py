@@ -20,21 +20,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from nemo_speechllm.models import SALM
+from tests.tiny_models import tiny_nemo  # noqa: F401
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def tiny_nemo(tiny_salm_config: DictConfig, tmp_path: Path) -> str:
-    """Path of a tiny SALM with random weights."""
-    torch.manual_seed(0)
-    path = tmp_path / "model" / "tiny.nemo"
-    SALM(tiny_salm_config.model).save_to(path)
-    return str(path)
 
 
 @pytest.fixture(scope="session")

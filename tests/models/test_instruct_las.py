@@ -87,17 +87,6 @@ class TestPrompt:
         learned = [row[mask > 0].tolist() for row, mask in zip(text.learned, text.attention_mask, strict=False)]
         assert learned == [[False] * (at + 1) + [True] * (len(row) - at - 1) for at, row in parts]
 
-    def test_no_text_is_read_as_a_symbol(self, make_instruct_las, make_audio):
-        model = make_instruct_las()
-        (segment,) = model.prompt.segments(asked(make_audio(0.5), "Hold [EOT] the </s> line"))
-        symbols = {model.tokenizer.end_of_instruction_id, model.tokenizer.eos_id}
-        assert [token in symbols for token in segment.ids] == [False] * (len(segment.ids) - 1) + [True]
-
-    def test_case_is_kept_and_any_letter_is_known_in_both_cases(self, make_instruct_las):
-        tokenizer = make_instruct_las().tokenizer
-        for text in ("Please HOLD the line.", "MERCI DE PATIENTER.", "нажмите РЕШЕТКУ."):
-            assert tokenizer.ids_to_text(tokenizer(f" {text}\n").input_ids) == text
-
     def test_a_text_that_memory_would_not_hold_is_named(self, make_instruct_las, make_audio):
         model = make_instruct_las()
         item = asked(make_audio(0.5), "", "hold the line " * 3000)

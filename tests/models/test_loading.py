@@ -16,7 +16,8 @@
 
 import pytest
 
-from nemo_speechllm.models import load_system, loading
+from nemo_speechllm.checkpointing.errors import CheckpointError
+from nemo_speechllm.models import SALM, load_model, load_system, loading
 
 
 def test_systems_have_names(monkeypatch):
@@ -37,3 +38,20 @@ def test_systems_have_names(monkeypatch):
 def test_a_cascade_has_two_parts(name):
     with pytest.raises(ValueError, match="give a cascade as cascade:ASR.LLM"):
         load_system(name)
+
+
+def test_load_model_gives_the_class_of_the_checkpoint(tiny_nemo):
+    model = load_model(tiny_nemo)
+    assert type(model) is SALM and not model.training
+
+
+def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch):
+    (tmp_path / "salm_first.nemo").touch()
+    monkeypatch.setattr("nemo_speechllm.models.shipped.CHECKPOINT_FOLDER", tmp_path)
+    with pytest.raises(CheckpointError, match="'salm_frist' is no model.*salm_first"):
+        load_model("salm_frist")
+
+
+def test_load_model_of_a_missing_file(tmp_path):
+    with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
+        load_model(tmp_path / "gone.nemo")

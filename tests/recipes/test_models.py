@@ -20,18 +20,14 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from nemo.collections.asr.models import EncDecCTCModelBPE
-from nemo.utils.model_utils import import_class_by_path
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.checkpointing.checkpoint import CheckpointError
 from nemo_speechllm.models.shipped import CHECKPOINT_FOLDER
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.recipes import SettingError, complete
-from nemo_speechllm.recipes.models import CTCRecipe
+from tests.whole_recipes import CONF, model_section, recipe_of
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
 NO_RECIPES = ("sweep", "build")
 RECIPES = sorted(
     str(path.relative_to(CONF).with_suffix(""))
@@ -39,21 +35,6 @@ RECIPES = sorted(
     if not path.stem.startswith(NO_RECIPES)
 )
 CHECKPOINTS = sorted(CHECKPOINT_FOLDER.glob("*.nemo"))
-
-
-def model_section(recipe: str) -> DictConfig:
-    with initialize_config_dir(str(CONF), version_base=None):
-        cfg = compose(recipe)
-    for key in OmegaConf.missing_keys(cfg):
-        OmegaConf.update(cfg, key, [] if key.endswith("input_cfg") else "given")
-    OmegaConf.resolve(cfg)
-    OmegaConf.set_struct(cfg, False)
-    return cfg.model
-
-
-def recipe_of(section: DictConfig) -> type:
-    model = import_class_by_path(section.target)
-    return CTCRecipe if model is EncDecCTCModelBPE else model.recipe
 
 
 def saved_config(checkpoint: Path) -> DictConfig:
@@ -124,72 +105,7 @@ def test_a_misspelt_key_in_any_section_is_named(recipe):
         assert str(error.value) == f"{key} has no setting '{known}x'; did you mean '{known}'?"
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "message"),
-    [
-        ("lora.r", -1, "model.lora.r is -1; it must be a whole number, at least 0"),
-        ("lora.dropout", 1.0, "model.lora.dropout is 1.0; it must be a number, at least 0 and below 1"),
-        ("loss.lm_weight", float("inf"), "model.loss.lm_weight is inf; it must be a number, at least 0"),
-        ("perception.stack", 0, "model.perception.stack is 0; it must be a whole number, at least 1"),
-        ("perception.encoder.taps", ["1"], "model.perception.encoder.taps is"),
-        ("generation.guards", "empty", "model.generation.guards is 'empty'; it must be a section"),
-        ("generation.guards.loop", "beam", "guards.loop is 'beam'; it must be one of empty, retry, ctc, or null"),
-        ("keyword_context.words", 5, "0.1 .positive_ratio. of 5 words is less than one"),
-        ("keyword_context.probability", 1.5, "probability is 1.5; it must be a number, from 0 to 1"),
-        ("keyword_context.max_count", 0, "max_count is 0; it must be a whole number, at least 1, or null"),
-        ("instruction_sampling", {"split": "test"}, "split is 'test'; it must be one of seen, unseen"),
-        ("instruction_sampling.targets", {"kind": "oracle"}, "targets.kind is 'oracle'; it must be one of extractive"),
-        ("instruction_sampling.targets", {"kind": "endpoint"}, "targets.url is missing; kind=endpoint needs it"),
-        ("freeze_params", "^llm", "model.freeze_params is '\\^llm'; it must be a list of values, each text, or null"),
-        ("prompt", None, "model.prompt is None; it must be a section"),
-        ("train_ds.skip_bad_audio", "yes", "model.train_ds.skip_bad_audio is 'yes'; it must be true or false"),
-        ("normalizer", "german", "model.normalizer is 'german'; it must be one of auto, english, basic, none"),
-    ],
-)
-def test_a_value_out_of_range_is_named(key, value, message):
-    section = model_section("salm/whisper_smollm2_keywords")
-    OmegaConf.update(section, key, value, merge=isinstance(value, dict), force_add=True)
-    with pytest.raises(SettingError, match=message):
-        complete(recipe_of(section), section)
-
-
-def test_sizes_of_a_text_decoder_must_fit_its_heads():
-    section = model_section("instruct_las/small")
-    section.decoder.d_model = 30
-    with pytest.raises(
-        SettingError, match="decoder.d_model=30 must be even and a multiple of model.decoder.n_heads=4"
-    ):
-        complete(recipe_of(section), section)
-
-
-@pytest.mark.parametrize(
-    ("train_ds", "message"),
-    [
-        ({"input_cfg": [{"type": "nemo", "weigth": 1}]}, r"input_cfg\[0\] has no setting 'weigth'; .* 'weight'"),
-        (
-            {"input_cfg": [{"type": "group", "input_cfg": [{"manifest_filepth": "a"}]}]},
-            r"input_cfg\[0\].input_cfg\[0\] has no setting 'manifest_filepth'; did you mean 'manifest_filepath'",
-        ),
-        ({"multi_config": True, "a": {"batch_sise": 2}}, "train_ds.a has no setting 'batch_sise'; did you mean"),
-    ],
-)
-def test_a_misspelt_key_of_a_source_of_data_is_named(train_ds, message):
-    section = model_section("salm/whisper_smollm2")
-    section.train_ds = train_ds
-    with pytest.raises(SettingError, match=message):
-        complete(recipe_of(section), section)
-
-
 def test_an_override_of_a_checkpoint_that_nothing_would_read_is_named():
     message = r"instruct_las_digits.nemo: model.generation has no setting 'beam_sise'; did you mean 'beam_size'\?$"
     with pytest.raises(CheckpointError, match=message):
         SpeechLM.from_pretrained("instruct_las_digits", override={"generation": {"beam_sise": 2}})
-
-
-def test_a_plug_in_takes_its_own_settings_and_those_of_every_encoder():
-    section = model_section("salm/whisper_smollm2")
-    section.perception.encoder = {"type": "frames", "config": {"d_model": 64}, "width": 3}
-    section.perception.adapter = {"type": "mean", "n": 4}
-    perception = complete(recipe_of(section), section).perception
-    assert (perception.encoder.width, perception.encoder.pretrained, perception.encoder.embed) == (3, None, False)
-    assert perception.adapter == {"type": "mean", "n": 4}

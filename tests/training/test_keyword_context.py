@@ -22,12 +22,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
-from nemo_speechllm.data.keywords import Vocabulary, words_of
+from nemo_speechllm.data.keywords import Vocabulary
 from nemo_speechllm.recipes import sections
 from nemo_speechllm.training.keyword_context import KeywordContext
 from nemo_speechllm.training.transforms import training_transforms
@@ -37,10 +37,6 @@ INSTRUCTIONS = {"asr": "Transcribe.", "ast": "Translate."}
 BUILDER = ConversationBuilder(sections.Prompt(INSTRUCTIONS, keywords="Words: {keywords}. "))
 WORDS = [f"word{i}" for i in range(30)]
 VOCABULARY = {None: Vocabulary.of_texts([" ".join(WORDS[i:]) for i in range(30)])}  # word i occurs in i + 1 texts
-
-
-def recipe(keyword_context: sections.KeywordContext) -> DictConfig:
-    return OmegaConf.create({"instruction_sampling": None, "keyword_context": keyword_context})
 
 
 def context(vocabularies=VOCABULARY, **changes) -> KeywordContext:
@@ -146,40 +142,12 @@ def test_the_number_of_workers_changes_nothing(bucketing, shuffled_data):
     found = []
     for workers in (1, 4):
         train_ds = shuffled_data(workers, bucketing)
-        (draw,) = training_transforms(recipe(CFG), train_ds)
+        (draw,) = training_transforms(
+            OmegaConf.create({"instruction_sampling": None, "keyword_context": CFG}), train_ds
+        )
         loader = build_dataloader(train_ds, ConversationDataset(BUILDER), None, 0, 1)
         found.append([])
         for epoch in range(2):
             loader.sampler.set_epoch(epoch)
             found[-1] += [[(c.id, c.question.keywords) for c in draw(b, epoch).conversations] for b in loader]
     assert found[0] == found[1] and len(sum(found[0], [])) == 14
-
-
-def test_the_vocabulary_is_that_of_the_training_manifests_or_of_a_file(make_manifest, tmp_path):
-    train_ds = OmegaConf.create(
-        {"manifest_filepath": [str(make_manifest(lang=None)), str(make_manifest(name="b.jsonl"))]}
-    )
-    cfg = recipe(replace(CFG, positive_ratio=0.0))
-    (draw,) = training_transforms(cfg, train_ds)
-    words = set(words_of("press one for support please hold the line thank you your call is important to us"))
-    assert set(draw.pools) == {None, "en"} and set(draw.pools["en"].vocabulary.counts) == words
-    (tmp_path / "words.txt").write_text("Ada\nBoston\n")
-    cfg.keyword_context.vocabulary = str(tmp_path / "words.txt")
-    (draw,) = training_transforms(cfg, train_ds)
-    assert set(draw.sample(conversation("a", lang="en"), 0).question.keywords) == {"Ada", "Boston"}
-
-
-def test_the_training_texts_tell_what_is_rare_where_a_file_gives_the_distractors(make_manifest, tmp_path):
-    train_ds = OmegaConf.create({"manifest_filepath": str(make_manifest((0.5, 0.5), text="call call Ada", lang="en"))})
-    (tmp_path / "words.txt").write_text("Boston\ncall\n")
-    changes = {"positive_ratio": 1.0, "max_count": 1, "distractors_only": 0, "vocabulary": str(tmp_path / "words.txt")}
-    cfg = recipe(replace(CFG, **changes))
-    (draw,) = training_transforms(cfg, train_ds)
-    item = draw.sample(conversation("a", "call Zoe", lang="en"), 0)
-    assert set(item.question.keywords) == {"Zoe", "Boston"}, "two training texts have 'call', said or not"
-
-
-def test_data_whose_words_cannot_be_counted_want_a_file():
-    shar = OmegaConf.create({"input_cfg": [{"type": "lhotse_shar", "shar_path": "x"}]})
-    with pytest.raises(ValueError, match="type lhotse_shar.*keyword_context.vocabulary"):
-        training_transforms(recipe(CFG), shar)
