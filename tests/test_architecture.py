@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""docs/architecture.md is what the code is: its rooms, the one way that imports run, the size of a file."""
+"""docs/architecture.md is what the code is: its rooms, the one way that imports run, the size of a file, its test."""
 
 import ast
 import re
@@ -28,6 +28,7 @@ SOURCES = {
     for path in sorted((ROOT / PACKAGE).rglob("*.py"))
 }
 MAX_LINES, MAX_LINES_OF_DATA = 400, 2000
+MAX_LINES_WITHOUT_TEST = 40  # with the licence's 14: an error's class, a protocol, the version
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
@@ -82,3 +83,15 @@ def test_files_are_short():
 @pytest.mark.parametrize("path", re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md))`", PAGE))
 def test_the_page_names_files_that_are_there(path):
     assert (ROOT / path).is_file() or (ROOT / PACKAGE / path).is_file()
+
+
+def test_every_module_has_its_test_file():
+    """``tests`` mirrors the package, but for modules of a few lines, which those that use them test."""
+    missing = []
+    for path in SOURCES.values():
+        place = path.relative_to(ROOT / PACKAGE)
+        test = ROOT / "tests" / place.with_name(f"test_{place.stem.strip('_')}.py")
+        is_long = len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES_WITHOUT_TEST
+        if is_long and place.name != "__init__.py" and not test.is_file():
+            missing.append(str(test.relative_to(ROOT)))
+    assert missing == []
