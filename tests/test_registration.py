@@ -20,6 +20,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # each test starts Pythons that import NeMo
+
 GUARD = "nemo.core.classes.common"
 REPORT = f"import sys; guard = sys.modules['{GUARD}']; print(repr(guard.ALLOWED_TARGET_PREFIXES))"
 

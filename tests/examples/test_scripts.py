@@ -261,6 +261,7 @@ def test_transcribe_manifest_names_the_lines_it_leaves_out(tiny_nemo, make_manif
 # ------------------------------------------------------------------------------------------------------------ evaluate
 
 
+@pytest.mark.slow
 def test_evaluate_killed_on_the_command_line(tiny_nemo, make_manifest, tmp_path):
     manifest, output = make_manifest((0.5,) * 60), tmp_path / "evaluation"
     command = [sys.executable, str(ROOT / "examples/evaluate.py"), f"model={tiny_nemo}", f"manifest={manifest}"]

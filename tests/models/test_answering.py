@@ -305,6 +305,32 @@ class TestPrecision:
         assert trainer.global_step == 2 and np.isfinite(trainer.callback_metrics["val_loss"].item())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device whose figures could be compared")
+class TestGPU:
+    @pytest.mark.parametrize("kind", MODELS)
+    def test_losses_gradients_and_answers_are_those_of_the_cpu(self, make, audios, kind, monkeypatch):
+        monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+        model = make(kind)
+        loss, gradients, answers = figures_on("cpu", model, audios)
+        found_loss, found_gradients, found_answers = figures_on("cuda", model, audios)
+        assert found_loss == pytest.approx(loss, rel=1e-4) and found_answers == answers
+        assert gradients.keys() == found_gradients.keys() and gradients
+        for name, gradient in gradients.items():
+            assert (found_gradients[name] - gradient).norm() <= 1e-3 * gradient.norm() + 1e-5, name
+
+
+def figures_on(device: str, model: SpeechLM, audios: list[np.ndarray]) -> tuple[float, dict, list[list[str]]]:
+    """The loss of a batch, its gradients by name, and what is answered by each decoder; in evaluation mode, in which
+    nothing is drawn."""
+    model.to(device).zero_grad()
+    loss = model.loss(with_answers(model, audios).to(torch.device(device)))["loss"]
+    loss.backward()
+    gradients = {name: weight.grad.cpu() for name, weight in model.named_parameters() if weight.grad is not None}
+    answers = [model.transcribe(audios, decoder=decoder, verbose=False) for decoder in ("llm", "ctc")]
+    return loss.item(), gradients, answers
+
+
 def test_a_long_recording_is_transcribed_in_pieces(salm, make_audio):
     salm.cfg.generation.max_audio_seconds = 2.0
     samples = torch.from_numpy(make_audio(5.0))

@@ -319,6 +319,7 @@ def test_decoder_ctc_of_a_salm_reads_the_llm_s_tokens(make_salm, samples):
 
 
 class TestCheckpoint:
+    @pytest.mark.slow
     def test_restores_bit_equal_elsewhere_without_stage_1(
         self, make_ctc_prompted, ctc_prompted_config, samples, make_manifest
     ):

@@ -47,6 +47,7 @@ def train(recipe: str, **overrides) -> subprocess.CompletedProcess:
     return run(ROOT / "examples/train.py", f"--config-name=ctc_prompted_llm/{recipe}", *settings)
 
 
+@pytest.mark.slow
 def test_both_stages_from_manifests_to_transcripts(make_manifest, tiny_llm_folder, tmp_path):
     manifests = [make_manifest(DURATIONS, name) for name in ("train_en.jsonl", "train_fr.jsonl")]
     both = f"[{manifests[0]},{manifests[1]}]"

@@ -227,6 +227,7 @@ class TestTraining:
         assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_the_adapter_alone_and_answers_the_same_in_another_process(make_desta2, make_audio, tmp_path):
     model = make_desta2()
     assert {name.split(".")[1] for name in model.state_dict()} == {"adapter", "projection"}

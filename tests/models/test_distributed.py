@@ -31,6 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS
 from nemo_speechllm.models.speech_lm import SpeechLM
 
+pytestmark = pytest.mark.slow  # each test starts Pythons that import NeMo
+
 ROOT = Path(__file__).parents[2]
 
 # runs in each process: Lightning starts the second one with the command line of the first

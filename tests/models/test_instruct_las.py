@@ -262,6 +262,7 @@ class TestCompression:
 
 
 class TestCheckpoint:
+    @pytest.mark.slow
     def test_restores_bit_equal_elsewhere_without_the_tokenizer_s_folder(
         self, make_instruct_las, make_manifest, instruction_tokenizer_folder, tmp_path
     ):
@@ -336,6 +337,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_a_small_model_from_manifest_to_chat(make_manifest, tmp_path):
     """The commands of the recipe, then export and chat."""
     manifest = make_manifest(

@@ -243,6 +243,7 @@ class TestPretrained:
         config = ASRModel.from_pretrained("salm_whisper_smollm2", return_config=True)
         assert config.target == "nemo_speechllm.models.salm.SALM"
 
+    @pytest.mark.slow
     def test_the_package_alone_is_enough(self):
         code = (
             "import nemo_speechllm\nfrom nemo.collections.asr.models import ASRModel\n"

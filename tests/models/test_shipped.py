@@ -92,6 +92,7 @@ def test_every_shipped_checkpoint_is_tested():
     assert sorted(shipped_models()) == sorted(ANSWERS)
 
 
+@pytest.mark.slow
 def test_a_shipped_checkpoint_is_small_portable_and_answers(shipped, make_audio):
     name, model = shipped
     assert shipped_models()[name].stat().st_size <= 25 * 2**20
@@ -102,6 +103,7 @@ def test_a_shipped_checkpoint_is_small_portable_and_answers(shipped, make_audio)
     assert [type(answer) for answer in answers] == [str, str]
 
 
+@pytest.mark.slow
 def test_a_shipped_checkpoint_answers_real_recordings_as_it_did(shipped):
     """Other versions of the libraries, and changes here, must not change an answer without a word."""
     name, model = shipped

@@ -151,6 +151,7 @@ class TestScript:
                 values |= {event.step: event.value for event in events.Scalars(name)}
         return values
 
+    @pytest.mark.slow
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self, command, tmp_path, make_audio):
         whole = self.run(command("whole"))
         assert whole.returncode == 0, whole.stderr
@@ -179,6 +180,7 @@ class TestScript:
         other = self.run([*command("killed"), "model.optim.lr=1e-2"])
         assert other.returncode != 0 and "model.optim.lr" in other.stderr
 
+    @pytest.mark.slow
     def test_a_missing_manifest_is_named(self, command):
         result = self.run([*command("missing"), "model.train_ds.manifest_filepath=/nowhere/train.jsonl"])
         assert result.returncode != 0
