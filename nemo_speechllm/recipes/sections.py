@@ -266,7 +266,7 @@ class Targets:
 class InstructionSampling:
     """An instruction drawn for each utterance and epoch, and its answer computed from the transcript (2309.09843)."""
 
-    skills: list[str] | None = setting(None)  # null: all of nemo_speechllm/data/skills.py
+    skills: list[str] | None = setting(None)  # null: all of nemo_speechllm/prompts/skills.py
     alpha: float = setting(56.0, at_least=0)  # weight of transcribe (section 3)
     beta: float = setting(4.0, at_least=0)  # of summarise and keywords; the others weigh 1
     split: str = setting("seen", one_of=("seen", "unseen"))  # of the wordings; unseen is for evaluation
