@@ -58,7 +58,7 @@ def test_shards_are_expanded_as_nemo_expands_them():
     source = OmegaConf.create(
         {"manifest_filepath": "a__OP_0..2_CL_.jsonl", "tarred_audio_filepaths": [["b.tar", 0.5]]}
     )
-    assert paths_of(source, "manifest_filepath") == ["a0.jsonl", "a1.jsonl", "a2.jsonl"]
+    assert paths_of(source, "manifest_filepath") == ["a_0.jsonl", "a_1.jsonl", "a_2.jsonl"]
     assert paths_of(source, "tarred_audio_filepaths") == ["b.tar"]
     assert paths_of(source, "cuts_path") == []
 

@@ -46,7 +46,7 @@ def test_it_reads_audio_keywords_and_instruction(read):
 
 
 def test_translation_is_asked_for_by_instruction(read):
-    assert read(lang="en", target_lang="es")[1].startswith("Translate the speech into Spanish.<|im_end|>")
+    assert read(lang="en", target_lang="es")[1].startswith("Translate the speech into es.<|im_end|>")
 
 
 def test_the_answer_and_its_end_are_learned(read):

@@ -88,6 +88,7 @@ def test_a_model_without_the_symbols_is_refused_with_the_command(tmp_path):
         sentence_iterator=iter(["please hold the line"] * 9),
         model_prefix=str(tmp_path / "plain"),
         vocab_size=20,
+        hard_vocab_limit=False,
         minloglevel=2,
     )
     with pytest.raises(ValueError, match=r"plain.model has no control symbol \[EOT\].*train_tokenizer.py --instr"):
