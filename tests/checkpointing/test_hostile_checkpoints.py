@@ -72,7 +72,7 @@ def test_every_kind_is_tried():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hostile_checkpoint_is_refused_by_name_or_does_nothing(good, tmp_path, monkeypatch, kind):
     monkeypatch.setenv("VICTIM_TOKEN", soak.SECRET)
-    forgeries = list(forgeries_of(good, kind))
+    forgeries = list(soak.forgeries_of(good, kind))
     step = 1 if kind == "data" else SAMPLE
     for forgery in forgeries[::step]:
         path = tmp_path / "forgery.nemo"
@@ -80,12 +80,6 @@ def test_a_hostile_checkpoint_is_refused_by_name_or_does_nothing(good, tmp_path,
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         assert soak.outcome(forgery, path, good) == "", forgery.name
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2 * 2**20, forgery.name  # KiB
-
-
-def forgeries_of(good, kind: str) -> Iterator:
-    for name, made, *inert in soak.KINDS[kind](good):
-        write = made if callable(made) else lambda path, content=made: path.write_bytes(content)
-        yield soak.Forgery(kind, name, write, bool(inert))
 
 
 def test_the_good_one_is_restored(good, tmp_path):

@@ -25,9 +25,10 @@ and the last three are 0.
 
 import argparse
 import importlib
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from typing import Any
 
 import yaml
@@ -60,6 +61,9 @@ def run_part(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    # spawned itself, this process would spawn its own as well, as the workers of data: they would import all again
+    set_start_method("fork", force=True)
+    os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}  # threads do not survive a fork
     return importlib.import_module(f"{__package__}.{name}").run(**arguments)
 
 
@@ -96,6 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name, settings in progress:
         progress.set_description(name)
         results.append(run_part(name, settings))
+        progress.write(table(results[-1:]), file=sys.stderr)  # of a run that is interrupted the parts that ended
     print(table(results))
     return int(not all(map(is_sound, results)))
 

@@ -15,7 +15,7 @@
 """Rows that users and their tools get wrong: check, training, transcription and evaluation accept the same, and name
 the rest.
 
-    python tests/soak/fuzzed_rows.py
+    python -m tests.soak fuzzed_rows:rows=100
 
 ``tests/audio/test_one_reader.py`` tries a few in the suite.
 """
@@ -36,6 +36,7 @@ import numpy as np
 import soundfile
 from nemo.utils import logging
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
@@ -45,8 +46,10 @@ from nemo_speechllm.manifests.manifest import ManifestIssue
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.recipes.sections import Prompt
 from tests.encoded_audio import encode
+from tests.soak.workers import tried
 
 ROOT = Path(__file__).parents[2]
+BLOCK = 25  # rows that share a folder of audio
 SECONDS = 30  # for one row in one consumer
 RATE = 16000
 PROMPT = {
@@ -289,19 +292,24 @@ def run(rows: int = 1000, seed: int = 0) -> dict[str, Any]:
         ``name``, and how many lines were ``tried``, ``lost``, ``wrong`` and ``hung``; ``examples`` are up to ten that
         went wrong.
     """
-    random, counts, examples = Random(seed), {"lost": 0, "wrong": 0, "hung": 0}, []
-    with tempfile.TemporaryDirectory() as name, logging.temp_verbosity(logging.CRITICAL):
-        folder = Path(name)
-        audio, readers = make_audio(folder), consumers()
-        for _ in range(rows):
-            line = fuzzed_line(random, audio)
-            for who, verdict in verdicts(line, folder, readers).items():
-                counts[verdict.split(":")[0]] += 1
-                examples.append(f"{who}: {verdict[:300]} ← {line[:200]!r}")
+    counts, examples = {"lost": 0, "wrong": 0, "hung": 0}, []
+    blocks = [(f"{seed} {start}", min(BLOCK, rows - start)) for start in range(0, rows, BLOCK)]
+    for _, found in tried(_try_block, blocks, f"blocks of {BLOCK} rows"):
+        for verdict, example in found:
+            counts[verdict.split(":")[0]] += 1
+            examples.append(example)
+            tqdm.write(example, file=sys.stderr)
     return {"name": "fuzzed rows", "tried": rows, **counts, "examples": examples[:10]}
 
 
-if __name__ == "__main__":
-    result = run(*map(int, sys.argv[1:]))
-    print(*result.pop("examples"), result, sep="\n")
-    sys.exit(1 if result["lost"] or result["wrong"] or result["hung"] else 0)
+def _try_block(block: tuple[str, int]) -> list[tuple[str, str]]:
+    """The verdicts on lines that went wrong, of so many of a seed, each with the line."""
+    random, found = Random(block[0]), []
+    with tempfile.TemporaryDirectory() as name, logging.temp_verbosity(logging.CRITICAL):
+        folder = Path(name)
+        audio, readers = make_audio(folder), consumers()
+        for _ in range(block[1]):
+            line = fuzzed_line(random, audio)
+            for who, verdict in verdicts(line, folder, readers).items():
+                found.append((verdict, f"{who}: {verdict[:300]} ← {line[:200]!r}"))
+    return found

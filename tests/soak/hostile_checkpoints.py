@@ -14,9 +14,9 @@
 
 """Checkpoints that somebody made to harm whoever loads them: each is restored in a process of its own, with limits.
 
-    python tests/soak/hostile_checkpoints.py
+    python -m tests.soak hostile_checkpoints
 
-`hostile_checkpoints` forges them from a good one; ``tests/checkpointing/test_hostile_checkpoints.py`` tries one of
+`forgeries_of` forges them from a good one; ``tests/checkpointing/test_hostile_checkpoints.py`` tries one of
 each kind in the suite.
 """
 
@@ -38,6 +38,9 @@ from typing import Any
 
 import torch
 import yaml
+from tqdm import tqdm
+
+from tests.soak.workers import tried
 
 SECONDS, BYTES = 60, 4 * 2**30  # of one restore, beyond what the process takes before it
 SECRET = "the-victim-s-secret"
@@ -152,12 +155,11 @@ class Payload:
 # kinds ---------------------------------------------------------------------------------------------------------------
 
 
-def hostile_checkpoints(good: Good) -> Iterator[Forgery]:
-    """All of them, one kind after another."""
-    for kind, forge in KINDS.items():
-        for name, made, *inert in forge(good):
-            write = made if callable(made) else lambda path, content=made: path.write_bytes(content)
-            yield Forgery(kind, f"{kind}: {name}", write, bool(inert))
+def forgeries_of(good: Good, kind: str) -> Iterator[Forgery]:
+    """All of one of `KINDS`."""
+    for name, made, *inert in KINDS[kind](good):
+        write = made if callable(made) else lambda path, content=made: path.write_bytes(content)
+        yield Forgery(kind, f"{kind}: {name}", write, bool(inert))
 
 
 def _with(good: Good, **members: bytes) -> bytes:
@@ -624,33 +626,35 @@ def _limit_this_process() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (taken + BYTES, taken + BYTES))
 
 
-def run(verbose: bool = False) -> dict[str, Any]:
-    """Tries every hostile checkpoint; ``name``, ``tried``, ``lost`` (never), ``wrong`` and ``hung`` (numbers), and
-    ``failures``."""
-    import nemo_speechllm.models  # noqa: F401  once, before the forks
-    from nemo_speechllm.models.shipped import shipped_models
+def run() -> dict[str, Any]:
+    """Try every hostile checkpoint.
 
-    torch.set_num_threads(1)  # a fork has no others
-    failures, tried = {}, 0
-    with tempfile.TemporaryDirectory() as folder:
-        good = Good.of(shipped_models()["ctc_prompted_smollm2"], Path(folder))
-        for number, forgery in enumerate(hostile_checkpoints(good)):
-            path = Path(folder) / f"forgery{number}.nemo"
-            forgery.write(path)
-            problem = in_process_of_its_own(forgery, path, good)
-            path.unlink()
-            good.marker.unlink(missing_ok=True)
-            tried += 1
-            if problem:
-                failures[forgery.name] = problem
-            if verbose:
-                print(f"{forgery.name}: {problem or 'fine'}", flush=True)
+    Returns:
+        ``name``, how many were ``tried``, ``lost`` (never), ``wrong`` and ``hung``; ``failures`` tell what happened.
+    """
+    import nemo_speechllm.models  # noqa: F401  once, before the forks
+
+    problems: dict[str, str] = {}
+    for kind, found in tried(_try_kind, list(KINDS), "kinds of checkpoints"):
+        problems |= found
+        failed = sum(map(bool, found.values()))
+        tqdm.write(f"{kind}: {len(found)} tried, {failed} did harm or were not refused by name", file=sys.stderr)
+    failures = {name: problem for name, problem in problems.items() if problem}
     hung = sum(problem == "hung" for problem in failures.values())
-    counts = {"tried": tried, "lost": 0, "wrong": len(failures) - hung, "hung": hung}
+    counts = {"tried": len(problems), "lost": 0, "wrong": len(failures) - hung, "hung": hung}
     return {"name": "hostile checkpoints", **counts, "failures": failures}
 
 
-if __name__ == "__main__":
-    result = run(verbose=True)
-    print({key: value for key, value in result.items() if key != "failures"})
-    sys.exit(bool(result["failures"]))
+def _try_kind(kind: str) -> dict[str, str]:
+    """What went wrong with each forgery of a kind, by name; "" where nothing did."""
+    from nemo_speechllm.models.shipped import shipped_models
+
+    problems = {}
+    with tempfile.TemporaryDirectory() as folder:
+        good, path = Good.of(shipped_models()["ctc_prompted_smollm2"], Path(folder)), Path(folder) / "forgery.nemo"
+        for forgery in forgeries_of(good, kind):
+            forgery.write(path)
+            problems[forgery.name] = in_process_of_its_own(forgery, path, good)
+            path.unlink()
+            good.marker.unlink(missing_ok=True)
+    return problems

@@ -15,12 +15,16 @@
 """Twenty kills of a tiny training at random moments; each is resumed to its end, which must be that of a run without
 any.
 
-python tests/soak/kills.py
+    python -m tests.soak kills:kills=3
+
+A moment is one of the processor time that the run without a kill took, so that it is in the same part of the work on
+a loaded machine, and the kills are spread over all of it.
 """
 
 import json
 import os
 import random
+import resource
 import runpy
 import signal
 import sys
@@ -28,12 +32,15 @@ import tempfile
 import time
 import traceback
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tqdm import tqdm
 from transformers import (
     AutoTokenizer,
     LlamaConfig,
@@ -46,37 +53,87 @@ from transformers import (
 from nemo_speechllm import assets
 from nemo_speechllm.models import SALM
 from nemo_speechllm.modules.fingerprint import state_digest
+from tests.soak.workers import tried
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 24
+STEPS = 12  # two epochs, a validation and a checkpoint every three
 TEXTS = ("press one for support", "please hold the line", "thank you", "your call is important to us", "wait", "go on")
+EVENTS = "events.out.*"  # of TensorBoard
 TIMES_SLOWER = 20  # than the run without a kill: then it hangs
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The run without a kill.
+
+    Attributes:
+        settings: those of the command.
+        losses: by step.
+        weights: their digest.
+        cpu_seconds: of processor time that it took.
+        seconds: on the clock.
+    """
+
+    settings: dict[str, Any]
+    losses: dict[int, float]
+    weights: str
+    cpu_seconds: float
+    seconds: float
 
 
 def run(kills: int = 20, seed: int = 0) -> dict[str, Any]:
     """Return ``name``, ``tried`` kills and how many of them ended in a model that is ``lost``, losses that are
-    ``wrong``, or a training that ``hung``."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the tokenizer's threads do not survive a fork
-    found = {"name": "kills of a training", "tried": 0, "lost": 0, "wrong": 0, "hung": 0}
+    ``wrong``, or a training that ``hung``; ``failures`` tell what they were."""
+    counts, failures = {"tried": kills, "lost": 0, "wrong": 0, "hung": 0}, {}
     with tempfile.TemporaryDirectory(prefix="kills_") as folder:
-        root, chance = Path(folder), random.Random(seed)
-        settings = _make_data(root)
-        started = time.monotonic()
-        _train(settings, root / "whole", limit=3600.0)
-        seconds = time.monotonic() - started
-        losses, weights = _losses(root / "whole"), _weights(root / "whole")
-        if len(losses) != STEPS or weights is None:
-            raise RuntimeError(f"the run without a kill failed: {_tail(root / 'whole')}")
-        for number in range(kills):
-            found["tried"] += 1
-            folder = root / f"{number}"
-            _train(settings, folder, limit=chance.uniform(0.0, seconds))
-            hung = _train(settings, folder, limit=TIMES_SLOWER * seconds) is None
-            outcome = "hung" if hung else _compared(folder, losses, weights)
-            if outcome is not None:
-                print(f"kill {number}: {outcome}: {_tail(folder)}", file=sys.stderr)
-                found[outcome] += 1
-    return found
+        whole = _whole_run(Path(folder))
+        chance = random.Random(seed)
+        moments = [whole.cpu_seconds * (number + chance.random()) / kills for number in range(kills)]
+        for moment, (outcome, told) in tried(partial(_killed, whole, Path(folder)), moments, "kills"):
+            place = f"{moment:.2f} of {whole.cpu_seconds:.2f} s"
+            tqdm.write(f"killed at {place}: {outcome or 'resumed'}: {told}", sys.stderr)
+            if outcome:
+                counts[outcome] += 1
+                failures[f"at {place}"] = f"{outcome}: {told}"
+    return {"name": "kills of a training", **counts, "failures": failures}
+
+
+def _whole_run(root: Path) -> Whole:
+    settings = _make_data(root)
+    clock, cpu = time.monotonic(), _cpu_of_children()
+    _train(settings, root / "whole", limit=3600.0)
+    seconds, cpu_seconds = time.monotonic() - clock, _cpu_of_children() - cpu
+    losses, weights = _losses((root / "whole").rglob(EVENTS)), _weights(root / "whole")
+    if len(losses) != STEPS or weights is None:
+        raise RuntimeError(f"the run without a kill failed: {_tail(root / 'whole')}")
+    return Whole(settings, losses, weights, cpu_seconds, seconds)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _killed(whole: Whole, root: Path, moment: float) -> tuple[str, str]:
+    """Kill a training when it has taken ``moment`` seconds of processor time, and resume it.
+
+    Returns:
+        "" or how it went wrong: ``lost``, ``wrong`` or ``hung``; and how much was kept, or the log's end.
+    """
+    folder, limit = root / f"{moment:.6f}", TIMES_SLOWER * whole.seconds
+    # nothing handles this timer's signal: it ends the process there and then, as SIGKILL does
+    killed = _train(whole.settings, folder, limit, lambda: signal.setitimer(signal.ITIMER_PROF, moment))
+    if killed == 0:  # it had ended before: no two runs take the same time
+        return _killed(whole, root, 0.9 * moment)
+    if killed not in (None, -signal.SIGPROF):
+        return "wrong", _tail(folder)
+    events = set(folder.rglob(EVENTS))
+    resumed = _train(whole.settings, folder, limit)
+    outcome = "hung" if None in (killed, resumed) else _compared(folder, whole.losses, whole.weights)
+    if outcome is not None:
+        return outcome, _tail(folder)
+    first = min(_losses(set(folder.rglob(EVENTS)) - events), default=STEPS)
+    return "", f"{first} of {STEPS} steps were not done again"
 
 
 def _compared(folder: Path, losses: dict[int, float], weights: str) -> str | None:
@@ -85,19 +142,21 @@ def _compared(folder: Path, losses: dict[int, float], weights: str) -> str | Non
     if found is None:
         return "lost"
     # the last losses before a kill may not have reached TensorBoard's file
-    same = all(losses[step] == loss for step, loss in _losses(folder).items())
+    same = all(losses[step] == loss for step, loss in _losses(folder.rglob(EVENTS)).items())
     return None if same and found == weights else "wrong"
 
 
-def _train(settings: dict[str, Any], folder: Path, limit: float) -> int | None:
+def _train(
+    settings: dict[str, Any], folder: Path, limit: float, before: Callable[[], Any] = lambda: None
+) -> int | None:
     """Run examples/train.py with the folder as its place; see `run_forked`."""
     given = [f"{name}={value}" for name, value in (settings | {"exp_manager.exp_dir": folder}).items()]
     folder.mkdir(parents=True, exist_ok=True)
     command = [str(ROOT / "examples/train.py"), "--config-name=salm/whisper_smollm2", *given]
-    return run_forked(command, folder / "log.txt", limit)
+    return run_forked(command, folder / "log.txt", limit, before)
 
 
-def run_forked(arguments: list[str], log: Path, limit: float, before: Callable[[], None] = lambda: None) -> int | None:
+def run_forked(arguments: list[str], log: Path, limit: float, before: Callable[[], Any] = lambda: None) -> int | None:
     """Run a script in a child of this process, forked after the slow imports.
 
     Args:
@@ -134,10 +193,10 @@ def run_forked(arguments: list[str], log: Path, limit: float, before: Callable[[
     return None
 
 
-def _losses(folder: Path) -> dict[int, float]:
-    """What all event files below a folder say of the training loss, by step; a later one wins."""
+def _losses(events: Iterable[Path]) -> dict[int, float]:
+    """What TensorBoard's files say of the training loss, by step; a later one wins."""
     values: dict[int, float] = {}
-    for file in sorted(folder.rglob("events.out.*"), key=lambda path: path.stat().st_mtime):
+    for file in sorted(events, key=lambda path: path.stat().st_mtime):
         events = EventAccumulator(str(file)).Reload()
         if "train_loss" in events.Tags()["scalars"]:
             values |= {event.step: event.value for event in events.Scalars("train_loss")}
@@ -208,7 +267,3 @@ def _make_whisper(folder: Path) -> None:
     tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 3}
     WhisperModel(WhisperConfig(d_model=64, vocab_size=128, **sizes, **tokens)).save_pretrained(folder)
     WhisperFeatureExtractor().save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(int(sys.argv[1]) if len(sys.argv) > 1 else 20)))
