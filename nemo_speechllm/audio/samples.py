@@ -46,6 +46,7 @@ def as_samples(given: Any, channel_selector: int | str | None = None, name: str 
             selected.
     """
     samples = _as_float(_as_tensor(given, name), name)
+    samples = samples[None] if samples.ndim == 1 and samples.numel() else samples
     if samples.ndim == 2 and 0 < min(samples.shape) <= _MAX_CHANNELS:
         channels = samples if samples.shape[0] <= samples.shape[1] else samples.T
         if len(channels) == 1 or channel_selector is not None:
@@ -77,10 +78,9 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
             "you transcribe",
             "several channels",
         )
-    if count == 1:
-        return samples[0]
-    check_selector(channel_selector, count, name)
-    return samples[cast(int, channel_selector)]
+    if channel_selector is not None:
+        check_selector(channel_selector, count, name)
+    return samples[0 if count == 1 else cast(int, channel_selector)]
 
 
 def check_selector(channel_selector: Any, count: int, name: str) -> None:
@@ -89,18 +89,33 @@ def check_selector(channel_selector: Any, count: int, name: str) -> None:
     Raises:
         AudioError: an audio of ``count`` channels has no such channel.
     """
-    is_number = isinstance(channel_selector, int) and not isinstance(channel_selector, bool)
-    if not is_number or not 0 <= channel_selector < count:
+    if not is_channel(channel_selector, count):
         raise AudioError(
             f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from "
-            f"0 to {count - 1}, or average",
+            f"0{f' to {count - 1}' if count > 1 else ''}, or average",
             "several channels",
         )
 
 
+def is_channel(channel_selector: Any, count: int) -> bool:
+    """Return whether ``average`` or the number of a channel that an audio of ``count`` channels has is selected.
+
+    The channel of an audio with one is taken for whatever number: a manifest may have both kinds.
+    """
+    if not isinstance(channel_selector, int) or isinstance(channel_selector, bool):
+        return channel_selector == "average"
+    return 0 <= channel_selector and (count == 1 or channel_selector < count)
+
+
 def _as_tensor(given: Any, name: str) -> Tensor:
     if isinstance(given, Tensor):
+        if given.layout != torch.strided or given.is_nested or given.is_meta:
+            raise AudioError(
+                f"{name}: it is a tensor of another kind than rows of numbers; give `.to_dense()`, if any"
+            )
         return given.detach().cpu()
+    if np.ma.is_masked(given):
+        raise AudioError(f"{name}: some of its samples are masked; give what they are, `.filled(0)` for silence")
     if given.dtype == np.uint16 or given.dtype.kind not in "iuf":
         raise AudioError(f"{name}: it is an array of {given.dtype}; give floats with full scale 1, or 16-bit integers")
     if given.dtype.kind == "f":

@@ -115,11 +115,12 @@ class Audio:
 
     @classmethod
     def _of_channel(cls, cut: Cut, channel_selector: int | str | None, name: str) -> "Audio":
+        if channel_selector is not None:
+            check_selector(channel_selector, cut.num_channels, name)
         if channel_selector is None or cut.num_channels == 1:
             return cls(cut)
         if channel_selector == "average":  # Lhotse's own downmix is the sum, in 16 bits
             return cls(cut, average_channels=True)
-        check_selector(channel_selector, cut.num_channels, name)
         return cls(cut.with_channels(channel_selector))
 
     def load(self) -> Tensor:

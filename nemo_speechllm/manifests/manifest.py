@@ -29,6 +29,7 @@ from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, re
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.files import whole_file
 from nemo_speechllm.manifests.rows import (
+    ANY_CHANNEL,
     MAX_LINE,
     Defect,
     RowError,
@@ -37,7 +38,6 @@ from nemo_speechllm.manifests.rows import (
     row_defects,
 )
 
-ANY_CHANNEL = "any"
 # kinds of defects for which the audio is to blame, or what a line says of it
 BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
 SHOWN = 20  # defects in a message

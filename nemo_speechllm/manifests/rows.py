@@ -28,7 +28,9 @@ from numbers import Real
 from typing import Any, NamedTuple, TypeGuard, cast
 
 from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, span_problem
+from nemo_speechllm.audio.samples import is_channel
 
+ANY_CHANNEL = "any"  # where it is not yet chosen what is read of several channels
 MAX_LINE = 1 << 20  # bytes
 MAX_TEXT = 1 << 16  # characters; two hours of speech are fewer
 MAX_DEPTH = 16  # of lists and objects in each other
@@ -144,9 +146,10 @@ def audio_defects(
     if info.channels > 1 and channel_selector is None:
         remedy = "mix it down, e.g. `ffmpeg -i IN -ac 1 OUT`, or choose one with channel_selector where it is read"
         yield Defect("audio_filepath", "several channels", f"the audio has {info.channels} channels", remedy)
-    elif info.channels > 1 and isinstance(channel_selector, int) and channel_selector >= info.channels:
-        problem = f"the audio has {info.channels} channels, and channel_selector is {channel_selector}"
-        yield Defect("audio_filepath", "several channels", problem, "choose one that is there; they count from 0")
+    elif channel_selector not in (None, ANY_CHANNEL) and not is_channel(channel_selector, info.channels):
+        problem = f"the audio has {info.channels} channels, and channel_selector is {channel_selector!r}"
+        remedy = "choose one that is there, they count from 0, or average"
+        yield Defect("audio_filepath", "several channels", problem, remedy)
     if sample_rate and info.sample_rate != sample_rate:
         problem = f"sampled at {info.sample_rate} Hz, expected {sample_rate} Hz"
         remedy = f"resample the file, e.g. `ffmpeg -i IN -ar {sample_rate} OUT`"

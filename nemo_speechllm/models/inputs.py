@@ -24,6 +24,7 @@ import numpy as np
 from torch import Tensor
 
 from nemo_speechllm.audio.audio_file import AudioInfo, audio_info
+from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder
 from nemo_speechllm.manifests.manifest import (
@@ -70,6 +71,8 @@ def conversations_of(
     reader = _Reader(builder, channel_selector, metadata_of)
     if _is_manifest(audio):
         return reader.read_rows(audio)
+    if isinstance(audio, (set, frozenset)):
+        raise ValueError("transcribe was given a set, which has no order that the answers could be in; give a list")
     items = [audio] if _is_one(audio) else audio
     if not isinstance(items, Iterable):
         raise ValueError(f"transcribe was given {_kind(audio)}; give paths, arrays of samples, rows or a manifest")
@@ -101,7 +104,10 @@ class _Reader:
             return self._read_row(row, row.get(PLACE_KEY) or f"row {number}")
         if isinstance(item, (*_PATHS, *_SAMPLES)):
             return self._read_row({"audio_filepath": item}, name)
-        content = item.read() if hasattr(item, "read") else item
+        try:
+            content = item.read() if hasattr(item, "read") else item
+        except (OSError, ValueError) as error:  # closed, or opened for writing
+            raise AudioError(f"{name}: the file that was given cannot be read: {error}; open it anew") from error
         if isinstance(content, (bytes, bytearray)):
             audio = Audio.from_bytes(bytes(content), f"{name}, given as bytes", self.channel_selector)
             return self._asked(audio, {}, name)

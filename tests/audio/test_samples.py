@@ -86,6 +86,9 @@ def test_silence_stays_silence():
         (np.array(["a"]), "<U1"),
         (np.zeros(10, np.int64), "full scale nothing tells"),
         (np.zeros(10, np.uint16), "uint16"),
+        (np.ma.array(WAVE, mask=WAVE > 0), "masked"),
+        (torch.from_numpy(WAVE).to_sparse(), "another kind"),
+        (torch.from_numpy(WAVE).to("meta"), "another kind"),
         (np.arange(100, dtype=np.int32), "inaudible.*int16"),
         ((WAVE * 2**23).round().astype(np.int32), r"inaudible; give floats, `samples / 2\*\*23`"),
         (np.array([-(2**23), 2**23 - 1], np.int32), "inaudible"),
@@ -100,3 +103,13 @@ def test_what_is_no_sound_is_refused_with_the_remedy(given, message):
 def test_a_channel_that_is_not_there_is_named(selector):
     with pytest.raises(AudioError, match="channel_selector=.*the audio has 2 channels"):
         as_samples(np.zeros((2, 100)), selector)
+
+
+@pytest.mark.parametrize("selector", [-1, True, "left", 1.0, [0]])
+def test_what_is_no_channel_is_named_where_there_is_one_as_well(selector):
+    with pytest.raises(
+        AudioError, match="channel_selector=.*the audio has 1 channels; give a number from 0, or average"
+    ):
+        as_samples(WAVE, selector)
+    for number in (None, 0, 3, "average"):
+        assert len(as_samples(WAVE, number)) == len(WAVE)

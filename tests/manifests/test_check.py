@@ -182,3 +182,6 @@ def test_several_channels_are_no_issue_where_one_is_selected(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.zeros((1600, 2), np.float32), 16000)
     write_manifest(tmp_path / "m.jsonl", [row(audio_filepath="a.wav", duration=0.1)])
     assert not check_manifest(tmp_path / "m.jsonl", channel_selector=1)[1]
+    for selector in (-1, "left", True, 1.0):
+        (issue,) = check_manifest(tmp_path / "m.jsonl", channel_selector=selector)[1]
+        assert f"channel_selector is {selector!r}" in issue.problem

@@ -79,6 +79,7 @@ def test_rows_and_manifests_say_what_is_asked(path, tmp_path):
         (5, "transcribe was given int"),
         (None, "transcribe was given NoneType"),
         ([None], "audio 1 is NoneType"),
+        ({"a.wav", "b.wav"}, "a set, which has no order"),
         ([[0.1, 0.2]], "audio 1 is list"),
         ({"duration": 1.0}, "audio_filepath: the line names no audio"),
         ([{"audio_filepath": "a.wav", "offset": "1"}], "row 1: offset: expected a number"),
@@ -102,6 +103,13 @@ def test_what_is_no_audio_is_refused_by_name(given, message):
 def test_samples_that_are_no_sound_are_refused_by_name(given, message):
     with pytest.raises(AudioError, match=message):
         conversations_of(given, BUILDER)
+
+
+def test_a_file_that_was_closed_is_named(path):
+    with open(path, "rb") as file:
+        pass
+    with pytest.raises(AudioError, match="audio 2: the file that was given cannot be read: read of closed file"):
+        conversations_of([path, file], BUILDER)
 
 
 def test_a_row_of_samples_asks_for_a_part_as_one_of_a_file_does(path):
