@@ -89,7 +89,7 @@ class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
         per_token = self.cfg.get("ctc_reduction", "mean_batch") == "mean_volume"
         states, lengths = self._states
         losses = {
-            "ctc_loss": Mean(ctc_loss, target_lengths.sum() if per_token else len(target_lengths)),
+            "ctc_loss": Mean(ctc_loss, target_lengths.clamp(min=1).sum() if per_token else len(target_lengths)),
             "teaching_loss": Mean(self.teaching_loss(states, lengths, taught), lengths.sum()),
         }
         parts = parts_of_all(losses, sorted(losses))

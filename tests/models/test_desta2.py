@@ -177,6 +177,17 @@ class TestTraining:
         model.eval().generate([asked(voice(0.5), transcription=None)])
         assert len(list(tmp_path.glob("texts/*/*.txt"))) == 2, "what a user asks about is not kept"
 
+    @pytest.mark.parametrize("losses", [{}, {"ctc_weight": 0.5}], ids=["lm", "lm and ctc"])
+    @pytest.mark.parametrize("answers", [["", "A calm voice."], ["", ""]], ids=["one of two", "all"])
+    def test_a_step_learns_to_answer_silence_with_nothing(self, make_desta2, make_audio, answers, losses):
+        model = make_desta2(loss=losses, perception={"adapter": {"n_queries": 24}}).train()
+        items = [asked(make_audio(1.0, seed), answer, answer) for seed, answer in enumerate(answers)]
+        found = model.loss(collate(model, items))
+        assert found["lm_loss"] > 0 and all(torch.isfinite(loss) for loss in found.values()), found
+        found["loss"].backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
     def test_with_ctc_the_queries_write_what_the_seed_transcript_says(self, make_desta2, make_audio):
         losses, queries = {"lm_weight": 0.0, "ctc_weight": 1.0}, {"adapter": {"n_queries": 24}}
         model = make_desta2(loss=losses, perception=queries, ctc_attributes=["gender", "emotion", "snr"])

@@ -84,6 +84,19 @@ def test_the_loss_is_ctc_and_the_weighed_teacher(model, batch):
     assert not any(name.startswith("decoder.") for name in learned)
 
 
+@pytest.mark.parametrize("reduction", ["mean_batch", "mean_volume"])
+@pytest.mark.parametrize("texts", [["", "thank you"], ["", ""]], ids=["one of two", "all"])
+def test_recordings_of_silence_are_learned(model, texts, reduction, make_manifest, make_trainer):
+    manifest = make_manifest((1.0, 1.2), "train.jsonl", [{"text": text} for text in texts])
+    data = {"batch_duration": None, "batch_size": 2, "use_bucketing": False, "num_workers": 0, "min_duration": 0.1}
+    recipe = OmegaConf.load(ROOT / "conf/ctc_prompted_llm/stage1_ctc.yaml").model
+    train_ds = OmegaConf.merge(recipe.train_ds, data, {"manifest_filepath": str(manifest)})
+    changes = {"ctc_reduction": reduction, "train_ds": train_ds, "validation_ds": None, "optim": recipe.optim}
+    trainer = make_trainer(max_steps=2)  # which stops for a loss or gradient that is not finite
+    trainer.fit(TaughtCTC(OmegaConf.merge(model.cfg, changes), trainer))
+    assert trainer.global_step == 2
+
+
 def test_a_state_is_taught_by_the_frames_of_its_80_ms(model, batch):
     assert model.taught_per_state == 4
     states, lengths = model._teacher[0](*batch[:2])
