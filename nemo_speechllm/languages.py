@@ -43,6 +43,7 @@ _CODES = {
     }.items()
     for three in threes.split()
 }  # fmt: skip
+_CODES |= {"한국어": "ko", "türkçe": "tr"}  # whose texts do not show that they are counted by rules of their own
 # codes of countries that are no languages' (or of one that few mean) → the language that is meant
 _COUNTRIES = {
     **{"al": "sq", "bd": "bn", "cz": "cs", "dk": "da", "eg": "ar", "gb": "en", "ge": "ka", "gr": "el", "il": "he"},

@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROMISES = [ROOT / "docs" / "reliability.md", ROOT / "SECURITY.md"]
 TEST = re.compile(r"`(?P<path>tests/[\w/]+\.py)?(?P<names>(?:::\w+)*)`")
+LOOSE = re.compile(r"`(…[^`]*|Test[A-Z][^`]*|test_\w+_[^`]*)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
 
 
@@ -59,12 +60,16 @@ def missing_tests(page: str) -> list[str]:
 def test_a_test_that_is_not_there_would_be_found():
     page = "`tests/test_docs.py::names_in`, `::nothing`, `tests/test_docs.py`, `tests/gone.py`"
     assert missing_tests(page) == ["tests/test_docs.py::nothing", "tests/gone.py::"]
+    assert LOOSE.findall("`test_ds`, `::test_a_b`, `…::test_a`, `TestTest::test_a`, `test_a_b`") == [
+        *("…::test_a", "TestTest::test_a", "test_a_b")
+    ]
 
 
 @pytest.mark.parametrize("page", PROMISES, ids=lambda path: path.name)
 def test_every_promise_has_its_test(page):
     text = page.read_text(encoding="utf-8")
     assert missing_tests(text) == []
+    assert LOOSE.findall(text) == [], "a test is named by its file, or as ::name behind another of that file"
     promises = [item for item in re.split(r"^- ", text, flags=re.MULTILINE)[1:] if page.name == "reliability.md"]
     assert not [item for item in promises if "`tests/" not in item and "make " not in item]
 

@@ -50,7 +50,7 @@ def test_figures_are_sacrebleu_s_by_direction():
     [
         ("zh", "zh zh-CN zh_TW zh-Hant-HK cmn zho yue yue-HK lzh Chinese"),
         ("ja-mecab", "ja ja-JP jpn ja_JP Japanese"),
-        ("ko-mecab", "ko ko-KR kor KO"),
+        ("ko-mecab", "ko ko-KR kor KO 한국어"),
         ("char", "th tha lo km my-MM bod"),
         ("13a", "de en-US pt_BR hin vie zh-Latn x"),
     ],
