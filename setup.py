@@ -47,6 +47,7 @@ INSTALL_REQUIRES = [
     "packaging>=24.2,<25",  # lightning's bound
     "peft>=0.18.0,<0.22",  # 0.18.0 is what nemo_toolkit[speechlm2] takes
     "pyarrow>=26.0.1,<27",
+    "pydantic>=2.14.3,<3",
     "pyyaml>=6.0.3,<7",
     "rapidfuzz>=3.14.6,<4",
     "regex>=2026.11.15,<2027",

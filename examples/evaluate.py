@@ -41,7 +41,8 @@ from nemo.core.config import hydra_runner
 from nemo.utils import logging
 
 from nemo_speechllm.command_line import check_settings, emit, run_command
-from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate, format_evaluation
+from nemo_speechllm.evaluation.report import format_evaluation
+from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate
 
 
 @hydra_runner(config_name="EvaluateArguments", schema=EvaluateArguments)

@@ -45,7 +45,7 @@ from nemo_speechllm.evaluation.instruction_cases import Case, CaseBuilder, CaseS
 from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_conventions, format_instruction_table
-from nemo_speechllm.files import file_digest, write_csv, write_json, write_text
+from nemo_speechllm.files import as_object, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.instructions import instruction_report, instruction_rows, score
@@ -148,7 +148,7 @@ def scored_answers(
         scores = score(item, output, cfg.wer_threshold, normalizer)
         item.pop("candidates")
         rule = all(skill in RULES for skill, _ in case.expected)
-        yield {"rows": speech.rows, **what, "rule": rule, **item, "pred_text": output, **scores}
+        yield {"rows": speech.rows, **what, "rule": rule, **item, "pred_text": output, **as_object(scores)}
 
 
 @hydra_runner(config_name="EvaluateInstructionsArguments", schema=EvaluateInstructionsArguments)
@@ -196,10 +196,10 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     write_text(output / "results.md", table + "\n")
     plot_instructions(output / "results.png", report)
     transcription = error_report(single, cfg.normalizer)
-    write_json(output / "metrics.json", settings | {"transcription": transcription} | report)
+    write_json(output / "metrics.json", settings | {"transcription": transcription} | as_object(report))
     emit(table)
-    wer = "no words" if transcription["wer"] is None else f"{100 * transcription['wer']:.2f} % WER"
-    emit(f"transcription: {wer} on {transcription['utterances']} recordings", format_conventions(transcription))
+    wer = "no words" if transcription.wer is None else f"{100 * transcription.wer:.2f} % WER"
+    emit(f"transcription: {wer} on {transcription.utterances} recordings", format_conventions(transcription))
     logging.info(f"metrics.json, answers.jsonl and results.csv, .md and .png are in {output}")
 
 

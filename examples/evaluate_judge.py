@@ -142,9 +142,9 @@ def main(cfg: EvaluateJudgeArguments) -> None:
     report = judge_report(judge(cfg.judge, answer(cfg, rows, output), output))
     table = format_judge_table(report)
     write_report(cfg, report, table)
-    if report["all"]["parse_failures"]:
+    if report.all.parse_failures:
         logging.warning(
-            f"{100 * report['all']['parse_failures']:.1f} % of the judgements have no two scores on a line of "
+            f"{100 * report.all.parse_failures:.1f} % of the judgements have no two scores on a line of "
             f"their own, and their questions are left out; read some in {output / 'judgements.jsonl'}, and take "
             "a larger judge"
         )

@@ -41,6 +41,7 @@ from omegaconf import MISSING
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.keywords import Vocabulary, read_keywords, words_of
 from nemo_speechllm.evaluation.plot import plot_keyword_figures
+from nemo_speechllm.evaluation.report import EvaluationReport
 from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, Journal, claim_record, file_digest, write_csv, write_json, write_text
@@ -143,28 +144,28 @@ def keyword_lists(
     return lists
 
 
-def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return a condition's report and predictions, by examples/evaluate.py in a process of its own."""
+def evaluate(cfg: EvaluateKeywordsArguments, manifest: Path) -> tuple[EvaluationReport, list[dict[str, Any]]]:
+    """Return a condition's report and predictions."""
     report = evaluate_in_folder(cfg.model, manifest, cfg.evaluate)
     predictions = Journal(manifest.parent / "evaluation" / "predictions.jsonl", "a prediction").rows
     return report, sorted(predictions, key=lambda prediction: prediction["index"])
 
 
 def figures(
-    condition: Condition, report: dict, predictions: list[dict], first: list[dict], scored: list[str]
+    condition: Condition, report: EvaluationReport, predictions: list[dict], first: list[dict], scored: list[str]
 ) -> dict[str, Any]:
     """Return a row of the results: word errors, keyword figures with intervals, and p against the first condition."""
-    found = keyword_report([counted(prediction, scored, report["normalizer"]) for prediction in predictions])
+    of_all = keyword_report([counted(prediction, scored, report.normalizer) for prediction in predictions])
     given = [prediction for prediction in predictions if prediction["keywords"]]
-    listed = [counted(prediction, prediction["keywords"], report["normalizer"]) for prediction in given]
-    found |= {key: value for key, value in keyword_report(listed).items() if key.startswith("leak")}
-    row = {"condition": condition.kind, "size": condition.size or None, "wer": report["wer"]}
-    row["wer_low"], row["wer_high"] = report["wer_ci"] or (None, None)
-    row["p"] = None if condition.kind == "empty" or report["wer"] is None else p_of_errors(first, predictions)
-    for name in FIGURES:
-        row[name] = found[name]
-        row[f"{name}_low"], row[f"{name}_high"] = found[f"{name}_ci"] or (None, None)
-    return row | {name: found[name] for name in ("hits", "misses", "false_alarms", "leaked")}
+    listed = keyword_report([counted(prediction, prediction["keywords"], report.normalizer) for prediction in given])
+    row = {"condition": condition.kind, "size": condition.size or None, "wer": report.wer}
+    row["wer_low"], row["wer_high"] = report.wer_ci or (None, None)
+    row["p"] = None if condition.kind == "empty" or report.wer is None else p_of_errors(first, predictions)
+    for name, (share, interval) in (of_all.shares | {"leakage": listed.shares["leakage"]}).items():
+        row[name] = share
+        row[f"{name}_low"], row[f"{name}_high"] = interval or (None, None)
+    counts = {"hits": of_all.hits, "misses": of_all.misses, "false_alarms": of_all.false_alarms}
+    return row | counts | {"leaked": listed.leaked}
 
 
 def counted(prediction: dict, keywords: list[str], normalizer: str) -> KeywordCounts:

@@ -142,19 +142,19 @@ def main(cfg: EvaluatePromptsArguments) -> None:
         changed = (condition.change(i, row, words) for i, (row, words) in enumerate(zip(rows, keywords, strict=True)))
         write_manifest(manifest, (relocate(row, Path("rows"), manifest) for row in changed))
         report = evaluate_in_folder(cfg.model, manifest, cfg.evaluate)
-        if report["wer"] is None:
+        if report.wer is None:
             raise ValueError(
                 f"{cfg.manifest} has no transcript to count errors in; give lines with `text`, to be transcribed"
             )
-        low, high = report["wer_ci"]
+        low, high = report.wer_ci
         row = {
             "kind": condition.kind,
             "prompt": condition.prompt,
-            "wer": report["wer"],
+            "wer": report.wer,
             "wer_low": low,
             "wer_high": high,
         }
-        results.append(row | {"keyword_f": report.get("keywords", {}).get("f")})
+        results.append(row | {"keyword_f": report.keywords.f if report.keywords else None})
     write_results(results, output)
     lock.release()
     logging.info(f"results.csv, .md and .json are in {output}")

@@ -50,11 +50,13 @@ from nemo_speechllm.corpora.conditions import (
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.evaluation.plot import plot_error_rates
+from nemo_speechllm.evaluation.report import EvaluationReport
 from nemo_speechllm.evaluation.run import evaluate_in_folder
 from nemo_speechllm.evaluation.tables import decimal, format_interval, markdown_table, percent
 from nemo_speechllm.files import FolderLock, claim_record, file_digest, write_csv, write_json, write_text
 from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
 from nemo_speechllm.metrics.report import figure_rows
+from nemo_speechllm.metrics.translation import TranslationFigures
 
 RECORDED = "recorded"
 
@@ -153,27 +155,27 @@ def make(condition: Condition, rows: list[dict], noise: list[np.ndarray], folder
     return manifest
 
 
-def write_results(found: list[tuple[Condition, dict[str, Any]]], output: Path) -> None:
+def write_results(reports: list[tuple[Condition, EvaluationReport]], output: Path) -> None:
     """Write a table of all conditions as CSV, Markdown and JSON, and a plot: a panel per noise and one for lengths."""
-    tables = {condition.name: figure_rows(report) for condition, report in found}
+    tables = {condition.name: figure_rows(report) for condition, report in reports}
     write_csv(output / "results.csv", [{"condition": name} | row for name, rows in tables.items() for row in rows])
-    write_json(output / "results.json", {condition.name: report for condition, report in found})
+    write_json(output / "results.json", {condition.name: report for condition, report in reports})
 
-    languages = [row["language"] for row in tables[found[0][0].name]]
+    languages = [row["language"] for row in tables[reports[0][0].name]]
     rates = [[name, *map(_cell, rows)] for name, rows in tables.items()]
     written = [markdown_table(["WER, % (95 % interval)", *languages], rates)]
-    if directions := list(found[0][1].get("translation", {})):
+    if directions := list(reports[0][1].translation or {}):
         scores = [
-            [condition.name, *(_score(report["translation"][direction]) for direction in directions)]
-            for condition, report in found
+            [condition.name, *(_score(report.translation[direction]) for direction in directions)]
+            for condition, report in reports
         ]
         written.append(markdown_table(["BLEU (95 % interval)", *directions], scores))
     write_text(output / "results.md", "\n\n".join(written) + "\n")
     emit("\n\n".join(written))
 
-    clean = [row | {"value": "as is"} for row in tables[found[0][0].name]]
+    clean = [row | {"value": "as is"} for row in tables[reports[0][0].name]]
     panels: dict[str, list[dict[str, Any]]] = {}
-    for condition, _ in found[1:]:
+    for condition, _ in reports[1:]:
         title = "joined to seconds" if condition.noise is None else f"{condition.noise} noise, SNR in dB"
         value = f"{condition.seconds if condition.noise is None else condition.snr:g}"
         panels.setdefault(title, list(clean)).extend(row | {"value": value} for row in tables[condition.name])
@@ -187,8 +189,8 @@ def _cell(row: dict[str, Any]) -> str:
     return f"{percent(row['wer'])} ({format_interval([row['wer_low'], row['wer_high']])})"
 
 
-def _score(figures: dict[str, Any]) -> str:
-    return f"{decimal(figures['bleu'], 1)} ({'–'.join(decimal(bound, 1) for bound in figures['bleu_ci'])})"
+def _score(figures: TranslationFigures) -> str:
+    return f"{decimal(figures.bleu, 1)} ({'–'.join(decimal(bound, 1) for bound in figures.bleu_ci)})"
 
 
 @hydra_runner(config_name="EvaluateRobustnessArguments", schema=EvaluateRobustnessArguments)
@@ -203,15 +205,15 @@ def main(cfg: EvaluateRobustnessArguments) -> None:
     )
     record = {"manifest": file_digest(cfg.manifest), "pause": cfg.pause, "seed": cfg.seed}
     record |= {"noise_manifest": file_digest(cfg.noise_manifest) if cfg.noise_manifest else None}
-    found = []
+    reports = []
     for number, condition in enumerate(conditions, 1):
         logging.info(f"[{number}/{len(conditions)}] {condition.name}")
         folder = output / condition.name
         folder.mkdir(parents=True, exist_ok=True)
         claim_record(folder / "condition.json", record, "audio made of something else")
         manifest = make(condition, rows, noise, folder, cfg)
-        found.append((condition, evaluate_in_folder(cfg.model, manifest, cfg.evaluate)))
-    write_results(found, output)
+        reports.append((condition, evaluate_in_folder(cfg.model, manifest, cfg.evaluate)))
+    write_results(reports, output)
     lock.release()
     logging.info(f"results.csv, .md, .json and .png are in {output}")
 

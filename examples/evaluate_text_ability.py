@@ -39,7 +39,7 @@ from transformers import AutoTokenizer, GenerationConfig
 from nemo_speechllm import assets
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Conversation, Turn
-from nemo_speechllm.files import FolderLock, write_json
+from nemo_speechllm.files import FolderLock, as_object, write_json
 from nemo_speechllm.manifests.manifest import write_manifest
 from nemo_speechllm.metrics.text_ability import QUESTIONS, differing_tokens, read_questions, text_ability_report
 from nemo_speechllm.models import load_model
@@ -123,11 +123,11 @@ def main(cfg: EvaluateTextAbilityArguments) -> None:
     ]
     report = text_ability_report(answers)
     write_manifest(output / "answers.jsonl", answers)
-    write_json(output / "metrics.json", {"model": cfg.model, "llm": model_cfg.llm.pretrained, **report})
+    write_json(output / "metrics.json", {"model": cfg.model, "llm": model_cfg.llm.pretrained, **as_object(report)})
     lock.release()
     emit(
-        f"{report['differing_tokens']} of {report['tokens']} tokens differ, in {report['differing_answers']} of "
-        f"{report['questions']} answers"
+        f"{report.differing_tokens} of {report.tokens} tokens differ, in {report.differing_answers} of "
+        f"{report.questions} answers"
     )
     logging.info(f"answers.jsonl and metrics.json are in {output}")
 

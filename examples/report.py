@@ -33,6 +33,7 @@ import soundfile
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, AudioError
 from nemo_speechllm.evaluation.html_report import data_address, html_report
+from nemo_speechllm.evaluation.report import read_report
 from nemo_speechllm.files import Journal, write_text
 from nemo_speechllm.manifests.manifest import audio_path
 
@@ -76,7 +77,9 @@ def main() -> None:
         def address(prediction: dict) -> str:
             return audio_address(prediction, metrics["manifest"], folder, run["channel_selector"])
 
-        write_text(target, html_report(metrics, predictions, address, arguments.worst))
+        facts = {name: metrics[name] for name in ("model", "manifest")}
+        report = read_report(folder / "metrics.json")
+        write_text(target, html_report(report, facts, predictions, address, arguments.worst))
     except (OSError, ValueError, AudioError) as error:
         raise ValueError(
             f"{error}; finish the evaluation, and start from the folder that it was started from"

@@ -46,6 +46,7 @@ from omegaconf import DictConfig, OmegaConf
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.data.dataset import task_of
 from nemo_speechllm.evaluation.plot import plot_error_rates, plot_keyword_figures
+from nemo_speechllm.evaluation.report import EvaluationReport, read_report
 from nemo_speechllm.evaluation.tables import format_interval
 from nemo_speechllm.files import FolderLock, claim_record, write_csv
 from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
@@ -64,23 +65,25 @@ class Evaluation:
 
     Attributes:
         output: the JSON file that it writes at its end.
-        lines: of the CSV, of that file's content.
+        read: gives the figures in that file.
+        lines: of the CSV, of the figures.
         summary: a few words for the screen, of the same.
         plot: draws an axis, given the file to write, the axis and its lines with their ``value``.
     """
 
     output: str
-    lines: Callable[[dict[str, Any]], list[dict[str, Any]]]
-    summary: Callable[[dict[str, Any]], str]
+    read: Callable[[Path], Any]
+    lines: Callable[[Any], list[dict[str, Any]]]
+    summary: Callable[[Any], str]
     plot: Callable[[Path, str, list[dict[str, Any]]], None]
 
 
-def summarize_errors(report: dict[str, Any]) -> str:
+def summarize_errors(report: EvaluationReport) -> str:
     """Return the error rates of a report in a few words."""
-    report = report.get("macro", report)
-    if report["wer"] is None:
+    figures = report.macro or report
+    if figures.wer is None:
         return "no words"
-    return f"WER {100 * report['wer']:.1f} % ({format_interval(report['wer_ci'])})"
+    return f"WER {100 * figures.wer:.1f} % ({format_interval(figures.wer_ci)})"
 
 
 def plot_errors(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
@@ -88,9 +91,14 @@ def plot_errors(path: Path, axis: str, lines: list[dict[str, Any]]) -> None:
     plot_error_rates(path, {axis: lines})
 
 
-def summarize_keywords(report: dict[str, Any]) -> str:
-    """Return the F of each condition of a report in a few words."""
-    rates = {name_of(row): row["f"] for row in report["conditions"]}
+def read_conditions(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a ``results.json`` of evaluate_keywords.py, one for each condition."""
+    return json.loads(path.read_text(encoding="utf-8"))["conditions"]
+
+
+def summarize_keywords(rows: list[dict[str, Any]]) -> str:
+    """Return the F of each condition in a few words."""
+    rates = {name_of(row): row["f"] for row in rows}
     return ", ".join(f"F {name} " + ("-" if f is None else f"{100 * f:.1f} %") for name, f in rates.items())
 
 
@@ -105,10 +113,8 @@ def name_of(line: dict[str, Any]) -> str:
 
 
 EVALUATIONS = {
-    "evaluate.py": Evaluation("metrics.json", figure_rows, summarize_errors, plot_errors),
-    "evaluate_keywords.py": Evaluation(
-        "results.json", lambda report: report["conditions"], summarize_keywords, plot_keywords
-    ),
+    "evaluate.py": Evaluation("metrics.json", read_report, figure_rows, summarize_errors, plot_errors),
+    "evaluate_keywords.py": Evaluation("results.json", read_conditions, list, summarize_keywords, plot_keywords),
 }
 
 
@@ -140,9 +146,9 @@ class Row:
         return self.folder / "evaluation" / EVALUATIONS[self.evaluation].output
 
     @property
-    def report(self) -> dict[str, Any]:
+    def figures(self) -> Any:
         """What the evaluation found."""
-        return json.loads(self.metrics_file.read_text(encoding="utf-8"))
+        return EVALUATIONS[self.evaluation].read(self.metrics_file)
 
 
 def plan_rows(cfg: dict[str, Any]) -> list[Row]:
@@ -231,7 +237,7 @@ def write_results(rows: list[Row], output: Path) -> None:
         {"axis": row.axis, "value": row.label} | figures
         for row in rows
         if row.metrics_file.exists()
-        for figures in EVALUATIONS[row.evaluation].lines(row.report)
+        for figures in EVALUATIONS[row.evaluation].lines(row.figures)
     ]
     if lines:
         write_csv(output / "results.csv", lines)
@@ -261,7 +267,7 @@ def main(cfg: DictConfig) -> None:
             emit(f"[{number}/{len(rows)}] {row.name}: failed: {error}")
             continue
         seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
-        emit(f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.report)}, {seconds}")
+        emit(f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.figures)}, {seconds}")
         write_results(rows, output)
     lock.release()
     if failed:

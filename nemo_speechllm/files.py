@@ -23,6 +23,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,8 +60,18 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write an object as indented JSON. The file appears whole or not at all."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    """Write an object as indented JSON, dataclasses in it `as_object`. The file appears whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=as_object) + "\n")
+
+
+def as_object(record: Any) -> dict[str, Any]:
+    """Return a dataclass as what it is in JSON: its fields by name, but for those that are None unless known.
+
+    Raises:
+        TypeError: it is no dataclass.
+    """
+    values = {field: getattr(record, field.name) for field in fields(record)}
+    return {field.name: value for field, value in values.items() if value is not None or field.default is MISSING}
 
 
 def write_csv(path: str | Path, rows: list[dict[str, Any]]) -> None:

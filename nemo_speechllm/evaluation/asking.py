@@ -26,7 +26,7 @@ from nemo_speechllm.command_line import emit
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.evaluation.predictions import PredictionLog
-from nemo_speechllm.files import write_json, write_text
+from nemo_speechllm.files import as_object, write_json, write_text
 from nemo_speechllm.models.answers import Answer, answering_record
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -81,9 +81,9 @@ def ask(
             progress.update(len(batch))
 
 
-def write_report(cfg: AskingArguments, report: dict[str, Any], table: str) -> None:
-    """Write ``metrics.json`` and ``results.md``, and print the table."""
+def write_report(cfg: AskingArguments, report: Any, table: str) -> None:
+    """Write ``metrics.json``, a dataclass of figures, and ``results.md``, and print the table."""
     output = Path(cfg.output_dir)
-    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
+    write_json(output / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **as_object(report)})
     write_text(output / "results.md", f"```\n{table}\n```\n")
     emit(table)

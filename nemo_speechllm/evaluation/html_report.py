@@ -17,30 +17,68 @@
 import base64
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from sacrebleu.metrics import CHRF
 
 from nemo_speechllm.evaluation.plot import plot_error_rates
+from nemo_speechllm.evaluation.report import EvaluationReport
 from nemo_speechllm.evaluation.tables import format_conventions, format_interval, percent
 from nemo_speechllm.metrics.error_rate import normalizer_for, word_differences
-from nemo_speechllm.metrics.report import figure_rows, report_rows
-from nemo_speechllm.metrics.translation import is_translation
+from nemo_speechllm.metrics.report import ErrorFigures, ErrorReport, MacroFigures, figure_rows, report_rows
+from nemo_speechllm.metrics.translation import TranslationFigures, is_translation
 
 Prediction = dict[str, Any]
 TITLES = {"duration": "Duration", "snr": "Signal-to-noise ratio"}  # of metrics.report.BUCKETS
 ERROR_HEAD = ("utterances", "words", "WER, %", "95 % interval", "sub", "del", "ins", "CER, %", "cut")
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the page."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """What the page shows of a prediction."""
+
+    audio: str
+    score: str
+    name: str
+    interventions: Sequence[str]
+    differences: list[tuple[str, str, str]]
+    text: str
+    pred_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Utterances under a title."""
+
+    title: str
+    utterances: list[Utterance]
+
+
 def html_report(
-    metrics: dict[str, Any], predictions: Sequence[Prediction], audio: Callable[[Prediction], str], worst: int
+    report: EvaluationReport,
+    facts: dict[str, str],
+    predictions: Sequence[Prediction],
+    audio: Callable[[Prediction], str],
+    worst: int,
 ) -> str:
     """Return one HTML page of an evaluation.
 
     Args:
-        metrics: the ``metrics.json`` of evaluate.py.
-        predictions: its ``predictions.jsonl``.
+        report: what evaluate.py found.
+        facts: of the evaluation by name, its ``model`` among them.
+        predictions: of evaluate.py, its ``predictions.jsonl``.
         audio: gives the address of a prediction's recording, ``data:`` or relative to the page.
         worst: how many transcripts, and how many translations, are shown.
 
@@ -54,76 +92,67 @@ def html_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    facts = {name: metrics[name] for name in ("model", "manifest", "normalizer")}
     return environment.get_template("html_report.html").render(
-        title=f"Evaluation of {metrics['model']}",
-        facts=facts,
-        tables=_tables(metrics),
-        figure=_figure(metrics["buckets"]),
-        worst=_worst(predictions, metrics["normalizer"], audio, worst),
+        title=f"Evaluation of {facts['model']}",
+        facts=facts | {"normalizer": report.normalizer},
+        tables=_tables(report),
+        figure=_figure(report.buckets),
+        worst=_worst(predictions, report.normalizer, audio, worst),
     )
 
 
-def _tables(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+def _tables(report: EvaluationReport) -> list[Table]:
     tables = []
-    if metrics["utterances"]:
-        notes = (
-            format_conventions(metrics).splitlines() if "normalizers" in metrics else []
-        )  # of older evaluations there are none
-        tables.append(_error_table("Error rates", "language", dict(report_rows(metrics)), notes))
-    for key, reports in metrics["buckets"].items():
-        tables.append(_error_table(f"Error rates by {TITLES[key].lower()}", "", reports))
-    if "translation" in metrics:
-        tables.append(_translation_table(metrics["translation"]))
-    shares = {name: share for name, share in metrics["hallucination"].items() if isinstance(share, dict)}
+    if report.utterances:
+        notes = format_conventions(report).splitlines()
+        tables.append(_error_table("Error rates", "language", report_rows(report), notes))
+    for key, reports in report.buckets.items():
+        tables.append(_error_table(f"Error rates by {TITLES[key].lower()}", "", list(reports.items())))
+    if report.translation is not None:
+        tables.append(_translation_table(report.translation))
     rows: list[tuple] = [
-        (name.replace("_", " "), share["count"], share["of"], percent(share["rate"], 2), format_interval(share["ci"]))
-        for name, share in shares.items()
+        (name, share.count, share.of, percent(share.rate, 2), format_interval(share.ci))
+        for name, share in report.hallucination.shares.items()
     ]
-    tables.append(_table("Hallucinations and deletions", ("", "utterances", "of", "%", "95 % interval"), rows))
-    if "keywords" in metrics:
-        found = metrics["keywords"]
+    tables.append(Table("Hallucinations and deletions", ("", "utterances", "of", "%", "95 % interval"), rows))
+    if report.keywords is not None:
         rows = [
-            (name, percent(found[name], 2), format_interval(found[f"{name}_ci"]))
-            for name in ("precision", "recall", "f", "leakage")
+            (name, percent(share, 2), format_interval(interval))
+            for name, (share, interval) in report.keywords.shares.items()
         ]
-        tables.append(_table("Keywords", ("", "%", "95 % interval"), rows))
+        tables.append(Table("Keywords", ("", "%", "95 % interval"), rows))
     return tables
 
 
-def _table(
-    title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    return {"title": title, "head": head, "rows": rows, "notes": notes}
-
-
 def _error_table(
-    title: str, what: str, reports: dict[str, dict[str, Any]], notes: Sequence[str] = ()
-) -> dict[str, Any]:
-    rows = []
-    for name, figures in reports.items():
-        words = figures.get("words") or dict.fromkeys(("reference", "substitutions", "deletions", "insertions"), "")
-        rates = (percent(figures["wer"], 2), format_interval(figures["wer_ci"]))
-        edits = (words["substitutions"], words["deletions"], words["insertions"])
-        size = (figures.get("utterances", ""), words["reference"])
-        rows.append((name, *size, *rates, *edits, percent(figures["cer"], 2), figures.get("truncated", "")))
-    return _table(title, (what, *ERROR_HEAD), rows, notes)
+    title: str, what: str, reports: Sequence[tuple[str, ErrorFigures | MacroFigures]], notes: Sequence[str] = ()
+) -> Table:
+    rows: list[tuple] = []
+    for name, figures in reports:
+        rates = (percent(figures.wer, 2), format_interval(figures.wer_ci))
+        cer = percent(figures.cer, 2)
+        if isinstance(figures, MacroFigures):  # a mean of rates has no counts
+            rows.append((name, "", "", *rates, "", "", "", cer, ""))
+        else:
+            *edits, length = figures.words.counts
+            rows.append((name, figures.utterances, length, *rates, *edits, cer, figures.truncated))
+    return Table(title, (what, *ERROR_HEAD), rows, notes)
 
 
-def _translation_table(directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _translation_table(directions: dict[str, TranslationFigures]) -> Table:
     rows: list[tuple] = []
     notes: dict[str, None] = {}
     for direction, figures in directions.items():
         cells = []
-        for name in ("bleu", "chrf"):
-            cells += [f"{figures[name]:.2f}", "–".join(f"{bound:.1f}" for bound in figures[f"{name}_ci"])]
-            notes[f"{name}: {figures['signatures'][name]}"] = None
-        rows.append((direction, figures["utterances"], *cells, figures["truncated"]))
+        for score, interval in figures.scores:
+            cells += [f"{score:.2f}", "–".join(f"{bound:.1f}" for bound in interval)]
+        notes |= {f"{name}: {signature}": None for name, signature in figures.signatures.items()}
+        rows.append((direction, figures.utterances, *cells, figures.truncated))
     head = ("direction", "utterances", "BLEU", "95 % interval", "chrF", "95 % interval", "cut")
-    return _table("Translation", head, rows, list(notes))
+    return Table("Translation", head, rows, list(notes))
 
 
-def _figure(buckets: dict[str, dict[str, Any]]) -> str | None:
+def _figure(buckets: dict[str, dict[str, ErrorReport]]) -> str | None:
     """Return WER by group as a ``data:`` address; None where there are no two groups of anything."""
     panels = {
         TITLES[key]: [row | {"value": name} for name, report in reports.items() for row in figure_rows(report)]
@@ -144,7 +173,7 @@ def data_address(content: bytes, kind: str) -> str:
 
 def _worst(
     predictions: Sequence[Prediction], normalizer: str, audio: Callable[[Prediction], str], worst: int
-) -> list[dict[str, Any]]:
+) -> list[Section]:
     """Return transcripts with most errors, and translations of the lowest chrF."""
     chrf = CHRF()
     sections = []
@@ -159,23 +188,23 @@ def _worst(
         scores = [f"chrF {score:.1f}" for score, _ in scored[:worst]]
         sections.append(("Translations of the lowest chrF", [p for _, p in scored], scores, "none"))
     return [
-        {
-            "title": f"{title}: {len(scores)} of {len(found)}",
-            "utterances": [_utterance(p, score, clean, audio(p)) for p, score in zip(found, scores, strict=False)],
-        }
-        for title, found, scores, clean in sections
+        Section(
+            f"{title}: {len(scores)} of {len(of)}",
+            [_utterance(p, score, clean, audio(p)) for p, score in zip(of, scores, strict=False)],
+        )
+        for title, of, scores, clean in sections
     ]
 
 
-def _utterance(prediction: Prediction, score: str, normalizer: str, address: str) -> dict[str, Any]:
+def _utterance(prediction: Prediction, score: str, normalizer: str, address: str) -> Utterance:
     normalizer = normalizer_for(prediction["lang"], prediction["text"], normalizer)
     language = "" if prediction["lang"] is None else f" · {prediction['lang']}"
-    return {
-        "audio": address,
-        "score": score,
-        "name": f"{prediction['audio_filepath']} · {prediction['duration']:.1f} s{language}",
-        "interventions": prediction["interventions"],
-        "differences": word_differences(prediction["pred_text"], prediction["text"], normalizer),
-        "text": prediction["text"],
-        "pred_text": prediction["pred_text"],
-    }
+    return Utterance(
+        audio=address,
+        score=score,
+        name=f"{prediction['audio_filepath']} · {prediction['duration']:.1f} s{language}",
+        interventions=prediction["interventions"],
+        differences=word_differences(prediction["pred_text"], prediction["text"], normalizer),
+        text=prediction["text"],
+        pred_text=prediction["pred_text"],
+    )

@@ -17,6 +17,8 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nemo_speechllm.metrics.instructions import InstructionReport
+
 try:
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
@@ -117,39 +119,40 @@ def plot_keyword_figures(
     figure.savefig(path, dpi=120)
 
 
-def plot_instructions(path: str | Path, report: dict[str, Any]) -> None:
+def plot_instructions(path: str | Path, report: InstructionReport) -> None:
     """Draw accuracy by skill, seen and unseen, and beside it what was done for what was asked.
 
     Args:
         path: of the PNG.
-        report: of `instructions.instruction_report`. A bar is the strict accuracy with its 95 % interval, the mark in
+        report: a bar of it is the strict accuracy with its 95 % interval, the mark in
             it the accuracy given the model's own transcript.
     """
-    skills = list(report["skills"])
-    splits = list(report["confusion"])
+    skills = list(report.skills)
+    splits = list(report.confusion)
     height = 1.5 + 0.32 * len(skills)
     figure = Figure(figsize=(6 + 5 * len(splits), height), layout="constrained")
     bars, *maps = figure.subplots(1, 1 + len(splits), squeeze=False)[0]
     for number, split in enumerate(splits):
-        found = [report["skills"][skill].get(split) for skill in skills]
-        places = [i + 0.38 * (number - (len(splits) - 1) / 2) for i, f in enumerate(found) if f]
-        found = [f for f in found if f]
-        accuracy = [100 * f["accuracy"] for f in found]
+        by_skill = enumerate(report.skills.values())
+        tried = [(place, by_split[split]) for place, by_split in by_skill if split in by_split]
+        places = [place + 0.38 * (number - (len(splits) - 1) / 2) for place, _ in tried]
+        accuracy = [100 * figures.accuracy for _, figures in tried]
+        intervals = [figures.accuracy_ci or [figures.accuracy] * 2 for _, figures in tried]
         reach = [
-            [max(0.0, 100 * (f["accuracy"] - f["accuracy_ci"][0])) for f in found],
-            [max(0.0, 100 * (f["accuracy_ci"][1] - f["accuracy"])) for f in found],
+            [max(0.0, share - 100 * low) for share, (low, _) in zip(accuracy, intervals, strict=True)],
+            [max(0.0, 100 * high - share) for share, (_, high) in zip(accuracy, intervals, strict=True)],
         ]
         bars.barh(places, accuracy, 0.36, xerr=reach, label=split, color=f"C{number}", alpha=0.7)
-        own = [100 * f["given_own_transcript"]["accuracy"] for f in found]
+        given = [100 * figures.given_own_transcript.accuracy for _, figures in tried]
         label = "given own transcript" if number == 0 else None
-        bars.plot(own, places, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False, label=label)
+        bars.plot(given, places, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False, label=label)
     bars.set_yticks(range(len(skills)), skills)
     bars.invert_yaxis()
     bars.set_xlim(0, 100)
     bars.set_xlabel("accuracy, %")
     bars.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     for axes, split in zip(maps, splits, strict=True):
-        asked = report["confusion"][split]
+        asked = report.confusion[split]
         done = [*skills, *sorted({did for row in asked.values() for did in row} - set(skills))]
         shares = [[row.get(did, 0) / sum(row.values()) for did in done] for row in asked.values()]
         axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")

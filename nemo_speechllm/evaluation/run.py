@@ -28,16 +28,13 @@ from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, asks_for
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.evaluation.asking import AskingArguments
 from nemo_speechllm.evaluation.predictions import PredictionLog
-from nemo_speechllm.evaluation.tables import format_conventions, format_shares, format_table, format_translations
-from nemo_speechllm.files import file_digest, write_json
+from nemo_speechllm.evaluation.report import EvaluationReport, evaluation_report
+from nemo_speechllm.files import as_object, file_digest, write_json
 from nemo_speechllm.manifests.check import check_manifest
 from nemo_speechllm.manifests.manifest import audio_path
 from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
-from nemo_speechllm.metrics.hallucination import hallucination_report
-from nemo_speechllm.metrics.keywords import count_keywords, keyword_report
-from nemo_speechllm.metrics.report import bucketed_reports, error_report
-from nemo_speechllm.metrics.translation import check_metrics, is_translation, translation_report, written_language
+from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, answering_record
 from nemo_speechllm.models.baseline import Baseline
@@ -124,33 +121,8 @@ def reference_losses(model: SpeechLM, questions: list[Conversation]) -> list[dic
     return [{"lm_loss": loss} for loss in model.answer_losses(answered)]
 
 
-def evaluation_report(predictions: list[dict[str, Any]], normalizer: str) -> dict[str, Any]:
-    """Return error rates of transcripts, also by ``buckets``, ``translation`` and ``hallucination``.
-
-    ``keywords`` is over the predictions that have any.
-    """
-    transcripts = [p for p in predictions if not is_translation(p)]
-    translations = [p for p in predictions if is_translation(p)]
-    report = error_report(transcripts, normalizer)
-    report["buckets"] = bucketed_reports(transcripts, normalizer)
-    if translations:
-        report["translation"] = translation_report(translations)
-    report["hallucination"] = hallucination_report(predictions, normalizer)
-    counts = [
-        count_keywords(
-            p["pred_text"], p["text"], p["keywords"], normalizer_for(written_language(p), p["text"], normalizer)
-        )
-        for p in predictions
-        if p.get("keywords")
-    ]
-    return report | ({"keywords": keyword_report(counts)} if counts else {})
-
-
-def evaluate(cfg: EvaluateArguments) -> dict[str, Any]:
+def evaluate(cfg: EvaluateArguments) -> EvaluationReport:
     """Write ``predictions.jsonl`` and ``metrics.json``; a run that was killed is taken up.
-
-    Returns:
-        what `evaluation_report` does.
 
     Raises:
         ValueError: a line of the manifest has a defect, a setting is none of the model's, or ``output_dir`` holds
@@ -178,22 +150,23 @@ def evaluate(cfg: EvaluateArguments) -> dict[str, Any]:
             conversations = [question(row, cfg, model.builder, index + 1) for index, row in batch]
             answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size, cfg.decoder)
             seconds = (time.perf_counter() - started) / len(batch)
-            found = [
+            predictions = [
                 prediction(index, asked, answer, seconds, cfg.normalizer)
                 for (index, _), asked, answer in zip(batch, conversations, answers, strict=True)
             ]
             if cfg.lm_loss:
                 losses = reference_losses(cast(SpeechLM, model), conversations)
-                found = [line | loss for line, loss in zip(found, losses, strict=True)]
-            log.append(found)
+                predictions = [line | loss for line, loss in zip(predictions, losses, strict=True)]
+            log.append(predictions)
             progress.update(len(batch))
 
     report = evaluation_report(log.predictions, cfg.normalizer)
-    write_json(Path(cfg.output_dir) / "metrics.json", {"model": cfg.model, "manifest": cfg.manifest, **report})
+    source = {"model": cfg.model, "manifest": cfg.manifest}
+    write_json(Path(cfg.output_dir) / "metrics.json", source | as_object(report))
     return report
 
 
-def evaluate_in_folder(model: str, manifest: Path, changes: Sequence[str]) -> dict[str, Any]:
+def evaluate_in_folder(model: str, manifest: Path, changes: Sequence[str]) -> EvaluationReport:
     """Return the figures of a model on a manifest; they are written into ``evaluation`` beside the manifest.
 
     Args:
@@ -203,11 +176,3 @@ def evaluate_in_folder(model: str, manifest: Path, changes: Sequence[str]) -> di
     changed = OmegaConf.from_dotlist([change.lstrip("+") for change in changes])  # Hydra's sign of a new key
     cfg = OmegaConf.merge(OmegaConf.structured(EvaluateArguments), changed, given)
     return evaluate(cast(EvaluateArguments, cfg))
-
-
-def format_evaluation(report: dict[str, Any]) -> str:
-    """Return the figures of an `evaluation_report` as tables."""
-    parts = [format_table(report), format_conventions(report)] if report["utterances"] else []
-    if "translation" in report:
-        parts.append(format_translations(report["translation"]))
-    return "\n".join([*parts, format_shares(report)])

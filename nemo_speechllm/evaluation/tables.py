@@ -17,8 +17,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nemo_speechllm.metrics.instructions import instruction_rows
-from nemo_speechllm.metrics.report import report_rows
+from nemo_speechllm.metrics.classification import ClassificationReport
+from nemo_speechllm.metrics.hallucination import HallucinationReport
+from nemo_speechllm.metrics.instructions import InstructionReport, instruction_rows
+from nemo_speechllm.metrics.judge import JudgeReport
+from nemo_speechllm.metrics.keywords import KeywordReport
+from nemo_speechllm.metrics.probes import ProbeReport
+from nemo_speechllm.metrics.report import Conventions, ErrorFigures, ErrorReport, MacroFigures, report_rows
+from nemo_speechllm.metrics.translation import TranslationFigures
 
 
 def text_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -52,33 +58,30 @@ def format_interval(interval: Sequence[float] | None) -> str:
     return "-" if interval is None else "–".join(map(percent, interval))
 
 
-def format_table(report: dict[str, Any]) -> str:
-    """Return an `error_report` as a text table of its `report_rows`."""
+def format_table(report: ErrorReport) -> str:
+    """Return a report as a text table of its `report_rows`."""
     head = ["", "utts", "words", "WER %", "95 % CI", "sub", "del", "ins", "CER %", "cut", "RTFx"]
     return text_table(head, [_error_cells(name, figures) for name, figures in report_rows(report)])
 
 
-def _error_cells(name: str, figures: dict[str, Any]) -> list[str]:
-    rates = [percent(figures["wer"], 2), format_interval(figures["wer_ci"])]
-    if "words" not in figures:  # a mean of rates has no counts
-        return [name, "", "", *rates, "", "", "", percent(figures["cer"], 2), "", ""]
-    words = figures["words"]
-    counts = [str(words[key]) for key in ("substitutions", "deletions", "insertions")]
-    cut, speed = str(figures["truncated"]), decimal(figures["rtfx"])
-    return [
-        *(name, str(figures["utterances"]), str(words["reference"]), *rates, *counts),
-        *(percent(figures["cer"], 2), cut, speed),
-    ]
+def _error_cells(name: str, figures: ErrorFigures | MacroFigures) -> list[str]:
+    rates, cer = [percent(figures.wer, 2), format_interval(figures.wer_ci)], percent(figures.cer, 2)
+    if isinstance(figures, MacroFigures):  # a mean of rates has no counts
+        return [name, "", "", *rates, "", "", "", cer, "", ""]
+    *edits, length = map(str, figures.words.counts)
+    return [name, str(figures.utterances), length, *rates, *edits, cer, str(figures.truncated), decimal(figures.rtfx)]
 
 
-def format_conventions(report: dict[str, Any]) -> str:
-    """Return how the words of an `error_report` were counted, in a line or two."""
-    listed = [f"{name} for {_named_languages(languages)}" for name, languages in report["normalizers"].items()]
+def format_conventions(report: Conventions) -> str:
+    """Return how the words of a report were counted, in a line or two; of an evaluation of old, nothing."""
+    if report.normalizers is None:
+        return ""
+    listed = [f"{name} for {_named_languages(languages)}" for name, languages in report.normalizers.items()]
     lines = [f"text normalizer: {'; '.join(listed)}"]
-    if sum("None" in languages for languages in report["normalizers"].values()) > 1:
+    if sum("None" in languages for languages in report.normalizers.values()) > 1:
         lines[0] += " (english where these are in Latin letters)"
-    if report["unspaced"]:
-        languages = _named_languages(report["unspaced"])
+    if report.unspaced:
+        languages = _named_languages(report.unspaced)
         lines.append(f"words of {languages}: each character of a script without spaces is one, so WER is close to CER")
     return "\n".join(lines)
 
@@ -87,81 +90,76 @@ def _named_languages(languages: list[str]) -> str:
     return ", ".join("lines without lang" if language == "None" else language for language in languages)
 
 
-def format_shares(report: dict[str, Any]) -> str:
-    """Return the ``hallucination`` and, where there is one, the ``keywords`` section of a report, a line each."""
-    found = {name: share for name, share in report["hallucination"].items() if isinstance(share, dict)}
-    counts = [f"{name.replace('_', ' ')} {share['count']} of {share['of']}" for name, share in found.items()]
+def format_shares(hallucination: HallucinationReport, keywords: KeywordReport | None = None) -> str:
+    """Return how often answers go wrong and, where they are known, the figures of keywords, a line each."""
+    counts = [f"{name} {share.count} of {share.of}" for name, share in hallucination.shares.items()]
     lines = [f"hallucination: {', '.join(counts)}"]
-    if "keywords" in report:
-        figures = report["keywords"]
+    if keywords is not None:
         shares = [
-            f"{name} {percent(figures[name], 2)} % ({format_interval(figures[f'{name}_ci'])})"
-            for name in ("precision", "recall", "f", "leakage")
+            f"{name} {percent(share, 2)} % ({format_interval(interval)})"
+            for name, (share, interval) in keywords.shares.items()
         ]
         lines.append(f"keywords: {', '.join(shares)}")
     return "\n".join(lines)
 
 
-def format_translations(report: dict[str, Any]) -> str:
+def format_translations(report: dict[str, TranslationFigures]) -> str:
     """Return a `translation_report` as a text table, and the signatures below it."""
     rows: list[list[str]] = []
     signatures: dict[str, None] = {}
     for direction, figures in report.items():
         scores = [
             cell
-            for name in ("bleu", "chrf")
-            for cell in (decimal(figures[name]), "–".join(decimal(bound, 1) for bound in figures[f"{name}_ci"]))
+            for score, interval in figures.scores
+            for cell in (decimal(score), "–".join(decimal(bound, 1) for bound in interval))
         ]
-        rows.append([direction, str(figures["utterances"]), *scores, str(figures["truncated"])])
-        signatures |= {f"{name}: {text}": None for name, text in figures["signatures"].items()}
+        rows.append([direction, str(figures.utterances), *scores, str(figures.truncated)])
+        signatures |= {f"{name}: {text}": None for name, text in figures.signatures.items()}
     table = text_table(["", "utts", "BLEU", "95 % CI", "chrF", "95 % CI", "cut"], rows)
     return "\n".join([table, *signatures])
 
 
-def format_classification_table(report: dict[str, Any]) -> str:
+def format_classification_table(report: ClassificationReport) -> str:
     """Return a `classification_report` as a text table: each task, each category, all."""
-    rows = [*report["tasks"].items(), *report["categories"].items(), ("all", report["all"])]
+    rows = [*report.tasks.items(), *report.categories.items(), ("all", report.all)]
     return text_table(
         ["", "answers", "acc %", "95 % CI", "chance %", "undecided %"],
         [
             [
-                *(name, str(found["answers"]), percent(found["accuracy"]), format_interval(found["ci"])),
-                *(percent(found["chance"]), percent(found["undecided"])),
+                *(name, str(figures.answers), percent(figures.accuracy), format_interval(figures.ci)),
+                *(percent(figures.chance), percent(figures.undecided)),
             ]
-            for name, found in rows
+            for name, figures in rows
         ],
     )
 
 
-def format_probe_table(report: dict[str, Any]) -> str:
+def format_probe_table(report: ProbeReport) -> str:
     """Return a `probe_report` as a text table: each probe, each category, all."""
-    rows = [*report["probes"].items(), *report["categories"].items(), ("all", report["all"])]
+    rows = [*report.probes.items(), *report.categories.items(), ("all", report.all)]
     return text_table(
         ["", "answers", "passed %", "95 % CI"],
-        [
-            [name, str(found["answers"]), percent(found["passed"]), format_interval(found["ci"])]
-            for name, found in rows
-        ],
+        [[name, str(figures.answers), percent(figures.passed), format_interval(figures.ci)] for name, figures in rows],
     )
 
 
-def format_judge_table(report: dict[str, Any]) -> str:
+def format_judge_table(report: JudgeReport) -> str:
     """Return a `judge_report` as a text table: each category, all."""
-    rows = [*report["categories"].items(), ("all", report["all"])]
+    rows = [*report.categories.items(), ("all", report.all)]
     return text_table(
         ["", "questions", "scored", "score", "95 % CI", "reference", "unparsed %"],
         [
             [
-                *(name, str(found["questions"]), str(found["scored"]), decimal(found["score"])),
-                "–".join(map(decimal, found["ci"])) if found["ci"] else "-",
-                *(decimal(found["reference_score"]), percent(found["parse_failures"])),
+                *(name, str(figures.questions), str(figures.scored), decimal(figures.score)),
+                "–".join(map(decimal, figures.ci)) if figures.ci else "-",
+                *(decimal(figures.reference_score), percent(figures.parse_failures)),
             ]
-            for name, found in rows
+            for name, figures in rows
         ],
     )
 
 
-def format_instruction_table(report: dict[str, Any]) -> str:
+def format_instruction_table(report: InstructionReport) -> str:
     """Return an `instruction_report` as a Markdown table, shares in percent."""
     head = ["", "split", "answers", "accuracy (95 % interval)", "within WER", "given own transcript: accuracy"]
     return markdown_table([*head, "within WER", "copying", "WER"], map(_instruction_cells, instruction_rows(report)))

@@ -33,7 +33,7 @@ import scipy.stats
 SHUFFLES = 200
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class AlignmentScore:
     """Scores of one utterance.
 

@@ -23,12 +23,42 @@ given as such.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from nemo_speechllm.metrics.error_rate import words_of
 from nemo_speechllm.metrics.significance import mean_interval
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationFigures:
+    """Figures of some answers.
+
+    Attributes:
+        answers: how many.
+        accuracy: and its 95 % bootstrap interval ``ci``, [low, high].
+        undecided: share without a choice.
+        chance: accuracy of a blind guess.
+        above_chance: whether the whole interval is above it.
+    """
+
+    answers: int
+    accuracy: float
+    ci: list[float]
+    undecided: float
+    chance: float
+    above_chance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClassificationReport:
+    """Figures of ``all`` answers, and by category and task."""
+
+    all: ClassificationFigures
+    categories: dict[str, ClassificationFigures]
+    tasks: dict[str, ClassificationFigures]
 
 
 def choose_label(answer: str, labels: Sequence[str]) -> str | None:
@@ -38,9 +68,9 @@ def choose_label(answer: str, labels: Sequence[str]) -> str | None:
         ValueError: a label has no words, or two have the same ones.
     """
     words, places = words_of(answer), {}
-    for label, own in _label_words(labels).items():
-        starts = range(len(words) - len(own) + 1)
-        places[label] = [(start, start + len(own)) for start in starts if words[start : start + len(own)] == own]
+    for label, label_words in _label_words(labels).items():
+        spans = [(start, start + len(label_words)) for start in range(len(words) - len(label_words) + 1)]
+        places[label] = [(start, end) for start, end in spans if words[start:end] == label_words]
     named = [label for label in labels if any(_is_outermost(place, places.values()) for place in places[label])]
     return named[0] if len(named) == 1 else None
 
@@ -53,42 +83,36 @@ def _is_outermost(place: tuple[int, int], of_labels: Any) -> bool:
 
 def _label_words(labels: Sequence[str]) -> dict[str, list[str]]:
     words = {label: words_of(label) for label in labels}
-    if not all(words.values()) or len({tuple(own) for own in words.values()}) < len(labels):
+    if not all(words.values()) or len(set(map(tuple, words.values()))) < len(labels):
         raise ValueError(f"labels {list(labels)}: each needs words of its own, case and punctuation aside")
     return words
 
 
-def classification_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def classification_report(answers: list[dict[str, Any]]) -> ClassificationReport:
     """Return figures of all answers, by ``category`` and by ``task``.
 
     Args:
         answers: each with ``label``, ``labels`` (what there was to choose from), ``choice`` (see `choose_label`),
             ``category`` and ``task``.
     """
-    return {"all": figures(answers), "categories": _by(answers, "category"), "tasks": _by(answers, "task")}
+    return ClassificationReport(_figures(answers), _by(answers, "category"), _by(answers, "task"))
 
 
-def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of some answers.
-
-    Returns:
-        ``answers`` (how many), ``accuracy`` and its 95 % bootstrap interval ``ci``, ``undecided`` (share without a
-        choice), ``chance`` (accuracy of a blind guess) and ``above_chance`` (the whole interval is above it).
-    """
+def _figures(answers: list[dict[str, Any]]) -> ClassificationFigures:
     right = [float(answer["choice"] == answer["label"]) for answer in answers]
     interval = mean_interval(right)
     assert interval is not None  # there are answers
     chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
-    return {
-        "answers": len(answers),
-        "accuracy": float(np.mean(right)),
-        "ci": interval,
-        "undecided": float(np.mean([answer["choice"] is None for answer in answers])),
-        "chance": chance,
-        "above_chance": interval[0] > chance,
-    }
+    return ClassificationFigures(
+        answers=len(answers),
+        accuracy=float(np.mean(right)),
+        ci=interval,
+        undecided=float(np.mean([answer["choice"] is None for answer in answers])),
+        chance=chance,
+        above_chance=interval[0] > chance,
+    )
 
 
-def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
+def _by(answers: list[dict[str, Any]], key: str) -> dict[str, ClassificationFigures]:
     values = sorted({answer[key] for answer in answers})
-    return {value: figures([answer for answer in answers if answer[key] == value]) for value in values}
+    return {value: _figures([answer for answer in answers if answer[key] == value]) for value in values}

@@ -115,7 +115,7 @@ def _characters_of(text: str, normalize: str) -> str:
     return _SPACE_BESIDE_UNSPACED.sub("", normalizer(normalize)(text).strip())
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class ErrorCounts:
     """Edit operations of hypotheses against references, in words or characters; counts of batches add up."""
 

@@ -17,10 +17,11 @@
 import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors_each, is_unspaced, normalizer_for, words_of
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 from nemo_speechllm.metrics.translation import written_language
 
 MAX_COMPRESSION_RATIO = 2.4  # Whisper's (2212.04356, section 4.5)
@@ -38,6 +39,45 @@ _CHATTER = re.compile(
     r"|^(sure|certainly|of course)\b[,!.]? (here|i|let)\b|\bhere('s| is) (the|a|your) trans",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How many utterances something befell (``count``) ``of`` those it could, as ``rate`` with its 95 % interval.
+
+    Of no utterance ``rate`` and ``ci`` are None.
+    """
+
+    count: int
+    of: int
+    rate: float | None
+    ci: list[float] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HallucinationReport:
+    """How often answers go wrong in ways that speech recognition alone does not.
+
+    Attributes:
+        loops, chatter: where the reference is neither.
+        too_long: over 30 characters a second.
+        deleted: half of the reference's words or more are missing.
+        silence_answered: words where nothing is said.
+        characters_per_second: of the answers, over all utterances.
+    """
+
+    loops: Share
+    chatter: Share
+    too_long: Share
+    deleted: Share
+    silence_answered: Share
+    characters_per_second: float | None
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        """Each share by its name in words."""
+        names = ("loops", "chatter", "too_long", "deleted", "silence_answered")
+        return {name.replace("_", " "): getattr(self, name) for name in names}
 
 
 def compression_ratio(text: str) -> float:
@@ -65,11 +105,11 @@ def is_loop(text: str) -> bool:
     Short texts show it in their repetitions, long ones when compressed too.
     """
     phrase_words = PHRASE_WORDS * (2 if is_unspaced(text) else 1)  # where characters are words, a word has about two
-    found = words_of(text)
-    text = " ".join(found)
+    all_words = words_of(text)
+    text = " ".join(all_words)
     if compression_ratio(text) > MAX_COMPRESSION_RATIO:
         return True
-    for words in range(1, len(found) // PHRASE_REPEATS + 1):
+    for words in range(1, len(all_words) // PHRASE_REPEATS + 1):
         if longest_repetition(text, words) >= (PHRASE_REPEATS if words >= phrase_words else WORD_REPEATS):
             return True
     return False
@@ -80,44 +120,31 @@ def is_chatter(text: str) -> bool:
     return _CHATTER.search(text.replace("’", "'")) is not None
 
 
-def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = AUTO) -> dict[str, Any]:
+def hallucination_report(predictions: Sequence[dict[str, Any]], normalize: str = AUTO) -> HallucinationReport:
     """Return how often answers loop, chatter, run on, leave out, or speak into silence.
 
     Args:
         predictions: each with ``text`` (reference; without a word where nothing is said), ``pred_text``, ``duration``
             (s) and, if known, ``lang`` and ``target_lang``.
         normalize: the text `normalizer` for counting words; ``auto`` is that of each prediction's language.
-
-    Returns:
-        ``loops``, ``chatter`` (where the reference is neither), ``too_long`` (over 30 characters a second),
-        ``deleted`` (half of the reference's words or more are missing), ``silence_answered`` (words where nothing is
-        said): each with its ``count``, the number of utterances it can befall (``of``), ``rate`` and 95 % bootstrap
-        interval ``ci``, None for no utterance; and ``characters_per_second`` of ``pred_text`` over all utterances.
     """
     texts, references = [p["pred_text"] for p in predictions], [p["text"] for p in predictions]
     names = [normalizer_for(written_language(p), p["text"], normalize) for p in predictions]
     errors = count_errors_each(texts, references, "word", names)
     pairs = list(zip(texts, references, strict=True))
     spoken = [count for count in errors if count.reference]
-    flags = {
-        "loops": [is_loop(text) and not is_loop(reference) for text, reference in pairs],
-        "chatter": [is_chatter(text) and not is_chatter(reference) for text, reference in pairs],
-        "too_long": [len(p["pred_text"]) > MAX_CHARACTERS_PER_SECOND * p["duration"] for p in predictions],
-        "deleted": [count.deletions >= DELETED_SHARE * count.reference for count in spoken],
-        "silence_answered": [count.insertions > 0 for count in errors if not count.reference],
-    }
     seconds = sum(p["duration"] for p in predictions)
-    return {
-        **{name: _share(found) for name, found in flags.items()},
-        "characters_per_second": sum(map(len, texts)) / seconds if seconds else None,
-    }
+    return HallucinationReport(
+        loops=_share([is_loop(text) and not is_loop(reference) for text, reference in pairs]),
+        chatter=_share([is_chatter(text) and not is_chatter(reference) for text, reference in pairs]),
+        too_long=_share([len(p["pred_text"]) > MAX_CHARACTERS_PER_SECOND * p["duration"] for p in predictions]),
+        deleted=_share([count.deletions >= DELETED_SHARE * count.reference for count in spoken]),
+        silence_answered=_share([count.insertions > 0 for count in errors if not count.reference]),
+        characters_per_second=sum(map(len, texts)) / seconds if seconds else None,
+    )
 
 
-def _share(found: list[bool]) -> dict[str, Any]:
-    ones = [1] * len(found)
-    return {
-        "count": sum(found),
-        "of": len(found),
-        "rate": sum(found) / len(found) if found else None,
-        "ci": percentile_interval(resampled_rates(found, ones)) if found else None,
-    }
+def _share(flags: list[bool]) -> Share:
+    if not flags:
+        return Share(0, 0, None, None)
+    return Share(sum(flags), len(flags), sum(flags) / len(flags), mean_interval(flags))

@@ -22,20 +22,102 @@ model is; the second says whether recognition or obedience is missing.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import regex
 from rapidfuzz.distance import Levenshtein
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, normalizer
-from nemo_speechllm.metrics.significance import percentile_interval, resampled_rates
+from nemo_speechllm.metrics.significance import mean_interval
 
 CASED = "upper_case"  # the skill whose targets differ from a transcript by case alone
 UNKNOWN = "⁇"  # what SentencePiece writes for a character it does not know; normalisers drop it
 UNLIKE_ANY = "none"  # an output that resembles no skill's target
 MIN_SIMILARITY = 0.5
+MIXES = ("concatenated", "overlapped")  # of two speakers
+
+T = TypeVar("T")
 
 Target = tuple[str, str]  # skill and text
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Scores of one answer.
+
+    Attributes:
+        exact: it is one of the targets.
+        within_wer: that, or its word error rate is low enough.
+        errors, words: against the nearest target.
+        own_exact, own_within_wer: the same given the model's own transcript.
+        copying: whether the plain transcript is right too.
+        did: the nearest skill.
+    """
+
+    exact: bool
+    within_wer: bool
+    errors: int
+    words: int
+    own_exact: bool
+    own_within_wer: bool
+    copying: bool
+    did: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Shares of answers (0 to 1) that are right, and that are so up to a word error rate."""
+
+    accuracy: float
+    within_wer: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionFigures:
+    """Shares (0 to 1) over some answers.
+
+    Attributes:
+        answers: how many.
+        accuracy, within_wer: see `Accuracy`.
+        accuracy_ci: 95 % bootstrap interval, [low, high].
+        wer: None where no target has a word.
+        given_own_transcript: against targets made of what the model itself transcribes.
+        copying: what plain transcription would get.
+    """
+
+    answers: int
+    accuracy: float
+    accuracy_ci: list[float] | None
+    within_wer: float
+    wer: float | None
+    given_own_transcript: Accuracy
+    copying: float
+
+
+BySplit = dict[str, InstructionFigures]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionReport:
+    """Figures of scored answers.
+
+    Attributes:
+        rule, written: skills whose targets a rule computes, and the others; by split.
+        complexity, skills: each of them, by split.
+        adversarial: by category, and ``all``.
+        confusion: split → skill → what was done → count.
+        concatenated, overlapped: of two speakers; None where there are none.
+    """
+
+    rule: BySplit
+    written: BySplit
+    complexity: dict[str, BySplit]
+    skills: dict[str, BySplit]
+    adversarial: dict[str, InstructionFigures]
+    confusion: dict[str, dict[str, dict[str, int]]]
+    concatenated: InstructionFigures | None
+    overlapped: InstructionFigures | None
 
 
 def matches(output: str, target: Target, normalize: str = "basic") -> bool:
@@ -56,13 +138,14 @@ def matches(output: str, target: Target, normalize: str = "basic") -> bool:
 
 def target_errors(output: str, targets: list[Target], normalize: str = "basic") -> ErrorCounts:
     """Return word errors of an output against the target closest to it; without capitals asked for, all are wrong."""
-    found = count_errors_each(
+    counts = count_errors_each(
         [output.replace(UNKNOWN, " unknown ")] * len(targets), [text for _, text in targets], "word", normalize
     )
     for index, (skill, _) in enumerate(targets):
         if skill == CASED and output != output.upper():
-            found[index] = ErrorCounts(substitutions=found[index].reference, reference=found[index].reference)
-    return min(found, key=lambda counts: counts.rate)
+            words = counts[index].reference
+            counts[index] = ErrorCounts(substitutions=words, reference=words)
+    return min(counts, key=lambda counted: counted.rate)
 
 
 def nearest_skill(output: str, candidates: dict[str, str], asked: Iterable[str]) -> str:
@@ -91,7 +174,7 @@ def _words(text: str) -> str:
     return " ".join(regex.sub(r"[^\w\s]|_", " ", text).split())  # a mark is \w, as it is not to re
 
 
-def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normalize: str = "basic") -> dict[str, Any]:
+def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normalize: str = "basic") -> Score:
     """Return the scores of one answer.
 
     Args:
@@ -100,115 +183,105 @@ def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normali
         output: of the model.
         wer_threshold: word error rate up to which an answer still counts as ``within_wer``.
         normalize: name of the text `normalizer`.
-
-    Returns:
-        ``exact``, ``within_wer``, ``errors``, ``words``; ``own_exact``, ``own_within_wer``, the same given the model's
-        own transcript; ``copying``: whether the plain transcript is right too; ``did``: the nearest skill.
     """
     targets, own = [[tuple(target) for target in item[key]] for key in ("targets", "own_targets")]
     errors, own_errors = target_errors(output, targets, normalize), target_errors(output, own, normalize)
     exact = any(matches(output, target, normalize) for target in targets)
     own_exact = any(matches(output, target, normalize) for target in own)
-    return {
-        "exact": exact,
-        "within_wer": exact or errors.rate <= wer_threshold,
-        "errors": errors.errors,
-        "words": errors.reference,
-        "own_exact": own_exact,
-        "own_within_wer": own_exact or own_errors.rate <= wer_threshold,
-        "copying": any(matches(item["transcript"], target, normalize) for target in targets),
-        "did": nearest_skill(output, item["candidates"], {skill for skill, _ in targets}),
-    }
+    return Score(
+        exact=exact,
+        within_wer=exact or errors.rate <= wer_threshold,
+        errors=errors.errors,
+        words=errors.reference,
+        own_exact=own_exact,
+        own_within_wer=own_exact or own_errors.rate <= wer_threshold,
+        copying=any(matches(item["transcript"], target, normalize) for target in targets),
+        did=nearest_skill(output, item["candidates"], {skill for skill, _ in targets}),
+    )
 
 
-def instruction_report(scored: list[dict[str, Any]]) -> dict[str, Any]:
+def instruction_report(scored: list[dict[str, Any]]) -> InstructionReport:
     """Return the figures of scored answers.
 
     Args:
         scored: `score` of each answer with ``group``, ``name`` (skill or category), ``split``, ``complexity`` and
             ``rule`` (whether a rule computes the target).
-
-    Returns:
-        by split, ``rule`` (all skills that rules compute), ``written`` (the others), ``complexity`` and ``skills``;
-        ``adversarial`` by category, ``concatenated`` and ``overlapped``; ``confusion``: split → skill → what was done
-        → count.
     """
     skills = [item for item in scored if item["group"] == "skills"]
     traps = [item for item in scored if item["group"] == "adversarial"]
-    report: dict[str, Any] = {
-        "rule": _by([item for item in skills if item["rule"]], "split"),
-        "written": _by([item for item in skills if not item["rule"]], "split"),
-        "complexity": _nested(skills, "complexity"),
-        "skills": _nested(skills, "name"),
-        "adversarial": _by(traps, "name") | ({"all": figures(traps)} if traps else {}),
-        "confusion": {
+    concatenated, overlapped = ([item for item in scored if item["group"] == mix] for mix in MIXES)
+    return InstructionReport(
+        rule=_by([item for item in skills if item["rule"]], "split"),
+        written=_by([item for item in skills if not item["rule"]], "split"),
+        complexity=_nested(skills, "complexity"),
+        skills=_nested(skills, "name"),
+        adversarial=_by(traps, "name") | ({"all": _figures(traps)} if traps else {}),
+        confusion={
             split: _groups(members, "name", lambda answers: dict(Counter(item["did"] for item in answers)))
             for split, members in _groups(skills, "split", list).items()
         },
-    }
-    for mix in ("concatenated", "overlapped"):
-        pairs = [item for item in scored if item["group"] == mix]
-        report[mix] = figures(pairs) if pairs else None
-    return report
+        concatenated=_figures(concatenated) if concatenated else None,
+        overlapped=_figures(overlapped) if overlapped else None,
+    )
 
 
-def figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return shares (0 to 1) over some answers.
-
-    Returns:
-        ``accuracy`` with its 95 % interval, ``within_wer``, ``given_own_transcript`` the same two, ``copying`` (what
-        plain transcription would get), and ``wer`` (None where no target has a word).
-    """
+def _figures(answers: list[dict[str, Any]]) -> InstructionFigures:
 
     def share(key: str) -> float:
         return sum(item[key] for item in answers) / len(answers)
 
     words = sum(item["words"] for item in answers)
     exact = [item["exact"] for item in answers]
-    return {
-        "answers": len(answers),
-        "accuracy": share("exact"),
-        "accuracy_ci": percentile_interval(resampled_rates(exact, [1] * len(exact))),
-        "within_wer": share("within_wer"),
-        "wer": sum(item["errors"] for item in answers) / words if words else None,
-        "given_own_transcript": {"accuracy": share("own_exact"), "within_wer": share("own_within_wer")},
-        "copying": share("copying"),
-    }
+    return InstructionFigures(
+        answers=len(answers),
+        accuracy=share("exact"),
+        accuracy_ci=mean_interval(exact),
+        within_wer=share("within_wer"),
+        wer=sum(item["errors"] for item in answers) / words if words else None,
+        given_own_transcript=Accuracy(share("own_exact"), share("own_within_wer")),
+        copying=share("copying"),
+    )
 
 
-def _groups(items: list[dict[str, Any]], key: str, of: Callable[[list], Any]) -> dict[str, Any]:
+def _groups(items: list[dict[str, Any]], key: str, of: Callable[[list], T]) -> dict[str, T]:
     """Return ``of`` the items of each value of a key, in order of appearance."""
     return {value: of([i for i in items if i[key] == value]) for value in dict.fromkeys(i[key] for i in items)}
 
 
-def _by(items: list[dict[str, Any]], key: str) -> dict[str, Any]:
-    return _groups(items, key, figures)
+def _by(items: list[dict[str, Any]], key: str) -> dict[str, InstructionFigures]:
+    return _groups(items, key, _figures)
 
 
-def _nested(items: list[dict[str, Any]], key: str) -> dict[str, Any]:
+def _nested(items: list[dict[str, Any]], key: str) -> dict[str, BySplit]:
     return _groups(items, key, lambda members: _by(members, "split"))
 
 
-def instruction_rows(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return an `instruction_report`'s figures as flat rows: ``group``, ``name``, ``split`` and the figures."""
-    rows = []
-    for split in report["rule"]:
-        rows.append({"group": "all rule skills", "name": "", "split": split} | _flat(report["rule"][split]))
-    for split in report["written"]:
-        rows.append({"group": "written skills", "name": "", "split": split} | _flat(report["written"][split]))
-    for group in ("complexity", "skills"):
-        for name, splits in report[group].items():
-            rows += [{"group": group, "name": name, "split": split} | _flat(f) for split, f in splits.items()]
-    for name, found in report["adversarial"].items():
-        rows.append({"group": "adversarial", "name": name, "split": ""} | _flat(found))
-    for mix in ("concatenated", "overlapped"):
-        if report[mix]:
-            rows.append({"group": "two speakers", "name": mix, "split": "seen"} | _flat(report[mix]))
+def instruction_rows(report: InstructionReport) -> list[dict[str, Any]]:
+    """Return a report's figures as rows of a table: ``group``, ``name``, ``split`` and the figures."""
+    rows = [_row("all rule skills", "", split, figures) for split, figures in report.rule.items()]
+    rows += [_row("written skills", "", split, figures) for split, figures in report.written.items()]
+    for group, by_name in (("complexity", report.complexity), ("skills", report.skills)):
+        for name, splits in by_name.items():
+            rows += [_row(group, name, split, figures) for split, figures in splits.items()]
+    rows += [_row("adversarial", name, "", figures) for name, figures in report.adversarial.items()]
+    for mix, mixed in zip(MIXES, (report.concatenated, report.overlapped), strict=True):
+        rows += [_row("two speakers", mix, "seen", mixed)] if mixed else []
     return rows
 
 
-def _flat(found: dict[str, Any]) -> dict[str, Any]:
-    low, high = found["accuracy_ci"]
-    own = {f"{name}_given_own_transcript": value for name, value in found["given_own_transcript"].items()}
-    kept = ("answers", "accuracy", "within_wer", "wer", "copying")
-    return {name: found[name] for name in kept} | {"accuracy_low": low, "accuracy_high": high} | own
+def _row(group: str, name: str, split: str, figures: InstructionFigures) -> dict[str, Any]:
+    low, high = figures.accuracy_ci or (None, None)
+    return {
+        "group": group,
+        "name": name,
+        "split": split,
+        "answers": figures.answers,
+        "accuracy": figures.accuracy,
+        "within_wer": figures.within_wer,
+        "wer": figures.wer,
+        "copying": figures.copying,
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "accuracy_given_own_transcript": figures.given_own_transcript.accuracy,
+        "within_wer_given_own_transcript": figures.given_own_transcript.within_wer,
+    }

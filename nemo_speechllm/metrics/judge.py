@@ -21,6 +21,7 @@ of an answer are averaged. The prompt is ``judge_prompt.txt`` beside this file.
 
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,37 @@ NO_DESCRIPTION = "(Nothing but what the question says.)"
 _SLOT = re.compile("|".join(f"{{{slot}}}" for slot in SLOTS))
 _NUMBER = r"(10(?:\.0+)?|[1-9](?:\.\d+)?)"
 _SCORES = re.compile(rf"{_NUMBER}\s*[\s,;]\s*{_NUMBER}")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeFigures:
+    """Figures of some judgements.
+
+    Attributes:
+        questions: how many.
+        scored: those with scores in both orders, which the means are of.
+        score: of the model's answers, from 1 to 10, with its 95 % bootstrap interval ``ci``; None where nothing is
+            scored, as ``reference_score``.
+        reference_score: of the references.
+        order_difference: by how much the model's answers are rated higher where they stand first.
+        parse_failures: share of judgements without scores.
+    """
+
+    questions: int
+    scored: int
+    score: float | None
+    ci: list[float] | None
+    reference_score: float | None
+    order_difference: float | None
+    parse_failures: float
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeReport:
+    """Figures of ``all`` judgements, and by category."""
+
+    all: JudgeFigures
+    categories: dict[str, JudgeFigures]
 
 
 def read_prompt(path: str | Path = PROMPT) -> str:
@@ -80,46 +112,36 @@ def read_scores(text: str, order: str) -> dict[str, float] | None:
     return None
 
 
-def judge_report(judgements: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return figures of ``all`` and by ``categories``, see `judge_figures`.
+def judge_report(judgements: list[dict[str, Any]]) -> JudgeReport:
+    """Return figures of all judgements and by category.
 
     Args:
         judgements: two for each question, each with ``index`` of the question, ``category``, ``order`` and ``scores``
             (see `read_scores`).
     """
     names = sorted({judgement["category"] for judgement in judgements})
-    return {
-        "all": judge_figures(judgements),
-        "categories": {name: judge_figures([j for j in judgements if j["category"] == name]) for name in names},
-    }
+    by_category = {name: _figures([j for j in judgements if j["category"] == name]) for name in names}
+    return JudgeReport(_figures(judgements), by_category)
 
 
-def judge_figures(judgements: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures of some judgements.
-
-    Returns:
-        ``questions``; ``scored``, those with scores in both orders, which the means are of; ``score`` of the model's
-        answers from 1 to 10 with its 95 % bootstrap interval ``ci``, and ``reference_score`` (None where nothing is
-        scored); ``parse_failures``, the share of judgements without scores; ``order_difference``, by how much the
-        model's answers are rated higher where they stand first.
-    """
+def _figures(judgements: list[dict[str, Any]]) -> JudgeFigures:
     by_question: dict[int, dict[str, dict[str, float] | None]] = defaultdict(dict)
     for judgement in judgements:
         by_question[judgement["index"]][judgement["order"]] = judgement["scores"]
-    found = [[scores[order] for order in ORDERS] for scores in by_question.values()]
-    scored = [(first, second) for first, second in found if first and second]
+    in_both = [[scores[order] for order in ORDERS] for scores in by_question.values()]
+    scored = [(first, second) for first, second in in_both if first and second]
     answers = [float(np.mean([scores["answer"] for scores in pair])) for pair in scored]
     references = [float(np.mean([scores["reference"] for scores in pair])) for pair in scored]
     differences = [second["answer"] - first["answer"] for first, second in scored]
-    return {
-        "questions": len(by_question),
-        "scored": len(scored),
-        "score": _mean(answers),
-        "ci": mean_interval(answers),
-        "reference_score": _mean(references),
-        "order_difference": _mean(differences),
-        "parse_failures": float(np.mean([judgement["scores"] is None for judgement in judgements])),
-    }
+    return JudgeFigures(
+        questions=len(by_question),
+        scored=len(scored),
+        score=_mean(answers),
+        ci=mean_interval(answers),
+        reference_score=_mean(references),
+        order_difference=_mean(differences),
+        parse_failures=float(np.mean([judgement["scores"] is None for judgement in judgements])),
+    )
 
 
 def _mean(values: list[float]) -> float | None:

@@ -15,9 +15,8 @@
 """How well keywords are recognised: precision, recall and F of their occurrences, and how many leak in unsaid."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import lru_cache
-from typing import Any
 
 from kaldialign import align
 
@@ -26,9 +25,10 @@ from nemo_speechllm.metrics.significance import percentile_interval, resampled_r
 
 _GAP = "<eps>"  # in an alignment, where one side has no word; no normaliser leaves such a word
 Occurrence = tuple[str, tuple[int, ...]]  # a keyword and the places of its words in the alignment
+Share = tuple[float | None, list[float] | None]  # with its interval
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class KeywordCounts:
     """Occurrences of keywords in hypotheses and references; counts of utterances add up.
 
@@ -45,12 +45,45 @@ class KeywordCounts:
     leaked: int = 0
 
     def __add__(self, other: "KeywordCounts") -> "KeywordCounts":
-        return KeywordCounts(
-            self.hits + other.hits,
-            self.misses + other.misses,
-            self.false_alarms + other.false_alarms,
-            self.leaked + other.leaked,
-        )
+        return KeywordCounts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeywordReport:
+    """Figures of utterances that had keywords.
+
+    Attributes:
+        utterances: how many.
+        hits, misses, false_alarms, leaked: see `KeywordCounts`, summed.
+        precision, recall: of the occurrences; None where there is nothing to take a share of, as all shares.
+        f: their harmonic mean.
+        leakage: share of utterances with a leaked keyword.
+        precision_ci, recall_ci, f_ci, leakage_ci: 95 % bootstrap intervals over utterances, [low, high].
+    """
+
+    utterances: int
+    hits: int
+    misses: int
+    false_alarms: int
+    leaked: int
+    precision: float | None
+    precision_ci: list[float] | None
+    recall: float | None
+    recall_ci: list[float] | None
+    f: float | None
+    f_ci: list[float] | None
+    leakage: float | None
+    leakage_ci: list[float] | None
+
+    @property
+    def shares(self) -> dict[str, Share]:
+        """The four shares by name, each with its interval."""
+        return {
+            "precision": (self.precision, self.precision_ci),
+            "recall": (self.recall, self.recall_ci),
+            "f": (self.f, self.f_ci),
+            "leakage": (self.leakage, self.leakage_ci),
+        }
 
 
 def count_keywords(
@@ -69,9 +102,9 @@ def count_keywords(
     """
     phrases = {_phrase(keyword, normalize) for keyword in keywords} - {""}
     pairs = align(words_of(reference, normalize), words_of(hypothesis, normalize), _GAP)
-    said, heard = (set(_occurrences([pair[side] for pair in pairs], phrases)) for side in (0, 1))
-    leaked = {phrase for phrase, _ in heard} - {phrase for phrase, _ in said}
-    return KeywordCounts(len(said & heard), len(said - heard), len(heard - said), len(leaked))
+    in_reference, in_hypothesis = (set(_occurrences([pair[side] for pair in pairs], phrases)) for side in (0, 1))
+    hits, leaked = in_reference & in_hypothesis, {p for p, _ in in_hypothesis} - {p for p, _ in in_reference}
+    return KeywordCounts(len(hits), len(in_reference - hits), len(in_hypothesis - hits), len(leaked))
 
 
 @lru_cache(1 << 17)  # thousands of words are given with every utterance, the same ones again and again
@@ -90,24 +123,29 @@ def _occurrences(words: list[str], phrases: set[str]) -> Iterator[Occurrence]:
                 yield phrase, span
 
 
-def keyword_report(counts: Sequence[KeywordCounts]) -> dict[str, Any]:
-    """Return the figures of utterances that had keywords.
+def keyword_report(counts: Sequence[KeywordCounts]) -> KeywordReport:
+    """Return the figures of utterances that had keywords."""
+    precision, precision_ci = _share([(c.hits, c.hits + c.false_alarms) for c in counts])
+    recall, recall_ci = _share([(c.hits, c.hits + c.misses) for c in counts])
+    f, f_ci = _share([(2 * c.hits, 2 * c.hits + c.false_alarms + c.misses) for c in counts])
+    leakage, leakage_ci = _share([(c.leaked > 0, 1) for c in counts])
+    return KeywordReport(
+        utterances=len(counts),
+        **asdict(sum(counts, KeywordCounts())),
+        precision=precision,
+        precision_ci=precision_ci,
+        recall=recall,
+        recall_ci=recall_ci,
+        f=f,
+        f_ci=f_ci,
+        leakage=leakage,
+        leakage_ci=leakage_ci,
+    )
 
-    Returns:
-        ``utterances``, the sums ``hits``, ``misses``, ``false_alarms`` and ``leaked``, and ``precision``, ``recall``,
-        ``f`` (their harmonic mean) and ``leakage`` (share of utterances with a leaked keyword) with 95 % bootstrap
-        intervals over utterances ``<name>_ci``; None where there is nothing to take a share of.
-    """
-    total = sum(counts, KeywordCounts())
-    shares: dict[str, list[tuple[int, int]]] = {
-        "precision": [(c.hits, c.hits + c.false_alarms) for c in counts],
-        "recall": [(c.hits, c.hits + c.misses) for c in counts],
-        "f": [(2 * c.hits, 2 * c.hits + c.false_alarms + c.misses) for c in counts],
-        "leakage": [(c.leaked > 0, 1) for c in counts],
-    }
-    report = {"utterances": len(counts), **vars(total)}
-    for name, pairs in shares.items():
-        parts, wholes = [part for part, _ in pairs], [whole for _, whole in pairs]
-        report[name] = sum(parts) / sum(wholes) if sum(wholes) else None
-        report[f"{name}_ci"] = percentile_interval(resampled_rates(parts, wholes)) if sum(wholes) else None
-    return report
+
+def _share(pairs: list[tuple[int, int]]) -> Share:
+    """Return the sum of the parts over that of the wholes."""
+    parts, wholes = [part for part, _ in pairs], [whole for _, whole in pairs]
+    if not sum(wholes):
+        return None, None
+    return sum(parts) / sum(wholes), percentile_interval(resampled_rates(parts, wholes))

@@ -33,6 +33,7 @@ Words are those that Whisper's basic normaliser leaves. A number written out in 
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,24 @@ _FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 
 # An answer, the probe's argument, and the manifest's row (``text``, ``duration`` in seconds) → whether it passes.
 Check = Callable[[str, Any, dict[str, Any]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFigures:
+    """How many answers there are, the share that ``passed`` and its 95 % bootstrap interval ``ci``, [low, high]."""
+
+    answers: int
+    passed: float
+    ci: list[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeReport:
+    """Figures of ``all`` answers, and by category and probe."""
+
+    all: ProbeFigures
+    categories: dict[str, ProbeFigures]
+    probes: dict[str, ProbeFigures]
 
 
 def _is_json(answer: str, key: str, row: dict) -> bool:
@@ -130,22 +149,20 @@ def passes(answer: str, probe: dict[str, Any], row: dict[str, Any]) -> bool:
     return CHECKS[probe["check"]](answer.strip(), probe.get("argument"), row)
 
 
-def probe_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many ``answers``, share ``passed`` and interval of ``all``, by ``categories`` and by ``probes``.
-
-    ``ci`` is the share's 95 % bootstrap interval.
+def probe_report(answers: list[dict[str, Any]]) -> ProbeReport:
+    """Return how many answers pass, of all and by category and probe.
 
     Args:
         answers: each with ``probe``, ``category`` and whether it ``passed``.
     """
-    return {"all": _figures(answers), "categories": _by(answers, "category"), "probes": _by(answers, "probe")}
+    return ProbeReport(_figures(answers), _by(answers, "category"), _by(answers, "probe"))
 
 
-def _figures(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(answers: list[dict[str, Any]]) -> ProbeFigures:
     passed = [float(answer["passed"]) for answer in answers]
-    return {"answers": len(answers), "passed": float(np.mean(passed)), "ci": mean_interval(passed)}
+    return ProbeFigures(len(answers), float(np.mean(passed)), mean_interval(passed))
 
 
-def _by(answers: list[dict[str, Any]], key: str) -> dict[str, Any]:
+def _by(answers: list[dict[str, Any]], key: str) -> dict[str, ProbeFigures]:
     values = dict.fromkeys(answer[key] for answer in answers)
     return {value: _figures([answer for answer in answers if answer[key] == value]) for value in values}

@@ -61,7 +61,7 @@ def mean_interval(values: Sequence[float], seed: int | Sequence[int] = 0) -> lis
     return percentile_interval(resampled_rates(values, np.ones(len(values)), seed)) if len(values) else None
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class PairedDifference:
     """Error rates of two systems on the same utterances.
 

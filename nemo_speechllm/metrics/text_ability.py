@@ -15,11 +15,31 @@
 """Whether a speech LM with a frozen LLM answers text as that LLM does, token for token (2409.20007, section 2.2)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 QUESTIONS = Path(__file__).with_name("text_questions.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class TextAbilityReport:
+    """By how much a model's answers differ from those of its LLM.
+
+    Attributes:
+        questions: how many.
+        tokens: of the LLM's answers.
+        differing_tokens: see `differing_tokens`, summed over the answers.
+        differing_answers: how many have one.
+        identical: whether none has.
+    """
+
+    questions: int
+    tokens: int
+    differing_tokens: int
+    differing_answers: int
+    identical: bool
 
 
 def read_questions(path: str | Path = QUESTIONS) -> list[str]:
@@ -40,22 +60,18 @@ def differing_tokens(ids: Sequence[int], others: Sequence[int]) -> int:
     return sum(a != b for a, b in zip_longest(ids, others))
 
 
-def text_ability_report(answers: list[dict[str, Any]]) -> dict[str, Any]:
+def text_ability_report(answers: list[dict[str, Any]]) -> TextAbilityReport:
     """Return by how much a model's answers differ from those of its LLM.
 
     Args:
         answers: each with ``llm_ids``, the token ids of the LLM's answer, and how many ``differing_tokens`` the
             model's has.
-
-    Returns:
-        ``questions``, ``tokens`` of the LLM's answers, ``differing_tokens``, ``differing_answers``, and whether the
-        model's are ``identical``.
     """
     differing = [answer["differing_tokens"] for answer in answers]
-    return {
-        "questions": len(answers),
-        "tokens": sum(len(answer["llm_ids"]) for answer in answers),
-        "differing_tokens": sum(differing),
-        "differing_answers": sum(map(bool, differing)),
-        "identical": not any(differing),
-    }
+    return TextAbilityReport(
+        questions=len(answers),
+        tokens=sum(len(answer["llm_ids"]) for answer in answers),
+        differing_tokens=sum(differing),
+        differing_answers=sum(map(bool, differing)),
+        identical=not any(differing),
+    )

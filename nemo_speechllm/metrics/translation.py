@@ -28,7 +28,7 @@ from nemo_speechllm.metrics.error_rate import is_unspaced, normalizer, normalize
 _MECAB = {"ja": "ja-mecab", "ko": "ko-mecab"}  # by languages; each needs sacrebleu's extra of the language's name
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class TranslationScore:
     """A figure of one or several systems on the same utterances.
 
@@ -43,6 +43,31 @@ class TranslationScore:
     name: str
     results: list[Result]
     signature: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranslationFigures:
+    """Figures of the translations of a direction.
+
+    Attributes:
+        utterances, truncated: how many there are, and of these end early.
+        signatures: sacrebleu's, of ``bleu`` and ``chrf``.
+        bleu, chrf: 0 to 100.
+        bleu_ci, chrf_ci: 95 % bootstrap intervals, [low, high].
+    """
+
+    utterances: int
+    truncated: int
+    signatures: dict[str, str]
+    bleu: float
+    bleu_ci: list[float]
+    chrf: float
+    chrf_ci: list[float]
+
+    @property
+    def scores(self) -> tuple[tuple[float, list[float]], ...]:
+        """BLEU and chrF, each with its interval."""
+        return (self.bleu, self.bleu_ci), (self.chrf, self.chrf_ci)
 
 
 def is_translation(prediction: dict[str, Any]) -> bool:
@@ -140,9 +165,9 @@ def score_translations(
         named: list[tuple[str, Sequence[str]]] = [
             (str(number), [*map(canonical, texts)]) for number, texts in enumerate(systems)
         ]
-        signatures, found = PairedTest(named, {name: metric}, [[*map(canonical, references)]], **test)()
+        signatures, by_name = PairedTest(named, {name: metric}, [[*map(canonical, references)]], **test)()
         (key,) = signatures
-        results = cast(list[Result], found[key])  # the names have a key of their own
+        results = cast(list[Result], by_name[key])  # the names have a key of their own
         for result in results[1:]:
             if result.score == results[0].score:  # sacrebleu says 0.0001: the difference of 0 is not by chance
                 result.p_value = 1.0
@@ -150,26 +175,29 @@ def score_translations(
     return scores
 
 
-def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return BLEU and chrF of each direction.
+def translation_report(predictions: Sequence[dict[str, Any]]) -> dict[str, TranslationFigures]:
+    """Return BLEU and chrF of each direction, ``lang>target_lang``.
 
     Args:
         predictions: each with ``text`` (reference), ``pred_text``, ``truncated``, ``lang`` and ``target_lang``.
-
-    Returns:
-        For each direction ``utterances``, ``truncated``, ``bleu`` and ``chrf`` (0 to 100) with the 95 % bootstrap
-        intervals ``bleu_ci`` and ``chrf_ci``, [low, high], and sacrebleu's ``signatures``.
     """
-    report = {}
-    for direction, found in by_direction(predictions).items():
-        texts, references = [p["pred_text"] for p in found], [p["text"] for p in found]
-        figures: dict[str, Any] = {"utterances": len(found), "truncated": sum(p["truncated"] for p in found)}
-        figures["signatures"] = {}
-        for score in score_translations([texts], references, found[0]["target_lang"]):
-            name, (result,) = score.name.lower(), score.results
-            assert result.mean is not None and result.ci is not None  # there are, of a bootstrap
-            figures[name] = float(result.score)
-            figures[f"{name}_ci"] = [float(result.mean - result.ci), float(result.mean + result.ci)]
-            figures["signatures"][name] = score.signature
-        report[direction] = figures
-    return report
+    return {direction: _direction_figures(pairs) for direction, pairs in by_direction(predictions).items()}
+
+
+def _direction_figures(predictions: list[dict[str, Any]]) -> TranslationFigures:
+    texts, references = [p["pred_text"] for p in predictions], [p["text"] for p in predictions]
+    bleu, chrf = score_translations([texts], references, predictions[0]["target_lang"])
+    return TranslationFigures(
+        utterances=len(predictions),
+        truncated=sum(p["truncated"] for p in predictions),
+        signatures={score.name.lower(): score.signature for score in (bleu, chrf)},
+        bleu=float(bleu.results[0].score),
+        bleu_ci=_interval(bleu.results[0]),
+        chrf=float(chrf.results[0].score),
+        chrf_ci=_interval(chrf.results[0]),
+    )
+
+
+def _interval(result: Result) -> list[float]:
+    assert result.mean is not None and result.ci is not None  # there are, of a bootstrap
+    return [float(result.mean - result.ci), float(result.mean + result.ci)]

@@ -19,10 +19,7 @@ from html.parser import HTMLParser
 import pytest
 
 from nemo_speechllm.evaluation.html_report import html_report
-from nemo_speechllm.metrics.hallucination import hallucination_report
-from nemo_speechllm.metrics.keywords import KeywordCounts, keyword_report
-from nemo_speechllm.metrics.report import bucketed_reports, error_report
-from nemo_speechllm.metrics.translation import translation_report
+from nemo_speechllm.evaluation.report import evaluation_report
 
 MALICE = "<script>alert('x')</script>"
 
@@ -56,17 +53,13 @@ def prediction(text: str, pred_text: str, errors: int | None = None, **fields) -
 
 @pytest.fixture
 def page():
-    """``page(predictions, worst=30, **metrics)`` → the page as it is parsed."""
+    """``page(predictions, worst=30, **facts)`` → the page as it is parsed."""
 
-    def make(predictions: list[dict], worst: int = 30, **sections) -> Page:
-        transcripts = [p for p in predictions if "errors" in p]
-        metrics = {"model": "x.nemo", "manifest": "test.jsonl", **error_report(transcripts, "basic")}
-        metrics |= {
-            "buckets": bucketed_reports(transcripts, "basic"),
-            "hallucination": hallucination_report(predictions),
-        }
+    def make(predictions: list[dict], worst: int = 30, **facts) -> Page:
+        report = evaluation_report(predictions, "basic")
+        facts = {"model": "x.nemo", "manifest": "test.jsonl"} | facts
         return Page(
-            html_report(metrics | sections, predictions, lambda p: f"data:audio/flac;base64,{p['text'][:1]}", worst)
+            html_report(report, facts, predictions, lambda p: f"data:audio/flac;base64,{p['text'][:1]}", worst)
         )
 
     return make
@@ -91,12 +84,9 @@ def test_whatever_a_text_holds_is_text(page):
 
 def test_tables_have_languages_groups_and_what_else_was_measured(page):
     predictions = [prediction("a b", "a", 1, lang=lang, snr=7, duration=d) for lang, d in (("en", 1.0), ("fr", 9.0))]
+    predictions[0]["keywords"] = ["a"]
     translations = [prediction("la casa", "una casa"), prediction("gracias", "gracias")]
-    sections = {
-        "translation": translation_report(translations),
-        "keywords": keyword_report([KeywordCounts(1, 1, 0, 0)]),
-    }
-    found = page(predictions + translations, **sections)
+    found = page(predictions + translations)
     titles = (
         "Error rates",
         "Error rates by duration",

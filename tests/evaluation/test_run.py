@@ -23,7 +23,8 @@ import soundfile
 from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate, evaluation_report, format_evaluation, prediction
+from nemo_speechllm.evaluation.report import evaluation_report, format_evaluation
+from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate, prediction
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import Answer
 
@@ -153,7 +154,7 @@ def test_the_language_of_a_line_decides_how_its_words_are_counted(lang, normaliz
     ]
     assert (sum(p["words"] for p in predictions), sum(p["errors"] for p in predictions)) == (words, errors)
     report = evaluation_report(predictions, normalizer)
-    assert report["words"]["reference"] == words and report["wer"] == pytest.approx(errors / words)
+    assert report.words.reference == words and report.wer == pytest.approx(errors / words)
 
 
 @pytest.mark.parametrize(("lang", "extra"), [("ja", "ja"), ("jpn", "ja"), ("ko-KR", "ko")])

@@ -22,6 +22,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nemo_speechllm.evaluation.report import evaluation_report
+from nemo_speechllm.files import as_object, write_json
 from nemo_speechllm.manifests.manifest import read_manifest
 
 ROOT = Path(__file__).parents[2]
@@ -104,8 +106,10 @@ def test_the_shipped_sweeps_plan_rows_that_their_recipe_can_take(sweep, name, ov
 
 def fake_metrics(folder: Path, wer: float) -> None:
     (folder / "evaluation").mkdir(parents=True)
-    figures = {"utterances": 3, "wer": wer, "wer_ci": [wer - 0.1, wer + 0.1], "cer": wer, "words": {"reference": 9}}
-    (folder / "evaluation" / "metrics.json").write_text(json.dumps(figures | {"language": "en"}))
+    fields = {"lang": "en", "duration": 1.0, "seconds": 0.1, "truncated": False}
+    report = evaluation_report([{"text": "a b c d e", "pred_text": "a b c d x"} | fields], "basic")
+    assert report.wer == wer
+    write_json(folder / "evaluation" / "metrics.json", as_object(report))
 
 
 def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_end(
@@ -124,11 +128,11 @@ def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_e
     with pytest.raises(SystemExit, match="1"):
         sweep.main(cfg)
     out = capsys.readouterr().out
-    assert "[1/2] x=1: failed: train.py ended with status 1" in out and "[2/2] x=2: WER 20.0 % (10.0–30.0)" in out
+    assert "[1/2] x=1: failed: train.py ended with status 1" in out and "[2/2] x=2: WER 20.0 % (20.0–20.0)" in out
     assert "1 of 2 rows failed: x=1" in out
     sweep.main(cfg)
     assert ran == ["x=1", "x=2", "x=1"]
-    assert "[2/2] x=2: WER 20.0 % (10.0–30.0), was there" in capsys.readouterr().out
+    assert "[2/2] x=2: WER 20.0 % (20.0–20.0), was there" in capsys.readouterr().out
     with open(tmp_path / "results.csv") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["axis"], row["value"], row["language"], row["wer"]) for row in rows] == [

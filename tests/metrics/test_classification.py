@@ -62,14 +62,14 @@ def test_figures_are_given_by_task_and_category_against_chance():
     answers = [answer("happy")] * 30 + [answer("sad")] * 5 + [answer(None)] * 5
     answers += [answer("yes", "no", ("yes", "no"), "noise", "degradation")] * 4
     report = classification_report(answers)
-    emotion = report["categories"]["paralinguistic"]
-    assert emotion == report["tasks"]["emotion"]
-    assert (emotion["answers"], emotion["accuracy"], emotion["undecided"]) == (40, 0.75, 0.125)
-    assert emotion["chance"] == pytest.approx(1 / 3) and emotion["above_chance"]
-    low, high = emotion["ci"]
+    emotion = report.categories["paralinguistic"]
+    assert emotion == report.tasks["emotion"]
+    assert (emotion.answers, emotion.accuracy, emotion.undecided) == (40, 0.75, 0.125)
+    assert emotion.chance == pytest.approx(1 / 3) and emotion.above_chance
+    low, high = emotion.ci
     assert 0.5 < low < 0.75 < high < 0.95
-    noise = report["tasks"]["noise"]
-    assert (noise["accuracy"], noise["ci"], noise["chance"], noise["above_chance"]) == (0.0, [0.0, 0.0], 0.5, False)
-    assert report["all"]["answers"] == 44
+    noise = report.tasks["noise"]
+    assert (noise.accuracy, noise.ci, noise.chance, noise.above_chance) == (0.0, [0.0, 0.0], 0.5, False)
+    assert report.all.answers == 44
     table = format_classification_table(report).splitlines()
     assert len(table) == 6 and table[-1].startswith("all") and "75.0" in table[1]

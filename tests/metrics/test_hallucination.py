@@ -18,7 +18,9 @@ import json
 
 import pytest
 
+from nemo_speechllm.files import as_object
 from nemo_speechllm.metrics.hallucination import (
+    Share,
     compression_ratio,
     hallucination_report,
     is_chatter,
@@ -125,18 +127,19 @@ def test_report_counts_each_kind_among_those_it_can_befall():
         prediction("", ""),
     ]
     report = hallucination_report(predictions)
-    assert {name: (f["count"], f["of"]) for name, f in report.items() if name != "characters_per_second"} == {
+    assert {name: (share.count, share.of) for name, share in report.shares.items()} == {
         "loops": (1, 6),
         "chatter": (1, 6),
-        "too_long": (1, 6),
+        "too long": (1, 6),
         "deleted": (1, 4),
-        "silence_answered": (1, 2),
+        "silence answered": (1, 2),
     }
-    assert report["deleted"]["rate"] == 0.25 and report["deleted"]["ci"][0] <= 0.25 <= report["deleted"]["ci"][1]
-    assert report["characters_per_second"] == pytest.approx(sum(len(p["pred_text"]) for p in predictions) / 44)
+    assert report.deleted.rate == 0.25 and report.deleted.ci[0] <= 0.25 <= report.deleted.ci[1]
+    assert report.characters_per_second == pytest.approx(sum(len(p["pred_text"]) for p in predictions) / 44)
 
 
 def test_of_no_silence_there_is_no_rate():
     report = hallucination_report([prediction("a", "a")])
-    assert report["silence_answered"] == {"count": 0, "of": 0, "rate": None, "ci": None}
-    assert json.dumps(report, allow_nan=False) and json.dumps(hallucination_report([]), allow_nan=False)
+    assert report.silence_answered == Share(count=0, of=0, rate=None, ci=None)
+    for some in (report, hallucination_report([])):
+        assert json.dumps(some, allow_nan=False, default=as_object)

@@ -18,7 +18,9 @@ import pytest
 
 from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.tables import format_instruction_table
+from nemo_speechllm.files import as_object
 from nemo_speechllm.metrics.instructions import (
+    InstructionReport,
     instruction_report,
     instruction_rows,
     matches,
@@ -66,7 +68,7 @@ def item(skill: str = "reverse", **changes) -> dict:
 )
 def test_an_answer_matches_but_for_case_and_punctuation(output, skill, found):
     assert matches(output, (skill, CANDIDATES[skill])) == found
-    assert score(item(skill), output)["exact"] == found
+    assert score(item(skill), output).exact == found
 
 
 def test_errors_are_those_against_the_nearest_target():
@@ -94,21 +96,21 @@ def test_what_was_done_instead(output, asked, did):
 def test_an_answer_is_scored_against_what_was_said_and_against_what_was_heard():
     heard = item(own_targets=[["reverse", "four tree two one"]])
     misheard = score(heard, "four tree two one", wer_threshold=0.25)
-    assert (misheard["exact"], misheard["within_wer"]) == (False, True)
-    assert (misheard["own_exact"], misheard["own_within_wer"]) == (True, True)
-    assert (misheard["errors"], misheard["words"], misheard["did"]) == (1, 4, "reverse")
-    assert score(heard, "four tree two one", wer_threshold=0.2)["within_wer"] is False
-    assert score(heard, "one two three four")["copying"] is False
-    assert score(item("delete_word"), "something")["copying"] is True
+    assert (misheard.exact, misheard.within_wer) == (False, True)
+    assert (misheard.own_exact, misheard.own_within_wer) == (True, True)
+    assert (misheard.errors, misheard.words, misheard.did) == (1, 4, "reverse")
+    assert score(heard, "four tree two one", wer_threshold=0.2).within_wer is False
+    assert score(heard, "one two three four").copying is False
+    assert score(item("delete_word"), "something").copying is True
 
 
 def answer(name: str, split: str | None, output: str, group: str = "skills") -> dict:
     what = {"group": group, "name": name, "split": split, "complexity": "word", "rule": True}
-    return what | score(item("reverse"), output)
+    return what | as_object(score(item("reverse"), output))
 
 
 @pytest.fixture
-def report() -> dict:
+def report() -> InstructionReport:
     right, wrong = "four three two one", "one two three four"
     return instruction_report(
         [
@@ -122,18 +124,18 @@ def report() -> dict:
 
 
 def test_figures_by_group(report):
-    seen = report["skills"]["reverse"]["seen"]
-    assert (seen["answers"], seen["accuracy"], seen["given_own_transcript"]["accuracy"]) == (4, 0.75, 0.75)
-    assert seen["accuracy_ci"][0] < 0.75 < seen["accuracy_ci"][1]
-    assert report["rule"]["unseen"]["accuracy"] == report["complexity"]["word"]["unseen"]["accuracy"] == 0.5
-    assert report["written"] == {} and report["concatenated"] is None
-    assert {name: found["accuracy"] for name, found in report["adversarial"].items()} == {
+    seen = report.skills["reverse"]["seen"]
+    assert (seen.answers, seen.accuracy, seen.given_own_transcript.accuracy) == (4, 0.75, 0.75)
+    assert seen.accuracy_ci[0] < 0.75 < seen.accuracy_ci[1]
+    assert report.rule["unseen"].accuracy == report.complexity["word"]["unseen"].accuracy == 0.5
+    assert report.written == {} and report.concatenated is None
+    assert {name: figures.accuracy for name, figures in report.adversarial.items()} == {
         "odd": 1,
         "nested": 0,
         "all": 0.5,
     }
-    assert report["overlapped"]["accuracy"] == 0
-    assert report["confusion"] == {
+    assert report.overlapped.accuracy == 0
+    assert report.confusion == {
         "seen": {"reverse": {"reverse": 3, "transcribe": 1}},
         "unseen": {"reverse": {"reverse": 1, "transcribe": 1}},
     }

@@ -81,12 +81,12 @@ def test_orders_are_averaged_and_unparsed_judgements_counted():
     judgements = [*judged(0, (8, 4), (6, 6)), *judged(1, (8, 2), (8, 2)), *judged(2, (9, 9), None)]
     judgements += judged(3, None, None, "sound")
     report = judge_report(judgements)
-    speech = report["categories"]["speech"]
-    assert (speech["questions"], speech["scored"]) == (3, 2)
-    assert (speech["score"], speech["reference_score"], speech["order_difference"]) == (3.5, 7.5, 1.0)
-    assert speech["ci"] == [2.0, 5.0] and speech["parse_failures"] == pytest.approx(1 / 6)
-    sound = report["categories"]["sound"]
-    assert (sound["score"], sound["ci"], sound["parse_failures"]) == (None, None, 1.0)
-    assert report["all"]["score"] == 3.5 and report["all"]["parse_failures"] == pytest.approx(3 / 8)
+    speech = report.categories["speech"]
+    assert (speech.questions, speech.scored) == (3, 2)
+    assert (speech.score, speech.reference_score, speech.order_difference) == (3.5, 7.5, 1.0)
+    assert speech.ci == [2.0, 5.0] and speech.parse_failures == pytest.approx(1 / 6)
+    sound = report.categories["sound"]
+    assert (sound.score, sound.ci, sound.parse_failures) == (None, None, 1.0)
+    assert report.all.score == 3.5 and report.all.parse_failures == pytest.approx(3 / 8)
     table = format_judge_table(report).splitlines()
     assert len(table) == 4 and "3.50" in table[-1] and "37.5" in table[-1]

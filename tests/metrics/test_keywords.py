@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nemo.collections.asr.parts.context_biasing.context_biasing_utils import compute_fscore
 
-from nemo_speechllm.metrics.keywords import KeywordCounts, count_keywords, keyword_report
+from nemo_speechllm.files import as_object
+from nemo_speechllm.metrics.keywords import KeywordCounts, KeywordReport, count_keywords, keyword_report
 
 NAMES = ["ada", "boston", "new york", "king's cross station"]
 
@@ -73,9 +74,9 @@ def nemo_figures(folder, pairs, keywords) -> tuple[float, float, float]:
     return compute_fscore(str(manifest), keywords)
 
 
-def assert_same(found: tuple, report: dict) -> None:
+def assert_same(found: tuple, report: KeywordReport) -> None:
     for theirs, name in zip(found, ("precision", "recall", "f"), strict=True):
-        assert (report[name] or 0.0) == pytest.approx(theirs, abs=1e-6), name
+        assert (report.shares[name][0] or 0.0) == pytest.approx(theirs, abs=1e-6), name
 
 
 words = st.lists(st.sampled_from(["ada", "b", "c", "d"]), min_size=1, max_size=7).map(" ".join)
@@ -99,16 +100,15 @@ def test_phrases_and_several_keywords_are_counted_as_nemo_counts_them(tmp_path):
     keywords = ["ada", "boston", "new york"]
     counts = [count_keywords(hypothesis, reference, keywords, "none") for hypothesis, reference in pairs]
     report = keyword_report(counts)
-    assert (report["hits"], report["misses"], report["false_alarms"], report["leaked"]) == (3, 2, 3, 2)
+    assert (report.hits, report.misses, report.false_alarms, report.leaked) == (3, 2, 3, 2)
     assert_same(nemo_figures(tmp_path, pairs, keywords), report)
 
 
 def test_report():
     counts = [KeywordCounts(hits=3, misses=1), KeywordCounts(hits=1, false_alarms=2, leaked=1)] * 10
     report = keyword_report(counts)
-    assert (report["precision"], report["recall"], report["leakage"]) == pytest.approx((4 / 6, 4 / 5, 1 / 2))
-    assert report["f"] == pytest.approx(2 * (4 / 6) * (4 / 5) / (4 / 6 + 4 / 5))
-    for name in ("precision", "recall", "f", "leakage"):
-        low, high = report[f"{name}_ci"]
-        assert low < report[name] < high
-    assert json.dumps(keyword_report([])) and keyword_report([KeywordCounts()])["f"] is None
+    assert (report.precision, report.recall, report.leakage) == pytest.approx((4 / 6, 4 / 5, 1 / 2))
+    assert report.f == pytest.approx(2 * (4 / 6) * (4 / 5) / (4 / 6 + 4 / 5))
+    for share, (low, high) in report.shares.values():
+        assert low < share < high
+    assert json.dumps(as_object(keyword_report([]))) and keyword_report([KeywordCounts()]).f is None

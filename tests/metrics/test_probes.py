@@ -95,6 +95,6 @@ def test_shares_are_given_by_probe_and_category():
         {"probe": name, "category": "format", "passed": ok} for name, ok in (("a", True), ("a", False), ("b", True))
     ]
     report = probe_report(answers)
-    assert report["probes"]["a"]["passed"] == 0.5 and report["probes"]["b"]["ci"] == [1.0, 1.0]
-    assert report["categories"]["format"] == report["all"] and report["all"]["answers"] == 3
+    assert report.probes["a"].passed == 0.5 and report.probes["b"].ci == [1.0, 1.0]
+    assert report.categories["format"] == report.all and report.all.answers == 3
     assert format_probe_table(report).splitlines()[1].startswith("a") and "66.7" in format_probe_table(report)

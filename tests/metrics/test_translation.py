@@ -22,6 +22,7 @@ import pytest
 import sacrebleu
 
 from nemo_speechllm.evaluation.tables import format_translations
+from nemo_speechllm.files import as_object
 from nemo_speechllm.metrics.translation import bleu_tokenizer, check_metrics, score_translations, translation_report
 
 REFERENCES = ["la casa es muy grande hoy", "marque el uno por favor ahora", "gracias por su llamada de hoy"]
@@ -36,13 +37,13 @@ def test_figures_are_sacrebleu_s_by_direction():
     predictions = [translation(*pair) for pair in zip(REFERENCES, TEXTS, strict=True)]
     predictions += [translation(*pair, lang="fr") for pair in zip(REFERENCES, reversed(TEXTS), strict=True)]
     report = translation_report(predictions)
-    assert list(report) == ["en>es", "fr>es"] and json.dumps(report, allow_nan=False)
+    assert list(report) == ["en>es", "fr>es"] and json.dumps(report, allow_nan=False, default=as_object)
     for figures, texts in zip(report.values(), (TEXTS, TEXTS[::-1]), strict=True):
-        assert figures["utterances"] == 3
-        assert figures["bleu"] == pytest.approx(sacrebleu.corpus_bleu(texts, [REFERENCES]).score)
-        assert figures["chrf"] == pytest.approx(sacrebleu.corpus_chrf(texts, [REFERENCES]).score)
-        assert figures["bleu_ci"][0] < figures["bleu"] < figures["bleu_ci"][1]
-    assert "tok:13a" in report["en>es"]["signatures"]["bleu"] and "nc:6" in report["en>es"]["signatures"]["chrf"]
+        assert figures.utterances == 3
+        assert figures.bleu == pytest.approx(sacrebleu.corpus_bleu(texts, [REFERENCES]).score)
+        assert figures.chrf == pytest.approx(sacrebleu.corpus_chrf(texts, [REFERENCES]).score)
+        assert figures.bleu_ci[0] < figures.bleu < figures.bleu_ci[1]
+    assert "tok:13a" in report["en>es"].signatures["bleu"] and "nc:6" in report["en>es"].signatures["chrf"]
 
 
 @pytest.mark.parametrize(
