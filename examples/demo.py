@@ -25,30 +25,47 @@ import argparse
 import json
 import os
 import resource
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from nemo_speechllm import assets
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import emit, run_apart, run_command
+from nemo_speechllm.corpora.telephone_prompts import format_summary, prepare_prompts
+from nemo_speechllm.evaluation.report import EvaluationReport, format_evaluation
+from nemo_speechllm.evaluation.run import EvaluateArguments, arguments_of, evaluate
 from nemo_speechllm.files import write_json
+from nemo_speechllm.training.train import read_recipe, train
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "salm/whisper_smollm2_finetune"
 SHIPPED = "salm_whisper_smollm2"
 
+T = TypeVar("T")
 
-def run(*command: str) -> None:
-    """Run one of the example scripts, printing the command first; its failure ends the demo."""
+
+def run(command: list[str], function: Callable[..., T], *arguments: object) -> T:
+    """Call what a command does in a process of its own, printing the command first; a failure ends the demo."""
     emit(f"\n$ python {' '.join(command)}")
-    subprocess.run([sys.executable, *command], cwd=ROOT, check=True)
+    return run_apart([str(ROOT / command[0]), *command[1:]], function, *arguments)
 
 
-def evaluate(model: str, manifest: Path, output_dir: Path) -> dict:
-    """Return metrics of a model on a manifest; its predictions lie in ``output_dir/predictions.jsonl``."""
-    run("examples/evaluate.py", f"model={model}", f"manifest={manifest}", f"output_dir={output_dir}")
-    return json.loads((output_dir / "metrics.json").read_text())
+def prepare(data: Path, packages_dir: Path | None) -> None:
+    """Write manifests of the English prompts into ``data``, and print what there is."""
+    packages = ["--packages-dir", str(packages_dir)] if packages_dir else []
+    command = ["examples/data/prepare_prompts.py", "--out", str(data), "--langs", "en", *packages]
+    rows, skipped = run(command, prepare_prompts, data, ["en"], packages_dir)
+    print(format_summary(rows, skipped, ["en"]))
+
+
+def evaluate_model(model: str, manifest: Path, output_dir: Path) -> EvaluationReport:
+    """Return figures of a model on a manifest; its predictions lie in ``output_dir/predictions.jsonl``."""
+    arguments = {"model": model, "manifest": str(manifest), "output_dir": str(output_dir)}
+    command = ["examples/evaluate.py", *(f"{key}={value}" for key, value in arguments.items())]
+    report = run(command, evaluate, arguments_of(EvaluateArguments, arguments))
+    print(format_evaluation(report))
+    return report
 
 
 def fine_tune(data: Path, out: Path, steps: int) -> Path:
@@ -57,14 +74,14 @@ def fine_tune(data: Path, out: Path, steps: int) -> Path:
     if checkpoint.exists():
         emit(f"\n{checkpoint} is there: training is not repeated (delete {out} to start over)")
         return checkpoint
-    run(
-        "examples/train.py",
-        f"--config-name={RECIPE}",
-        f"model.train_ds.manifest_filepath={data / 'train_en.jsonl'}",
-        f"model.validation_ds.manifest_filepath={data / 'dev_en.jsonl'}",
-        f"exp_manager.exp_dir={out}",
-        f"trainer.max_steps={steps}",
-    )
+    changes = {
+        "model.train_ds.manifest_filepath": str(data / "train_en.jsonl"),
+        "model.validation_ds.manifest_filepath": str(data / "dev_en.jsonl"),
+        "exp_manager.exp_dir": str(out),
+        "trainer.max_steps": steps,
+    }
+    command = ["examples/train.py", f"--config-name={RECIPE}", *(f"{key}={value}" for key, value in changes.items())]
+    run(command, train, read_recipe(ROOT / "conf", RECIPE, changes))
     return checkpoint
 
 
@@ -116,18 +133,18 @@ def main() -> None:
     started, out, data = time.monotonic(), arguments.out.absolute(), arguments.data.absolute()
     for name in ("whisper-base", "smollm2-135m-instruct"):
         emit(f"{name}: {assets.resolve(name)}")
-    packages = ["--packages-dir", str(arguments.packages_dir)] if arguments.packages_dir else []
-    run("examples/data/prepare_prompts.py", "--out", str(data), "--langs", "en", *packages)
+    prepare(data, arguments.packages_dir and arguments.packages_dir.absolute())
+    os.chdir(ROOT)  # where the commands hold that are printed
     test = data / "test_en.jsonl"
-    whisper = evaluate("whisper:whisper-base", test, out / "whisper")
-    shipped = evaluate(SHIPPED, test, out / "shipped")
+    whisper = evaluate_model("whisper:whisper-base", test, out / "whisper")
+    shipped = evaluate_model(SHIPPED, test, out / "shipped")
     checkpoint = fine_tune(data, out, arguments.steps)
-    finetuned = evaluate(os.path.relpath(checkpoint, ROOT), test, out / "finetuned")
+    finetuned = evaluate_model(os.path.relpath(checkpoint, ROOT), test, out / "finetuned")
     report = {
-        "wer_shipped": shipped["wer"],
-        "wer_finetuned": finetuned["wer"],
-        "wer_whisper": whisper["wer"],
-        "utterances": finetuned["utterances"],
+        "wer_shipped": shipped.wer,
+        "wer_finetuned": finetuned.wer,
+        "wer_whisper": whisper.wer,
+        "utterances": finetuned.utterances,
         "seconds": time.monotonic() - started,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024,
     }

@@ -32,7 +32,6 @@ drawn for each axis.
 
 import json
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -43,10 +42,12 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.command_line import emit, run_command
+from nemo_speechllm.command_line import cause_of, emit, is_expected, run_apart, run_command
 from nemo_speechllm.data.dataset import task_of
+from nemo_speechllm.evaluation.keywords import EvaluateKeywordsArguments, evaluate_keywords
 from nemo_speechllm.evaluation.plot import plot_error_rates, plot_keyword_figures
 from nemo_speechllm.evaluation.report import EvaluationReport, read_report
+from nemo_speechllm.evaluation.run import EvaluateArguments, arguments_of, evaluate
 from nemo_speechllm.evaluation.tables import format_interval
 from nemo_speechllm.files import FolderLock, claim_record, write_csv
 from nemo_speechllm.manifests.manifest import read_manifest, relocate, write_manifest
@@ -54,6 +55,7 @@ from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO
 from nemo_speechllm.metrics.report import figure_rows
 from nemo_speechllm.metrics.translation import check_metrics
+from nemo_speechllm.training.train import overrides_of, read_recipe, train
 
 EXAMPLES = Path(__file__).resolve().parent
 EVALUATE = "evaluate."
@@ -61,9 +63,11 @@ EVALUATE = "evaluate."
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A script that evaluates a row, and what is made of its figures.
+    """How a row is evaluated, as a script does it, and what is made of its figures.
 
     Attributes:
+        arguments: the script's.
+        run: what the script does with them.
         output: the JSON file that it writes at its end.
         read: gives the figures in that file.
         lines: of the CSV, of the figures.
@@ -71,6 +75,8 @@ class Evaluation:
         plot: draws an axis, given the file to write, the axis and its lines with their ``value``.
     """
 
+    arguments: type
+    run: Callable[[Any], Any]
     output: str
     read: Callable[[Path], Any]
     lines: Callable[[Any], list[dict[str, Any]]]
@@ -113,8 +119,18 @@ def name_of(line: dict[str, Any]) -> str:
 
 
 EVALUATIONS = {
-    "evaluate.py": Evaluation("metrics.json", read_report, figure_rows, summarize_errors, plot_errors),
-    "evaluate_keywords.py": Evaluation("results.json", read_conditions, list, summarize_keywords, plot_keywords),
+    "evaluate.py": Evaluation(
+        EvaluateArguments, evaluate, "metrics.json", read_report, figure_rows, summarize_errors, plot_errors
+    ),
+    "evaluate_keywords.py": Evaluation(
+        EvaluateKeywordsArguments,
+        evaluate_keywords,
+        "results.json",
+        read_conditions,
+        list,
+        summarize_keywords,
+        plot_keywords,
+    ),
 }
 
 
@@ -200,28 +216,29 @@ def run_row(row: Row, recipe: str) -> None:
     """Train, unless the checkpoint is there, and evaluate.
 
     Raises:
-        RuntimeError: one of the scripts failed.
+        ProcessError: one of the two failed.
+        HydraException, OmegaConfBaseException: a setting is none of the recipe's or the evaluation's.
     """
-    checkpoint = row.folder / "train" / "checkpoints" / "train.nemo"
-    with open(row.folder / "log.txt", "a", encoding="utf-8") as log:
-        if not checkpoint.exists():
-            overrides = {"exp_manager.exp_dir": str(row.folder), "name": "train"}
-            overrides |= {key: value for key, value in row.settings.items() if not key.startswith(EVALUATE)}
-            run_script("train.py", [f"--config-name={recipe}"], overrides, log)
-        arguments = {k.removeprefix(EVALUATE): v for k, v in row.settings.items() if k.startswith(EVALUATE)}
-        arguments["manifest"] = str(joined_manifest(arguments["manifest"], row.folder / "test.jsonl"))
-        arguments |= {"model": str(checkpoint), "output_dir": str(row.metrics_file.parent)}
-        run_script(row.evaluation, [], arguments, log)
+    checkpoint, log = row.folder / "train" / "checkpoints" / "train.nemo", row.folder / "log.txt"
+    if not checkpoint.exists():
+        changes = {"exp_manager.exp_dir": str(row.folder), "name": "train"}
+        changes |= {key: value for key, value in row.settings.items() if not key.startswith(EVALUATE)}
+        cfg = read_recipe(EXAMPLES.parent / "conf", recipe, changes)
+        run_logged(["train.py", f"--config-name={recipe}", *overrides_of(changes)], train, cfg, log)
+    given = {k.removeprefix(EVALUATE): v for k, v in row.settings.items() if k.startswith(EVALUATE)}
+    given["manifest"] = str(joined_manifest(given["manifest"], row.folder / "test.jsonl"))
+    given |= {"model": str(checkpoint), "output_dir": str(row.metrics_file.parent)}
+    evaluation = EVALUATIONS[row.evaluation]
+    cfg = arguments_of(evaluation.arguments, given)
+    run_logged([row.evaluation, *overrides_of(given)], evaluation.run, cfg, log)
 
 
-def run_script(name: str, flags: list[str], overrides: dict[str, Any], log) -> None:
-    """Run a script of this folder in a process of its own."""
-    settings = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in overrides.items()]
-    command = [sys.executable, str(EXAMPLES / name), *flags, *settings]
-    print("$", *command, file=log)
-    status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
-    if status:
-        raise RuntimeError(f"{name} ended with status {status}; see {log.name}")
+def run_logged(command: list[str], function: Callable[[Any], Any], cfg: Any, log: Path) -> None:
+    """Call what a script of this folder does, in a process of its own, below its command in the log."""
+    script, *arguments = command
+    with open(log, "a", encoding="utf-8") as file:
+        print("$ python", f"examples/{script}", *arguments, file=file)
+    run_apart([str(EXAMPLES / script), *arguments], function, cfg, log=log)
 
 
 def joined_manifest(sources: str | list[str], target: Path) -> Path:
@@ -262,9 +279,11 @@ def main(cfg: DictConfig) -> None:
         try:
             if not was_done:
                 run_row(row, cfg["recipe"])
-        except (RuntimeError, OSError, ValueError) as error:
+        except Exception as error:
+            if not is_expected(error):
+                raise
             failed.append(row.name)
-            emit(f"[{number}/{len(rows)}] {row.name}: failed: {error}")
+            emit(f"[{number}/{len(rows)}] {row.name}: failed: {cause_of(error)}")
             continue
         seconds = "was there" if was_done else f"{time.monotonic() - started:.0f} s"
         emit(f"[{number}/{len(rows)}] {row.name}: {EVALUATIONS[row.evaluation].summary(row.figures)}, {seconds}")

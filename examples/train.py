@@ -21,106 +21,17 @@ Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pr
 a run that was killed continues when the same command is given again.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from pathlib import Path
-
-import lightning.pytorch as pl
-from nemo.collections.asr.models import EncDecCTCModelBPE
-from nemo.core.classes import ModelPT
 from nemo.core.config import hydra_runner
-from nemo.utils import logging
-from nemo.utils.exp_manager import exp_manager
-from nemo.utils.get_rank import is_global_rank_zero
-from nemo.utils.model_utils import import_class_by_path
-from nemo.utils.trainer_utils import resolve_trainer_cfg
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from nemo_speechllm.command_line import nearest_of, run_command
-from nemo_speechllm.files import FolderLock
-from nemo_speechllm.recipes import complete
-from nemo_speechllm.recipes.models import CTCRecipe
-from nemo_speechllm.training.resume import check_strategy, resumable
-from nemo_speechllm.training.run_folder import claim_run_folder, find_resume_point, run_folder
-
-RECIPE_KEYS = (
-    *("name", "seed", "model", "trainer", "exp_manager"),
-    *("init_from_nemo_model", "init_from_pretrained_model", "init_from_ptl_ckpt"),
-)
-
-
-def model_class(target: str) -> type[ModelPT]:
-    """Return the class a recipe names: one of this package's models, or one of NeMo's own.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    if not target.startswith(("nemo_speechllm.", "nemo.")):
-        raise ValueError(f"model.target is {target!r}; a recipe trains classes of nemo_speechllm or of nemo")
-    return import_class_by_path(target)
-
-
-def missing_keys(settings: dict | list, above: str = "") -> Iterator[str]:
-    """Yield the full key of everything that a recipe, as plain containers, leaves to who trains it.
-
-    Interpolations are not followed, so each stands once, where it can be given.
-    """
-    for key, value in settings.items() if isinstance(settings, dict) else enumerate(settings):
-        if isinstance(value, dict | list):
-            yield from missing_keys(value, f"{above}{key}.")
-        elif value == "???":
-            yield f"{above}{key}"
-
-
-def check_top_level(cfg: DictConfig) -> None:
-    """Check that nothing beside a recipe's own sections was added with ``+``: nobody would read it.
-
-    Raises:
-        ValueError: a key is unknown; the nearest known one is named.
-    """
-    for key in map(str, cfg):
-        if key not in RECIPE_KEYS:
-            raise ValueError(f"a recipe has no {key!r}, so nothing would read it; {nearest_of(key, RECIPE_KEYS)}")
-
-
-def check_model(settings: DictConfig, model: type[ModelPT]) -> None:
-    """Check the ``model`` section; of a class of NeMo's own whose recipe is not known here, NeMo does.
-
-    Raises:
-        SettingError: a setting is unknown, missing or cannot be.
-    """
-    recipe = CTCRecipe if model is EncDecCTCModelBPE else getattr(model, "recipe", None)
-    if recipe is not None:
-        complete(recipe, settings)
+from nemo_speechllm.command_line import run_command
+from nemo_speechllm.training.train import train
 
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     """Train the model that the recipe describes."""
-    check_top_level(cfg)
-    if missing := list(missing_keys(OmegaConf.to_container(cfg, resolve=False))):
-        raise ValueError(f"the recipe leaves {len(missing)} settings to you; give {'=... '.join(missing)}=...")
-    OmegaConf.resolve(cfg)
-    model_type = model_class(cfg.model.target)
-    check_model(cfg.model, model_type)
-    with open_dict(cfg):
-        for key in [key for key in cfg if str(key).startswith("init_from") and cfg[key] is None]:
-            cfg.pop(key)  # NeMo counts a null entry as one
-    pl.seed_everything(cfg.get("seed", 0), workers=True)
-    logging.info(f"config:\n{OmegaConf.to_yaml(cfg)}")
-    trainer = pl.Trainer(**resolve_trainer_cfg(cfg.trainer))
-    check_strategy(trainer.strategy)
-    with ExitStack() as held:
-        if OmegaConf.select(cfg, "exp_manager.resume_if_exists"):
-            if is_global_rank_zero():  # for all processes of this training
-                held.enter_context(FolderLock(run_folder(trainer, cfg.exp_manager) / "checkpoints", "training"))
-            find_resume_point(trainer, cfg.exp_manager)
-        folder = exp_manager(trainer, cfg.get("exp_manager"))
-        if folder is not None:
-            claim_run_folder(Path(folder) / "checkpoints", cfg.model)
-        model = resumable(model_type)(cfg.model, trainer)
-        model.maybe_init_from_pretrained_checkpoint(cfg)
-        trainer.fit(model)
+    train(cfg)
 
 
 if __name__ == "__main__":

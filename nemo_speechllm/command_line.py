@@ -16,15 +16,19 @@
 
 import difflib
 import errno
+import multiprocessing
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import is_dataclass
+from functools import partial
 from pathlib import Path
-from typing import NoReturn, TextIO
+from typing import NoReturn, TextIO, TypeVar
 
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -34,6 +38,8 @@ FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's: 1 shows whole tracebacks
 # argparse and Hydra answer these on stdout themselves
 HELP_OPTIONS = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 ASKED_FULL_ERROR = "NEMO_SPEECHLLM_FULL_ERROR"  # what the user said of it, also to the processes that this one starts
+
+T = TypeVar("T")
 
 _results: TextIO | None = None  # stdout as the user sees it while a script runs; None: nothing has been redirected
 
@@ -90,6 +96,55 @@ def results_apart() -> Iterator[None]:
             os.dup2(stdout, 1)
             os.close(stdout)
     _results = None
+
+
+class ProcessError(RuntimeError):
+    """What was called in a process of its own has failed; the message has the cause."""
+
+
+def run_apart(
+    command: Sequence[str], function: Callable[..., T], *arguments: object, log: str | Path | None = None
+) -> T:
+    """Call a function in a process of its own, whose memory goes when it ends, and return what it returns.
+
+    Args:
+        command: the script with its arguments that does the same. Lightning starts it for every further device.
+        function, arguments: of modules that can be imported; they and what is returned are pickled.
+        log: a file to which all that the process prints is added; None: to where this one prints.
+
+    Raises:
+        ProcessError: the function raised an error, or the process was killed.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    begin = partial(_begin_process, list(command), log)
+    see = "" if log is None else f"; see {log}"
+    try:
+        with ProcessPoolExecutor(1, spawn, initializer=begin) as pool:
+            return pool.submit(_call, function, arguments).result()
+    except BrokenProcessPool as error:
+        raise ProcessError(f"{Path(command[0]).name} was killed, for want of memory perhaps{see}") from error
+    except ProcessError as error:
+        raise ProcessError(f"{Path(command[0]).name} failed: {error}{see}") from None
+
+
+def _begin_process(command: list[str], log: str | Path | None) -> None:
+    sys.argv = command
+    if log is not None:
+        with open(log, "ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+
+
+def _call(function: Callable[..., T], arguments: Sequence[object]) -> T:
+    """Call a function; whatever it raises comes as an error that can be pickled."""
+    try:
+        return function(*arguments)
+    except (Exception, SystemExit) as error:
+        if not is_expected(error):
+            traceback.print_exc()
+        cause = cause_of(error)
+        _fail(cause, 1)
+        raise ProcessError(cause) from None
 
 
 def emit(*lines: object) -> None:

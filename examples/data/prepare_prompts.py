@@ -21,26 +21,10 @@ It fetches Debian packages by name with apt-get (no root needed); elsewhere, giv
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 from nemo_speechllm.command_line import emit, run_command
-from nemo_speechllm.corpora.telephone_prompts import LANGUAGES, LICENCES, SPLITS, prepare_prompts
-
-
-def print_report(rows: list[dict], skipped: list[dict], languages: list[str]) -> None:
-    """Print clips and minutes by language and split, the licences, and how many prompts were skipped and why."""
-    emit(f"\n{'':8}" + "".join(f"{split:>19}" for split in SPLITS) + "  licence")
-    for language in languages:
-        cells = []
-        for split in SPLITS:
-            seconds = [row["duration"] for row in rows if (row["lang"], row["split"]) == (language, split)]
-            cells.append(f"{len(seconds):4d} clips{sum(seconds) / 60:5.1f} min")
-        emit(f"{language:8}" + "".join(f"{cell:>19}" for cell in cells) + f"  {LICENCES[language]}")
-    reasons = Counter((row["reason"].split(":")[0], row["lang"]) for row in skipped)
-    emit("\nskipped (skipped.jsonl has them one by one)")
-    for reason in sorted({reason for reason, _ in reasons}):
-        emit(f"  {reason}: " + ", ".join(f"{language} {reasons[reason, language]}" for language in languages))
+from nemo_speechllm.corpora.telephone_prompts import LANGUAGES, format_summary, prepare_prompts
 
 
 def main() -> None:
@@ -52,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the split by prompt (default 0)")
     arguments = parser.parse_args()
     rows, skipped = prepare_prompts(arguments.out, arguments.langs, arguments.packages_dir, arguments.seed)
-    print_report(rows, skipped, arguments.langs)
+    emit(format_summary(rows, skipped, arguments.langs))
 
 
 if __name__ == "__main__":

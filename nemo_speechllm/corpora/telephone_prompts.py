@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import tempfile
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -320,3 +321,23 @@ def prepare_prompts(
             write_manifest(out / f"{split}_{language}.jsonl", chosen)
     write_manifest(out / "skipped.jsonl", skipped)
     return [{**row, "split": splits[row["key"]]} for row in rows], skipped
+
+
+def format_summary(rows: list[dict], skipped: list[dict], languages: Sequence[str]) -> str:
+    """Return clips and minutes by language and split, the licences, and how many prompts were skipped and why.
+
+    Args:
+        rows, skipped: of `prepare_prompts`.
+    """
+    lines = [f"\n{'':8}" + "".join(f"{split:>19}" for split in SPLITS) + "  licence"]
+    for language in languages:
+        cells = []
+        for split in SPLITS:
+            seconds = [row["duration"] for row in rows if (row["lang"], row["split"]) == (language, split)]
+            cells.append(f"{len(seconds):4d} clips{sum(seconds) / 60:5.1f} min")
+        lines.append(f"{language:8}" + "".join(f"{cell:>19}" for cell in cells) + f"  {LICENCES[language]}")
+    reasons = Counter((row["reason"].split(":")[0], row["lang"]) for row in skipped)
+    lines.append("\nskipped (skipped.jsonl has them one by one)")
+    for reason in sorted({reason for reason, _ in reasons}):
+        lines.append(f"  {reason}: " + ", ".join(f"{language} {reasons[reason, language]}" for language in languages))
+    return "\n".join(lines)

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from omegaconf import OmegaConf, open_dict
 from tqdm import tqdm
@@ -41,6 +41,8 @@ from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.recipes import complete
 from nemo_speechllm.recipes.sections import Generation
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -176,3 +178,15 @@ def evaluate_in_folder(model: str, manifest: Path, changes: Sequence[str]) -> Ev
     changed = OmegaConf.from_dotlist([change.lstrip("+") for change in changes])  # Hydra's sign of a new key
     cfg = OmegaConf.merge(OmegaConf.structured(EvaluateArguments), changed, given)
     return evaluate(cast(EvaluateArguments, cfg))
+
+
+def arguments_of(schema: type[T], given: dict[str, Any]) -> T:
+    """Return a script's arguments of values by key, as on its command line: ``section.key``, ``+key``.
+
+    Raises:
+        OmegaConfBaseException: there is no such argument, or a value is of another type.
+    """
+    cfg = OmegaConf.structured(schema)
+    for key, value in given.items():
+        OmegaConf.update(cfg, key.lstrip("+"), value)
+    return cast(T, cfg)

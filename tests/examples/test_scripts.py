@@ -151,18 +151,6 @@ def test_transcribe_files_named_by_digits(tiny_nemo, make_audio, tmp_path, monke
         assert capsys.readouterr().out.startswith("2024: ")
 
 
-def test_train_names_every_setting_that_a_recipe_leaves_open():
-    cfg = OmegaConf.create(
-        {
-            "model": {"tokenizer": {"dir": "???"}, "same": "${model.tokenizer.dir}", "sets": [{"manifest": "???"}]},
-            "init_from_nemo_model": "???",
-        }
-    )
-    message = r"give model.tokenizer.dir=\.\.\. model.sets.0.manifest=\.\.\. init_from_nemo_model=\.\.\.$"
-    with pytest.raises(ValueError, match=message):
-        script("train").main(cfg)
-
-
 def test_transcribe_of_a_bad_audio_leaves_no_output(tiny_nemo, tmp_path):
     (tmp_path / "bad.wav").write_text("no audio")
     output = tmp_path / "out.jsonl"
@@ -417,11 +405,3 @@ def test_split_manifest_refuses(make_manifest, tmp_path, monkeypatch, capsys):
     assert split(monkeypatch, textless, "--out", tmp_path / "out") == 1
     assert "has no 'text'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
-
-
-def test_a_misspelt_key_beside_a_recipes_sections_is_refused():
-    """``+init_from_nemo_modle`` would train from scratch without a word."""
-    check = script("train").check_top_level
-    check(OmegaConf.create({"name": "x", "model": {}, "trainer": {}, "init_from_nemo_model": "x.nemo"}))
-    with pytest.raises(ValueError, match="no 'init_from_nemo_modle'.*did you mean 'init_from_nemo_model'"):
-        check(OmegaConf.create({"name": "x", "init_from_nemo_modle": "x.nemo"}))

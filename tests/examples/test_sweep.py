@@ -22,9 +22,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from nemo_speechllm.command_line import ProcessError
 from nemo_speechllm.evaluation.report import evaluation_report
+from nemo_speechllm.evaluation.run import evaluate
 from nemo_speechllm.files import as_object, write_json
 from nemo_speechllm.manifests.manifest import read_manifest
+from nemo_speechllm.training.train import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -120,7 +123,7 @@ def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_e
     def run_row(row, recipe):
         ran.append(row.name)
         if row.label == "1" and len(ran) < 3:
-            raise RuntimeError("train.py ended with status 1; see log.txt")
+            raise ProcessError("train.py failed: no such file; see log.txt")
         fake_metrics(row.folder, 0.2)
 
     monkeypatch.setattr(sweep, "run_row", run_row)
@@ -128,7 +131,10 @@ def test_goes_on_after_a_failure_repeats_nothing_that_is_done_and_fails_at_the_e
     with pytest.raises(SystemExit, match="1"):
         sweep.main(cfg)
     out = capsys.readouterr().out
-    assert "[1/2] x=1: failed: train.py ended with status 1" in out and "[2/2] x=2: WER 20.0 % (20.0–20.0)" in out
+    assert (
+        "[1/2] x=1: failed: train.py failed: no such file; see log.txt" in out
+        and "[2/2] x=2: WER 20.0 % (20.0–20.0)" in out
+    )
     assert "1 of 2 rows failed: x=1" in out
     sweep.main(cfg)
     assert ran == ["x=1", "x=2", "x=1"]
@@ -167,25 +173,24 @@ def test_keyword_figures_have_a_line_per_list_and_a_plot(sweep, tmp_path, monkey
 
 def test_a_row_that_was_killed_after_training_is_only_evaluated(sweep, make_manifest, tmp_path, monkeypatch):
     ran = []
-    monkeypatch.setattr(sweep, "run_script", lambda name, flags, overrides, log: ran.append((name, overrides)))
+    monkeypatch.setattr(sweep, "run_logged", lambda command, function, cfg, log: ran.append((function, cfg)))
     manifests = [str(make_manifest((0.3, 0.3), f"{lang}.jsonl", lang=lang)) for lang in ("en", "fr")]
     row = sweep.Row("rank", "4", tmp_path / "sweep", {"model.lora.r": 4, "evaluate.manifest": manifests})
     row.folder.mkdir()
-    sweep.run_row(row, "some/recipe")
-    assert [name for name, _ in ran] == ["train.py", "evaluate.py"]
-    assert ran[0][1] == {"exp_manager.exp_dir": str(row.folder), "name": "train", "model.lora.r": 4}
+    sweep.run_row(row, "salm/whisper_smollm2")
+    (trained, recipe), (evaluated, arguments) = ran
+    assert (trained, evaluated) == (train, evaluate)
+    assert (recipe.exp_manager.exp_dir, recipe.name, recipe.model.lora.r) == (str(row.folder), "train", 4)
     checkpoint = row.folder / "train" / "checkpoints" / "train.nemo"
-    assert ran[1][1]["model"] == str(checkpoint) and ran[1][1]["output_dir"] == str(row.metrics_file.parent)
-    assert [line["lang"] for line in read_manifest(ran[1][1]["manifest"], locate_audio=True)] == ["en"] * 2 + [
-        "fr"
-    ] * 2
+    assert arguments.model == str(checkpoint) and arguments.output_dir == str(row.metrics_file.parent)
+    assert [line["lang"] for line in read_manifest(arguments.manifest, locate_audio=True)] == ["en"] * 2 + ["fr"] * 2
     checkpoint.parent.mkdir(parents=True)
     checkpoint.touch()
-    sweep.run_row(row, "some/recipe")
-    assert [name for name, _ in ran[2:]] == ["evaluate.py"]
+    sweep.run_row(row, "salm/whisper_smollm2")
+    assert [function for function, _ in ran[2:]] == [evaluate]
 
 
-def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, make_manifest, tmp_path):
+def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_config, make_manifest, tmp_path, capsys):
     model, manifest = tiny_salm_config.model, str(make_manifest((0.5, 0.7), "dev.jsonl"))
     common = {
         "model.llm.pretrained": model.llm.pretrained,
@@ -201,15 +206,16 @@ def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_con
         "evaluate.manifest": manifest,
         "evaluate.max_new_tokens": 4,
     }
-    cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes={"rank": {"model.lora.r": [2]}})
-    sweep.main(OmegaConf.create(cfg))
+    axes = {"rank": {"model.lora.r": [2]}, "steps": {"labels": ["bad"], "trainer.max_steps": ["many"]}}
+    axes["unknown"] = {"labels": ["key"], "model.lora.rank": [2]}
+    cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes=axes)
+    with pytest.raises(SystemExit, match="1"):
+        sweep.main(OmegaConf.create(cfg))
+    out = capsys.readouterr().out
+    assert "[1/3] rank=2: WER" in out and "[3/3] unknown=key: failed: Could not override 'model.lora.rank'" in out
+    log = tmp_path / "sweep/rows/steps=bad/log.txt"
+    assert "[2/3] steps=bad: failed: train.py failed: " in out and f"; see {log}" in out
+    assert log.read_text().startswith("$ python examples/train.py --config-name=") and "error: " in log.read_text()
     assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 2
     with open(tmp_path / "sweep" / "results.csv") as lines:
         assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "8")]
-    log = tmp_path / "broken.txt"
-    with (
-        open(log, "w") as output,
-        pytest.raises(RuntimeError, match="evaluate.py ended with status 1; see .*broken.txt"),
-    ):
-        sweep.run_script("evaluate.py", [], {"no_such_argument": 1}, output)
-    assert "no_such_argument" in log.read_text()
