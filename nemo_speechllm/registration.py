@@ -88,7 +88,7 @@ def _hand_on_restores(module: ModuleType) -> None:
         from nemo_speechllm.checkpointing.archive import saved_config_bytes
 
         own = sys.modules.get("nemo_speechllm.checkpointing.checkpoint")
-        if own is not None and issubclass(cls, own.ReferencedCheckpointMixin):
+        if own is not None and issubclass(cls, own.ReferencedModel):
             return original(cls, restore_path, *args, **kwargs)
         path = Path(restore_path).expanduser()
         if not path.is_file() or TARGET_PREFIX.encode() not in (saved_config_bytes(path) or b""):

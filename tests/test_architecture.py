@@ -15,7 +15,10 @@
 """docs/architecture.md is what the code is: its rooms, the one way that imports run, the size of a file, its test."""
 
 import ast
+import importlib
+import inspect
 import re
+import textwrap
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -78,6 +81,66 @@ def test_files_are_short():
     lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in SOURCES.items()}
     assert {name: count for name, count in lines.items() if count > MAX_LINES} == {}
     assert sum(count for name, count in lines.items() if room_of(name) == "data") <= MAX_LINES_OF_DATA
+
+
+def shared_bases() -> list[tuple[str, str]]:
+    """Classes of the package, with their modules, that another class inherits beside a further one."""
+    definitions = {
+        node.name: (name, node)
+        for name, path in SOURCES.items()
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef)
+    }
+    bases = {
+        base.id
+        for _, node in definitions.values()
+        if len(node.bases) > 1
+        for base in node.bases
+        if isinstance(base, ast.Name) and base.id in definitions
+    }
+    return sorted((definitions[name][0], name) for name in bases)
+
+
+def tree_of(cls: type) -> ast.AST:
+    return ast.parse(textwrap.dedent(inspect.getsource(cls)))
+
+
+def attributes(tree: ast.AST, context: type[ast.expr_context]) -> set[str]:
+    """Attributes of ``self`` that a class reads (`ast.Load`) or sets (`ast.Store`)."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, context)
+        if isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+
+
+def undeclared(cls: type) -> set[str]:
+    """What a class reads of ``self`` that neither it nor a class that it derives from has, annotates or sets."""
+    ancestors = [ancestor for ancestor in cls.__mro__ if ancestor.__module__ != "builtins"]
+    annotated = {name for ancestor in ancestors for name in inspect.get_annotations(ancestor)}
+    known = set(dir(cls)).union(annotated, *(attributes(tree_of(ancestor), ast.Store) for ancestor in ancestors))
+    return attributes(tree_of(cls), ast.Load) - known
+
+
+class Needy:
+    """Relies on a class beside it for ``given``."""
+
+    declared: int
+
+    def total(self) -> int:
+        self.own = 1
+        return self.own + self.declared + self.given
+
+
+@pytest.mark.parametrize(("module", "name"), shared_bases())
+def test_what_is_inherited_beside_another_declares_what_it_reads(module, name):
+    assert undeclared(getattr(importlib.import_module(module), name)) == set()
+
+
+def test_what_another_class_would_have_to_bring_is_seen():
+    assert undeclared(Needy) == {"given"}
+    assert {"ReferencedModel", "ResumableModel", "NeMoInterface"} <= {name for _, name in shared_bases()}
 
 
 @pytest.mark.parametrize("path", re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md))`", PAGE))

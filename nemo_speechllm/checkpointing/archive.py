@@ -15,7 +15,7 @@
 """The members of a ``.nemo`` of unknown origin: plain files of sizes that a checkpoint has.
 
 They are checked before anything is built of them, as its config (`config`) and weights (`weights`) are. Every function
-there and here raises ``ValueError`` with the cause in words; `ReferencedCheckpointMixin.restore_from` adds the file
+there and here raises ``ValueError`` with the cause in words; `ReferencedModel.restore_from` adds the file
 and the remedy.
 """
 

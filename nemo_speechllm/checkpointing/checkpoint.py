@@ -64,8 +64,8 @@ LLM_ARTIFACTS = (
 )
 
 
-class ReferencedCheckpointMixin(ModelPT):
-    """Saves pretrained parts by reference and restores strictly.
+class ReferencedModel(ModelPT):
+    """A model that saves pretrained parts by reference and restores strictly.
 
     A subclass calls `add_reference` for each pretrained part it builds, and asks `restores_weights_of` whether the
     checkpoint being restored brings that part's weights.
@@ -99,7 +99,7 @@ class ReferencedCheckpointMixin(ModelPT):
         return inert_config_of_ckpt(config) if from_ckpt else config
 
     @classmethod
-    def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedCheckpointMixin":
+    def from_config_dict(cls, config: DictConfig, trainer: Trainer | None = None) -> "ReferencedModel":
         """Return a model of this class.
 
         NeMo's method tries twice where that fails, and hides the first error.
@@ -372,7 +372,7 @@ class ReferencedCheckpointMixin(ModelPT):
             token = checked_folder.set(Path(folder))
             try:
                 with limited_parameters(size, n_tensors):
-                    model = super(ReferencedCheckpointMixin, saved_class).restore_from(
+                    model = super(ReferencedModel, saved_class).restore_from(
                         str(restore_path),
                         config,
                         map_location=map_location,

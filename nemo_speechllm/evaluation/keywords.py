@@ -165,8 +165,8 @@ def counted(prediction: dict, keywords: list[str], normalizer: str) -> KeywordCo
 def p_of_errors(first: list[dict], predictions: list[dict]) -> float:
     """Return p of the difference between the word errors of transcripts."""
     runs = [[prediction for prediction in run if not is_translation(prediction)] for run in (first, predictions)]
-    errors = [[prediction["errors"] for prediction in run] for run in runs]
-    return compare_paired(*errors, [prediction["words"] for prediction in runs[0]]).p
+    errors_of_first, errors = ([prediction["errors"] for prediction in run] for run in runs)
+    return compare_paired(errors_of_first, errors, [prediction["words"] for prediction in runs[0]]).p
 
 
 def write_results(rows: list[dict[str, Any]], output: Path) -> None:

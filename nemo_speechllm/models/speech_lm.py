@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nemo_speechllm.checkpointing.checkpoint import ReferencedCheckpointMixin
+from nemo_speechllm.checkpointing.checkpoint import ReferencedModel
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.checkpointing.renamed import current_pattern
 from nemo_speechllm.data.conversation import Conversation
@@ -45,12 +45,12 @@ from nemo_speechllm.recipes import complete
 from nemo_speechllm.recipes.data import Data
 from nemo_speechllm.recipes.models import SpeechLMRecipe
 from nemo_speechllm.training.monitors import check_monitors
-from nemo_speechllm.training.resume import ResumableTrainingMixin
+from nemo_speechllm.training.resume import ResumableModel
 from nemo_speechllm.training.sharding import share_batches
 from nemo_speechllm.training.transforms import Transform, training_transforms
 
 
-class SpeechLM(ReferencedCheckpointMixin, ResumableTrainingMixin, NeMoInterface):
+class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
     """A model that answers conversations of text and audio.
 
     A batch's audio goes through `perceive` once; `losses` and `generate_answers` are given what it returns. A subclass

@@ -30,10 +30,10 @@ from nemo_speechllm.modules.state_cache import CachedEncoder
 from nemo_speechllm.recipes import complete
 from nemo_speechllm.recipes.models import TaughtCTCRecipe
 from nemo_speechllm.training.non_finite import check_weights
-from nemo_speechllm.training.resume import ResumableTrainingMixin
+from nemo_speechllm.training.resume import ResumableModel
 
 
-class TaughtCTC(ResumableTrainingMixin, EncDecCTCModelBPE):
+class TaughtCTC(ResumableModel, EncDecCTCModelBPE):
     """NeMo's CTC model whose encoder also learns to predict the states of a frozen, pretrained encoder.
 
     CTC says little about each second of speech, and nothing that a model without any notion of it can use; a teacher

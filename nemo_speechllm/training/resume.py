@@ -45,8 +45,8 @@ from nemo_speechllm.training.non_finite import NonFiniteGuard, check_weights
 from nemo_speechllm.training.resumed_state import check_saved, name_failures
 
 
-class ResumableTrainingMixin(ModelPT):
-    """Adds to a Lightning checkpoint what Lightning leaves out.
+class ResumableModel(ModelPT):
+    """A model whose Lightning checkpoints have what Lightning leaves out.
 
     That is the place in the data and the state of the random numbers.
 
@@ -58,9 +58,11 @@ class ResumableTrainingMixin(ModelPT):
     prefetched.
 
     Attributes:
+        tokenizer: of the text that is trained on, which every model sets when it is built.
         resumed_random_states: of the checkpoint, until the first step takes them up.
     """
 
+    tokenizer: Any
     resumed_random_states: dict[str, Any] | None = None
     _resumed_gradients: dict[str, Tensor] | None = None
     _train_ended = False
@@ -254,14 +256,14 @@ def _reduced(loss: CTCLoss, losses: Tensor, target_lengths: Tensor) -> Tensor:
 
 
 def resumable(model_class: type[ModelPT]) -> type[ModelPT]:
-    """Return a class of NeMo's own with `ResumableTrainingMixin`; what it writes is NeMo's.
+    """Return a class of NeMo's own that is a `ResumableModel`, too; what it writes is NeMo's.
 
     A class that has it is returned as it is.
     """
-    if issubclass(model_class, ResumableTrainingMixin):
+    if issubclass(model_class, ResumableModel):
         return model_class
     name = {"__module__": model_class.__module__, "__qualname__": model_class.__qualname__}
-    return type(model_class.__name__, (ResumableTrainingMixin, model_class), name)
+    return type(model_class.__name__, (ResumableModel, model_class), name)
 
 
 def name_worker_seeds(dataloader: DataLoader, epoch: int) -> None:
