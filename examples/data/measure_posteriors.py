@@ -74,7 +74,7 @@ def main(cfg: MeasurePosteriorsArguments) -> None:
         )
     bank = measure(model, [row for row in rows if row.get("text", "").strip()], cfg.batch_size)
     bank.save(cfg.output)
-    emit(f"{cfg.output}: {len(bank.said)} pieces heard, {bank.length} said, {100 * bank.error_rate:.1f} % errors")
+    emit(f"{cfg.output}: {len(bank.reference)} pieces heard, {bank.length} said, {100 * bank.error_rate:.1f} % errors")
 
 
 if __name__ == "__main__":

@@ -57,10 +57,10 @@ def resolve(reference: str | Path, cache_dir: Path | None = None) -> Path:
     if name in ASSETS:
         return _from_registry(name, cache_dir)
     if path.is_absolute() or name.startswith((".", "~")) or name.endswith(".gguf") or name.count("/") > 1:
-        raise AssetError(f"{name}: folder or file does not exist. {_ways()}")
+        raise AssetError(f"{name}: folder or file does not exist. {_accepted_references()}")
     if name.count("/") == 1:
         return _from_hub(name)
-    raise AssetError(f"{name!r} is no known model. {_ways()}")
+    raise AssetError(f"{name!r} is no known model. {_accepted_references()}")
 
 
 def weight_files(reference: str | Path, cache_dir: Path | None = None) -> list[Path]:
@@ -96,7 +96,7 @@ def _hub_snapshot(name: str) -> Path | None:
         return None
 
 
-def _ways() -> str:
+def _accepted_references() -> str:
     return (
         "Give a local folder in Hugging Face format, a .gguf file, a hub id (org/name), or one of the registered "
         f"names: {', '.join(available())}."
@@ -118,14 +118,14 @@ def _from_hub(name: str) -> Path:
         raise AssetError(
             f"{name}: not a local folder, and the model hub did not deliver it ({type(error).__name__}: {error}). "
             "Check the spelling and the network, log in with `hf auth login` if the model is gated, or download it "
-            f"elsewhere and give the folder. {_ways()}"
+            f"elsewhere and give the folder. {_accepted_references()}"
         ) from error
     return folder
 
 
 def _from_gguf(path: Path, cache_dir: Path) -> Path:
     if path.suffix != ".gguf":
-        raise AssetError(f"{path}: a file, but not a .gguf file. {_ways()}")
+        raise AssetError(f"{path}: a file, but not a .gguf file. {_accepted_references()}")
     digest = sha256(path)
 
     def build(folder: Path) -> None:

@@ -183,16 +183,20 @@ class ReferencedModel(ModelPT):
         if section.pretrained is None or self.restores_weights_of(section):
             return
         part = self.get_submodule(prefix)
-        found = weight_fingerprint(part, assets.weight_files(section.pretrained))
+        fingerprint = weight_fingerprint(part, assets.weight_files(section.pretrained))
         expected = section.fingerprint
-        if self._is_model_being_restored() and expected is not None and not matches_fingerprint(part, expected, found):
+        if (
+            self._is_model_being_restored()
+            and expected is not None
+            and not matches_fingerprint(part, expected, fingerprint)
+        ):
             raise CheckpointError(
-                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {found}) than those "
-                f"this checkpoint was trained with ({expected}); pass restore_from an override that points it at the "
-                "original"
+                f"model.{prefix}.pretrained={section.pretrained} holds other weights (fingerprint {fingerprint}) than "
+                f"those this checkpoint was trained with ({expected}); pass restore_from an override that points it "
+                "at the original"
             )
         with open_dict(section):
-            section.fingerprint = found
+            section.fingerprint = fingerprint
             if Path(section.pretrained).expanduser().exists():  # a checkpoint is read in other folders than this
                 section.pretrained = str(Path(section.pretrained).expanduser().absolute())
         self.references[prefix] = section
@@ -224,12 +228,12 @@ class ReferencedModel(ModelPT):
                 they are named.
         """
         state_dict = with_current_names(state_dict)
-        own = nn.Module.state_dict(self)
+        expected = nn.Module.state_dict(self)
         check_fit(self, state_dict)
         result = nn.Module.load_state_dict(self, state_dict, strict=False, assign=assign)
         missing = set(result.missing_keys)
         for prefix in self.references:
-            keys = {n for n in own if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
+            keys = {n for n in expected if n.startswith(f"{prefix}.") and not is_adapter_key(n)}
             if not keys & set(state_dict):
                 missing -= keys
         if strict and (missing or result.unexpected_keys):

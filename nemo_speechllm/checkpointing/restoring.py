@@ -146,11 +146,11 @@ def check_fit(model: nn.Module, state_dict: dict[str, Tensor]) -> None:
     Raises:
         CheckpointError: see above; the weights are named.
     """
-    own = nn.Module.state_dict(model)
+    expected = nn.Module.state_dict(model)
     reshaped = [
-        f"{name} (saved {_form(tensor)}, here {_form(own[name])})"
+        f"{name} (saved {_form(tensor)}, here {_form(expected[name])})"
         for name, tensor in state_dict.items()
-        if name in own and _form(own[name]) != _form(tensor)
+        if name in expected and _form(expected[name]) != _form(tensor)
     ]
     if reshaped:
         raise CheckpointError(

@@ -71,11 +71,11 @@ def split_recordings(rows: Sequence[dict], dev: float, test: float, seed: int = 
     """
     splits: dict[str, list[dict]] = {"train": [], "dev": [], "test": []}
     for speaker in sorted({str(row.get("speaker")) for row in rows}):
-        own = sorted((row for row in rows if str(row.get("speaker")) == speaker), key=_recording)
-        order = named_random((seed, "split", speaker)).permutation(len(own))
-        ends = np.cumsum([round(dev * len(own)), round(test * len(own))])
+        of_speaker = sorted((row for row in rows if str(row.get("speaker")) == speaker), key=_recording)
+        order = named_random((seed, "split", speaker)).permutation(len(of_speaker))
+        ends = np.cumsum([round(dev * len(of_speaker)), round(test * len(of_speaker))])
         for name, indices in zip(("dev", "test", "train"), np.split(order, ends), strict=True):
-            splits[name] += [own[index] for index in indices]
+            splits[name] += [of_speaker[index] for index in indices]
     empty = [name for name, members in splits.items() if not members]
     if empty:
         raise ValueError(f"{len(rows)} recordings leave none for {empty}; give other fractions or more recordings")
@@ -101,11 +101,11 @@ def compose(
         by_speaker.setdefault(str(row.get("speaker")), []).append(row)
     for index in range(count):
         random = named_random((*name, index))
-        own = by_speaker[str(random.choice(sorted(by_speaker)))]
+        of_speaker = by_speaker[str(random.choice(sorted(by_speaker)))]
         size = int(random.integers(words[0], words[1] + 1))
-        chosen = random.choice(len(own), size, replace=size > len(own))
+        chosen = random.choice(len(of_speaker), size, replace=size > len(of_speaker))
         silences = random.uniform(*pauses, size + 1).round(3)
-        yield Composition(tuple(own[i] for i in chosen), tuple(map(float, silences)))
+        yield Composition(tuple(of_speaker[i] for i in chosen), tuple(map(float, silences)))
 
 
 def write_composition(composition: Composition, folder: Path, audio: Path) -> dict:

@@ -66,11 +66,11 @@ class _Telling:
     def _tell(self, name: str) -> None:
         settings = ", ".join(f"{key}={value}" for key, value in vars(self).items() if key != "enabled")
         what = f"{type(self).__name__}({settings})"
-        told = self.left_out[what]
-        if name not in told:
-            told.add(name)
-            if len(told) <= TOLD_OF_EACH or math.log10(len(told)).is_integer():
-                logging.warning(f"{name} is left out by NeMo's {what}, {len(told)} examples so far")
+        names = self.left_out[what]
+        if name not in names:
+            names.add(name)
+            if len(names) <= TOLD_OF_EACH or math.log10(len(names)).is_integer():
+                logging.warning(f"{name} is left out by NeMo's {what}, {len(names)} examples so far")
 
 
 def tell_of_filters() -> None:

@@ -42,10 +42,10 @@ def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
 
 def _each_once(keywords: Iterable[str]) -> list[str]:
     """Without empty ones and such as differ from an earlier one in case alone."""
-    found: dict[str, str] = {}
+    spellings: dict[str, str] = {}
     for keyword in keywords:
-        found.setdefault(keyword.strip().casefold(), keyword.strip())
-    return [keyword for keyword in found.values() if keyword]
+        spellings.setdefault(keyword.strip().casefold(), keyword.strip())
+    return [keyword for keyword in spellings.values() if keyword]
 
 
 def read_keywords(path: str | Path) -> list[str]:

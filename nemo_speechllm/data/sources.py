@@ -163,11 +163,11 @@ def _metadata(source: DictConfig, cfg: DictConfig, tags: dict[str, Any]) -> Iter
     for path in paths:
         for row in map(given, load_jsonl(path) if not is_address(path) and ".json" in Path(path).name else ()):
             (speech,) = row.get("supervisions", [])[:1] or [{}]
-            said = {
+            supervised = {
                 "lang": speech.get("language") or row.get(lang_field),
                 "text": speech.get("text") or row.get("text"),
             }
-            yield row | (row.get("custom") or {}) | tags | said
+            yield row | (row.get("custom") or {}) | tags | supervised
 
 
 def _sources(cfg: DictConfig) -> Iterator[DictConfig]:
@@ -225,8 +225,8 @@ def _tell_of_odd_lines(path: str, lines: list[Line]) -> None:
     """Count what may be meant: lines that come again, and recordings in which nothing is said."""
     again = duplicate_issues(lines, path)
     if again:
-        told = [*map(str, again[:SHOWN]), *(["…"] if len(again) > SHOWN else [])]
-        logging.warning("\n".join([f"{path}: {len(again)} of {len(lines)} lines come again:", *told]))
+        shown = [*map(str, again[:SHOWN]), *(["…"] if len(again) > SHOWN else [])]
+        logging.warning("\n".join([f"{path}: {len(again)} of {len(lines)} lines come again:", *shown]))
     silent = sum(answer_of(line.known_row) == "" for line in lines)
     if silent:
         logging.warning(
@@ -275,7 +275,9 @@ def _without_filtered(path: str, lines: list[Line], cfg: DictConfig) -> list[Lin
     """Return the lines that NeMo's filters let through; the others are counted by their reason."""
     reasons = [_reason_to_leave_out(line.known_row, cfg) for line in lines]
     for reason, count in Counter(filter(None, reasons)).items():
-        seconds = sum(line.known_row["duration"] for line, own in zip(lines, reasons, strict=True) if own == reason)
+        seconds = sum(
+            line.known_row["duration"] for line, of_line in zip(lines, reasons, strict=True) if of_line == reason
+        )
         logging.warning(f"{path}: {count} of {len(lines)} lines ({seconds:.1f} s) are left out, being {reason}")
     kept = [line for line, reason in zip(lines, reasons, strict=True) if reason is None]
     if not kept:

@@ -128,9 +128,9 @@ class DescriptionBuilder:
         if not questions or not all(slot in template for slot in ("{seed}", "{question}")):
             raise ValueError(f"template={template!r}, questions={questions}: both slots and a question are needed")
         journal = self.journal(DESCRIPTIONS)
-        found = {row["id"]: row["segments"] for row in self.journal(METADATA).rows}
+        metadata = {row["id"]: row["segments"] for row in self.journal(METADATA).rows}
         options = {} if attributes is None else {"attributes": attributes}
-        seeds = {id: seed_transcript(found[id], **options) for id in self._todo(journal)}
+        seeds = {id: seed_transcript(metadata[id], **options) for id in self._todo(journal)}
         asked = {id: random.Random(f"{seed} {id}").choice(questions) for id in seeds}
         requests = [
             Request(id, template.replace("{question}", asked[id]).replace("{seed}", seeds[id])) for id in seeds
@@ -165,7 +165,7 @@ class DescriptionBuilder:
         described = self._all_rows(DESCRIPTIONS)
         if described.keys() != self.rows.keys():
             return None
-        found = self._all_rows(METADATA)
+        metadata = self._all_rows(METADATA)
         kept = [id for id in self.rows if described[id]["rejected"] is None]
         reasons = Counter(row["rejected"] for row in described.values())
         report = {"rows": len(self.rows), "kept": len(kept)} | {reason: reasons[reason] for reason in REASONS}
@@ -174,8 +174,8 @@ class DescriptionBuilder:
                 f"{self.output_dir / DESCRIPTIONS}: the filters left no description: {report}; read some there"
             )
         target = self.output_dir / "desta.jsonl"  # NeMo validates on no file called manifest
-        told = {"attributes": list(ATTRIBUTES if attributes is None else attributes)}
-        examples = (self._example(id, found[id]["segments"], described[id], target) | told for id in kept)
+        custom = {"attributes": list(ATTRIBUTES if attributes is None else attributes)}
+        examples = (self._example(id, metadata[id]["segments"], described[id], target) | custom for id in kept)
         write_manifest(target, examples)
         return report
 

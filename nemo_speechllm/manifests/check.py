@@ -89,9 +89,9 @@ def check_manifest(
             defects += _duration_limit_defects(line.row, min_duration, max_duration)
         elif not lines:
             defects.append(ALL_LEFT_OUT)
-        found = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
-        issues += found
-        if not found:
+        line_issues = [*line.issues, *(ManifestIssue(str(path), line.number, *defect) for defect in defects)]
+        issues += line_issues
+        if not line_issues:
             clean.append(line.known_row)
     return clean, issues
 

@@ -295,8 +295,8 @@ def _examined(
     if not _is_readable(line):
         return line
     row = line.known_row
-    found = audios[_span_of(row, path)]
-    defects = examine(row, found) if isinstance(found, AudioInfo) else [_or_in_tar(found, row)]
+    audio = audios[_span_of(row, path)]
+    defects = examine(row, audio) if isinstance(audio, AudioInfo) else [_or_in_tar(audio, row)]
     return Line(line.number, row, line.issues + tuple(ManifestIssue(str(path), line.number, *d) for d in defects))
 
 

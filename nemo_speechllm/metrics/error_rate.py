@@ -161,16 +161,16 @@ def count_errors_each(
 
 def _count_pair(hypothesis: str, reference: str, normalize: str, unit: str) -> ErrorCounts:
     units: dict[str, Callable[[str, str], str | list[str]]] = {"word": words_of, "char": _characters_of}
-    heard, said = (units[unit](text, normalize) for text in (hypothesis, reference))
-    if not said:
-        return ErrorCounts(insertions=len(heard))
-    found = (
-        jiwer.process_words(" ".join(said), " ".join(heard))
+    hypothesis_units, reference_units = (units[unit](text, normalize) for text in (hypothesis, reference))
+    if not reference_units:
+        return ErrorCounts(insertions=len(hypothesis_units))
+    edits = (
+        jiwer.process_words(" ".join(reference_units), " ".join(hypothesis_units))
         if unit == "word"
-        else jiwer.process_characters(said, heard)
+        else jiwer.process_characters(reference_units, hypothesis_units)
     )
-    length = found.hits + found.substitutions + found.deletions
-    return ErrorCounts(found.substitutions, found.deletions, found.insertions, length)
+    length = edits.hits + edits.substitutions + edits.deletions
+    return ErrorCounts(edits.substitutions, edits.deletions, edits.insertions, length)
 
 
 def word_differences(hypothesis: str, reference: str, normalize: str = "english") -> list[tuple[str, str, str]]:
@@ -180,15 +180,15 @@ def word_differences(hypothesis: str, reference: str, normalize: str = "english"
         Runs of words as (kind, reference, hypothesis); the kind is jiwer's ``equal``, ``substitute``, ``delete`` or
         ``insert``. They are the normalised words that `count_errors` counts.
     """
-    said, heard = words_of(reference, normalize), words_of(hypothesis, normalize)
-    if not said:
-        return [("insert", "", " ".join(heard))] if heard else []
-    (chunks,) = jiwer.process_words(" ".join(said), " ".join(heard)).alignments
+    reference_words, hypothesis_words = words_of(reference, normalize), words_of(hypothesis, normalize)
+    if not reference_words:
+        return [("insert", "", " ".join(hypothesis_words))] if hypothesis_words else []
+    (chunks,) = jiwer.process_words(" ".join(reference_words), " ".join(hypothesis_words)).alignments
     return [
         (
             chunk.type,
-            " ".join(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-            " ".join(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+            " ".join(reference_words[chunk.ref_start_idx : chunk.ref_end_idx]),
+            " ".join(hypothesis_words[chunk.hyp_start_idx : chunk.hyp_end_idx]),
         )
         for chunk in chunks
     ]

@@ -184,10 +184,10 @@ def score(item: dict[str, Any], output: str, wer_threshold: float = 0.1, normali
         wer_threshold: word error rate up to which an answer still counts as ``within_wer``.
         normalize: name of the text `normalizer`.
     """
-    targets, own = [[tuple(target) for target in item[key]] for key in ("targets", "own_targets")]
-    errors, own_errors = target_errors(output, targets, normalize), target_errors(output, own, normalize)
+    targets, own_targets = [[tuple(target) for target in item[key]] for key in ("targets", "own_targets")]
+    errors, own_errors = target_errors(output, targets, normalize), target_errors(output, own_targets, normalize)
     exact = any(matches(output, target, normalize) for target in targets)
-    own_exact = any(matches(output, target, normalize) for target in own)
+    own_exact = any(matches(output, target, normalize) for target in own_targets)
     return Score(
         exact=exact,
         within_wer=exact or errors.rate <= wer_threshold,

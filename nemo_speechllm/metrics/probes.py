@@ -96,8 +96,8 @@ def _words(row: dict) -> int:
 
 
 def _is_rate(answer: str, tolerance: float, row: dict) -> bool:
-    found, rate = _last_number(answer), _words(row) / row["duration"]
-    return found is not None and abs(found - rate) <= tolerance * rate
+    number, rate = _last_number(answer), _words(row) / row["duration"]
+    return number is not None and abs(number - rate) <= tolerance * rate
 
 
 CHECKS: dict[str, Check] = {

@@ -55,8 +55,9 @@ class ErrorTally:
         """Add the errors of pairs of texts, each pair in a language; ``normalize`` is as of `normalizer_for`."""
         names = [normalizer_for(*pair, normalize) for pair in zip(languages, references, strict=True)]
         for unit, counts in (("word", self.words), ("char", self.characters)):
-            for language, found in zip(languages, count_errors_each(hypotheses, references, unit, names), strict=True):
-                counts[str(language)] += found
+            errors = count_errors_each(hypotheses, references, unit, names)
+            for language, of_pair in zip(languages, errors, strict=True):
+                counts[str(language)] += of_pair
 
     def count_loss(self, loss: float, ids: list[str]) -> None:
         """Add a batch's mean loss, and the ids of its items."""

@@ -79,13 +79,16 @@ def piece_posteriors(log_probs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor
     return compress_runs(pieces, lengths, log_probs, blank=log_probs.shape[-1] - 1)
 
 
+_FILE_KEYS = {"reference": "said"}  # of a bank whose attributes have other names
+
+
 @dataclass
 class PosteriorBank:
     """What CTC made of known texts: posteriors of pieces that it got right, took for another, put in, and left out.
 
     Attributes:
         pieces, values: the likeliest pieces of each observed posterior and their probabilities, (N, KEPT_PIECES).
-        said: the piece that was said, (N,); -1: none, CTC put it in.
+        reference: the piece that was said, (N,); -1: none, CTC put it in. A file calls it ``said``.
         correct: whether that was also the likeliest, (N,).
         deleted: how often each piece was left out, (V,).
         length: of all texts, in pieces.
@@ -93,39 +96,39 @@ class PosteriorBank:
 
     pieces: np.ndarray
     values: np.ndarray
-    said: np.ndarray
+    reference: np.ndarray
     correct: np.ndarray
     deleted: np.ndarray
     length: int
 
     @classmethod
     def measure(cls, posteriors: list[Tensor], texts: list[list[int]], vocab_size: int) -> "PosteriorBank":
-        """Align what was heard with what was said.
+        """Align hypotheses with references.
 
         Args:
             posteriors: of each utterance's heard pieces, (T', V).
             texts: the pieces that were said.
             vocab_size: V.
         """
-        deleted, said, kept = np.zeros(vocab_size, dtype=np.int64), [], []
+        deleted, references, kept = np.zeros(vocab_size, dtype=np.int64), [], []
         for posterior, text in zip(posteriors, texts, strict=True):
-            heard = posterior.argmax(-1).tolist()
-            partner = np.full(len(heard), -1)
-            for step in Levenshtein.opcodes(text, heard):
+            hypothesis = posterior.argmax(-1).tolist()
+            reference = np.full(len(hypothesis), -1)
+            for step in Levenshtein.opcodes(text, hypothesis):
                 if step.tag in ("equal", "replace"):
-                    partner[step.dest_start : step.dest_end] = text[step.src_start : step.src_end]
+                    reference[step.dest_start : step.dest_end] = text[step.src_start : step.src_end]
                 elif step.tag == "delete":
                     np.add.at(deleted, text[step.src_start : step.src_end], 1)
-            said.append(partner)
+            references.append(reference)
             kept.append(posterior.topk(KEPT_PIECES))
         pieces = np.concatenate([top.indices.numpy() for top in kept])
-        partners = np.concatenate(said)
+        reference = np.concatenate(references)
         values = np.concatenate([top.values.numpy() for top in kept])
-        return cls(pieces, values, partners, pieces[:, 0] == partners, deleted, sum(map(len, texts)))
+        return cls(pieces, values, reference, pieces[:, 0] == reference, deleted, sum(map(len, texts)))
 
     def save(self, path: str | Path) -> None:
         """Write the bank as an ``.npz`` file."""
-        np.savez_compressed(path, **vars(self))
+        np.savez_compressed(path, **{_FILE_KEYS.get(name, name): array for name, array in vars(self).items()})
 
     @classmethod
     def load(cls, path: str | Path) -> "PosteriorBank":
@@ -137,7 +140,9 @@ class PosteriorBank:
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
-                return cls(**{name: arrays[name] for name in arrays.files} | {"length": int(arrays["length"])})
+                names = {key: name for name, key in _FILE_KEYS.items()}
+                values = {names.get(key, key): arrays[key] for key in arrays.files}
+                return cls(**values | {"length": int(arrays["length"])})
         except (KeyError, TypeError) as error:
             raise ValueError(
                 f"{path} holds no posteriors ({error}); make it with examples/data/measure_posteriors.py"
@@ -160,11 +165,11 @@ class PosteriorSimulator:
 
     def __init__(self, bank: PosteriorBank, vocab_size: int, smoothing: float = 0.1):
         self.bank, self.vocab_size, self.smoothing = bank, vocab_size, smoothing
-        places = np.arange(len(bank.said))
+        places = np.arange(len(bank.reference))
         self._right = self._by_piece(places[bank.correct])
-        self._wrong = self._by_piece(places[~bank.correct & (bank.said >= 0)])
-        self._inserted = places[bank.said < 0]
-        self._said = np.bincount(bank.said[bank.said >= 0], minlength=vocab_size) + bank.deleted
+        self._wrong = self._by_piece(places[~bank.correct & (bank.reference >= 0)])
+        self._inserted = places[bank.reference < 0]
+        self._occurrences = np.bincount(bank.reference[bank.reference >= 0], minlength=vocab_size) + bank.deleted
 
     def __call__(self, text: list[int], error_rate: float, rng: np.random.Generator) -> Tensor:
         """Pieces of a text → posteriors of what is heard of it, (T', V); ``error_rate`` in errors per piece."""
@@ -183,14 +188,14 @@ class PosteriorSimulator:
         return torch.stack(rows) if rows else torch.zeros(0, self.vocab_size)
 
     def _by_piece(self, places: np.ndarray) -> dict[int, np.ndarray]:
-        order = places[np.argsort(self.bank.said[places], kind="stable")]
-        pieces, starts = np.unique(self.bank.said[order], return_index=True)
+        order = places[np.argsort(self.bank.reference[places], kind="stable")]
+        pieces, starts = np.unique(self.bank.reference[order], return_index=True)
         return dict(
             zip(pieces.tolist(), np.split(order, starts[1:]), strict=False)
         )  # of no places np.split makes one part
 
     def _rate(self, count: int, total: int, piece: int, prior: float = 10.0) -> float:
-        return (count + prior * total / max(1, self.bank.length)) / (int(self._said[piece]) + prior)
+        return (count + prior * total / max(1, self.bank.length)) / (int(self._occurrences[piece]) + prior)
 
     def _observed(self, place: int) -> Tensor:
         row = torch.zeros(self.vocab_size)

@@ -66,13 +66,13 @@ class CachedEncoder(Encoder):
         """Return states (B, T', d_model) and lengths (B,) of samples (B, T), from disk where they are known."""
         self._claim_folder()
         paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist(), strict=True)]
-        found = [self._load(path, audio.device) for path in paths]
-        missing = [i for i, item in enumerate(found) if item is None]
+        states = [self._load(path, audio.device) for path in paths]
+        missing = [i for i, item in enumerate(states) if item is None]
         if missing:
             self._encode_and_store(audio[missing], audio_lengths[missing], [paths[i] for i in missing])
             for i in missing:
-                found[i] = self._load(paths[i], audio.device)
-        items = cast(list[Tensor], found)
+                states[i] = self._load(paths[i], audio.device)
+        items = cast(list[Tensor], states)
         lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), lengths
 
@@ -90,12 +90,12 @@ class CachedEncoder(Encoder):
             record["taps"] = self.encoder.taps
         path = self.folder / CACHE_RECORD
         if path.exists():
-            found = _read_record(path)
-            if matches_fingerprint(self.encoder, str(found.get("weights")), weights):
-                record["weights"] = found["weights"]  # which may be an older version's
-            if found != record:
+            recorded = _read_record(path)
+            if matches_fingerprint(self.encoder, str(recorded.get("weights")), weights):
+                record["weights"] = recorded["weights"]  # which may be an older version's
+            if recorded != record:
                 raise StateCacheError(
-                    f"the state cache {self.folder} was made by another encoder: {found} there, {record} here. "
+                    f"the state cache {self.folder} was made by another encoder: {recorded} there, {record} here. "
                     "Give model.perception.state_cache an empty folder, or delete this one."
                 )
         else:
@@ -149,12 +149,12 @@ def _digest(path: Path, states: Tensor) -> str:
 
 def _read_record(path: Path) -> dict:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        found = error
-    if not isinstance(found, dict):
-        raise StateCacheError(f"{path} is damaged ({found}); delete the folder {path.parent}")
-    return found
+        record = error
+    if not isinstance(record, dict):
+        raise StateCacheError(f"{path} is damaged ({record}); delete the folder {path.parent}")
+    return record
 
 
 def _write_atomically(path: Path, write: Callable[[str], object]) -> None:

@@ -140,12 +140,12 @@ class ChatPrompt:
         After an answer the template's own end token has already been given.
         """
         first, *others = TEXT_PLACEHOLDER.split(rendered)
-        text, said = first, []
+        text, inserted = first, []
         for number, literal in zip(others[::2], others[1::2], strict=True):
             begin, text = len(text), text + texts[int(number)]
-            said.append((begin, len(text)))
+            inserted.append((begin, len(text)))
             text += literal
-        ids = self.encode.template(text, said, name)
+        ids = self.encode.template(text, inserted, name)
         if after_answer and ids and ids[0] == self.end_token_id:
             ids = ids[1:]
         return [TextSegment(ids)] if ids else []

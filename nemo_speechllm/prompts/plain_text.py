@@ -54,18 +54,18 @@ class TextEncoder:
             for text, row in zip(texts, rows, strict=True)
         ]
 
-    def template(self, text: str, said: Sequence[tuple[int, int]], name: str = "a text") -> list[int]:
+    def template(self, text: str, inserted: Sequence[tuple[int, int]], name: str = "a text") -> list[int]:
         """Return the ids of a template's text, with its control tokens.
 
         Args:
             text: rendered.
-            said: begin and end of each stretch, in order, that is not the template's own.
+            inserted: begin and end of each stretch, in order, that is not the template's own.
             name: see `texts`.
 
         Raises:
             ValueError: see `texts`.
         """
-        begins, ends = [0, *(end for _, end in said)], [*(begin for begin, _ in said), len(text)]
+        begins, ends = [0, *(end for _, end in inserted)], [*(begin for begin, _ in inserted), len(text)]
         written = [match for gap in zip(begins, ends, strict=True) for match in self._spelled.finditer(text, *gap)]
         ids = self.tokenizer(text, add_special_tokens=False).input_ids
         if [i for i in ids if i in self._control_ids] == [self._controls[match[0]] for match in written]:
@@ -82,11 +82,11 @@ class TextEncoder:
             ids = _backend_ids(self.tokenizer.backend_tokenizer, text)
         else:
             ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-        found = sorted(self._control_ids.intersection(ids))
-        if found:
+        matched = sorted(self._control_ids.intersection(ids))
+        if matched:
             raise ValueError(
-                f"{name}: its text holds {self.tokenizer.convert_ids_to_tokens(found)}, which this model's tokenizer "
-                "cannot read but as a control token; remove it"
+                f"{name}: its text holds {self.tokenizer.convert_ids_to_tokens(matched)}, which this model's "
+                "tokenizer cannot read but as a control token; remove it"
             )
         return ids
 

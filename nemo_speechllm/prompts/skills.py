@@ -92,9 +92,9 @@ def _key(word: str) -> str:
 def _edit(transcript: str, word: str, change: Callable[[str], str]) -> str:
     """Return the transcript with the core of each occurrence of ``word`` changed; punctuation around it stays."""
     edited = []
-    for said in words_of(transcript):
-        start, end = _core_span(said)
-        edited.append(said[:start] + change(said[start:end]) + said[end:] if same_word(said, word) else said)
+    for token in words_of(transcript):
+        start, end = _core_span(token)
+        edited.append(token[:start] + change(token[start:end]) + token[end:] if same_word(token, word) else token)
     return " ".join(edited)
 
 
@@ -159,7 +159,7 @@ def last_k(transcript: str, k: str) -> str:
 @RULES.register("delete_word")
 def delete_word(transcript: str, word: str) -> str:
     """Without any occurrence of ``word``, nor the punctuation attached to it."""
-    return " ".join(said for said in words_of(transcript) if not same_word(said, word))
+    return " ".join(token for token in words_of(transcript) if not same_word(token, word))
 
 
 @RULES.register("repeat_word")
@@ -207,7 +207,7 @@ def _letters(core: str) -> list[str]:
 def stop_after(transcript: str, word: str) -> str:
     """Up to the first occurrence of ``word``, which is included."""
     words = words_of(transcript)
-    end = next((i for i, said in enumerate(words) if same_word(said, word)), len(words))
+    end = next((i for i, token in enumerate(words) if same_word(token, word)), len(words))
     return " ".join(words[: end + 1])
 
 
@@ -240,11 +240,11 @@ def draw_arguments(transcript: str, random: np.random.Generator) -> dict[str, st
         digits or as a word) and ``refusal``.
     """
     lists = argument_lists()
-    cores = [core_of(said) for said in words_of(transcript)]
+    cores = [core_of(token) for token in words_of(transcript)]
     named = cores
     if random.random() < ABSENT_SHARE or not cores:
-        said = {_key(core) for core in cores}
-        named = [word for word in lists["words"] if _key(word) not in said]
+        present = {_key(core) for core in cores}
+        named = [word for word in lists["words"] if _key(word) not in present]
     word = pick(named, random)
     replacement = pick([text for text in lists["replacements"] if _key(text) != _key(word)], random)
     k = int(random.integers(2, min(len(NUMBERS) - 1, max(2, len(cores) - 1)) + 1))

@@ -131,35 +131,37 @@ def _complete(section: type, given: Any, key: str) -> dict[str, Any]:
         raise SettingError(f"{key} is {given!r}; it must be a section with settings such as {list(settings)[:5]}")
     others = _others_beside(section, given, key)
     types, checker = _types_of(section), OmegaConf.structured(section)
-    found = {
+    values = {
         name: _value(each, types[name], given.get(name, MISSING), f"{key}.{name}", checker)
         for name, each in settings.items()
         if name in given or not _limits(each).is_written
     }
     check = getattr(section, "check", None)
     if check is not None:
-        check(found | others, key)
-    return found | others
+        check(values | others, key)
+    return values | others
 
 
 def _others_beside(section: type, given: dict[str, Any], key: str) -> dict[str, Any]:
     """Return what of a section is NeMo's; refuse what is nobody's."""
-    own = {each.name for each in fields(section)}
-    others = {name: value for name, value in given.items() if name not in own}
-    known = _known(section, given) if others else own
+    settings = {each.name for each in fields(section)}
+    others = {name: value for name, value in given.items() if name not in settings}
+    known = _known(section, given) if others else settings
     unknown = [] if known is None else [name for name in others if name not in known]
     if unknown:
-        raise SettingError(f"{key} has no setting {unknown[0]!r}; {nearest_of(str(unknown[0]), sorted(known or own))}")
+        raise SettingError(
+            f"{key} has no setting {unknown[0]!r}; {nearest_of(str(unknown[0]), sorted(known or settings))}"
+        )
     return others
 
 
 def _known(section: type, given: dict[str, Any]) -> set[str] | None:
     """Return the keys that a section may have; None: any."""
-    own = {each.name for each in fields(section)}
+    settings = {each.name for each in fields(section)}
     if not hasattr(section, "beside"):
-        return own
+        return settings
     beside = section.beside(given)
-    return None if beside is None else {*own, *beside}
+    return None if beside is None else {*settings, *beside}
 
 
 def _value(each: Field, kind: Any, value: Any, key: str, checker: DictConfig) -> Any:
@@ -219,8 +221,8 @@ def _of_type(limits: Limits, types: Mapping[str, type], given: Any, key: str) ->
     for name in inherited:
         if given[name] is not None and given[name] != defaults[name]:
             raise SettingError(f"{key}.{name} is {given[name]!r}, but nothing of type {kind} reads it; leave it out")
-    own = {name: value for name, value in given.items() if name not in inherited}
-    return _complete(section, own | {"type": kind}, key)
+    settings = {name: value for name, value in given.items() if name not in inherited}
+    return _complete(section, settings | {"type": kind}, key)
 
 
 def _wanted(limits: Limits, kind: Any, is_optional: bool) -> str:

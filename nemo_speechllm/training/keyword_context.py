@@ -53,10 +53,10 @@ class Pool:
         words, weights = np.array(list(counts), dtype=object), np.array(list(counts.values()), dtype=float)
         return cls(vocabulary, corpus, words, weights, {word: place for place, word in enumerate(counts)})
 
-    def draw_others(self, said: set[str], count: int, random: np.random.Generator) -> list[str]:
-        """Up to ``count`` different words that are not among ``said``, each with its frequency."""
+    def draw_others(self, spoken: set[str], count: int, random: np.random.Generator) -> list[str]:
+        """Up to ``count`` different words that are not among ``spoken``, each with its frequency."""
         weights = self.weights.copy()
-        weights[[self.places[word] for word in said if word in self.places]] = 0
+        weights[[self.places[word] for word in spoken if word in self.places]] = 0
         count = min(count, int(np.count_nonzero(weights)))
         return list(random.choice(self.words, count, replace=False, p=weights / weights.sum())) if count else []
 
@@ -117,12 +117,12 @@ class KeywordContext:
         return conversation.with_question(keywords=self._draw(answer, pool, random))
 
     def _draw(self, answer: str, pool: Pool, random: np.random.Generator) -> list[str]:
-        said = {word.casefold(): pool.vocabulary.spelling(word) for word in words_of(answer)}
-        candidates = [word for word in said if pool.corpus.is_rare(word, self.cfg.max_count)]
+        spoken = {word.casefold(): pool.vocabulary.spelling(word) for word in words_of(answer)}
+        candidates = [word for word in spoken if pool.corpus.is_rare(word, self.cfg.max_count)]
         wanted = int(self.cfg.words * self.cfg.positive_ratio)
         if random.random() < self.cfg.distractors_only:
             wanted = 0
         positives = [candidates[i] for i in random.permutation(len(candidates))[:wanted]]
-        negatives = pool.draw_others(set(said), self.cfg.words - len(positives), random)
-        keywords = [said[word] for word in positives] + [pool.vocabulary.spellings[word] for word in negatives]
+        negatives = pool.draw_others(set(spoken), self.cfg.words - len(positives), random)
+        keywords = [spoken[word] for word in positives] + [pool.vocabulary.spellings[word] for word in negatives]
         return [keywords[i] for i in random.permutation(len(keywords))]

@@ -84,13 +84,13 @@ def judge_validation(ids: list[str], others: int, policy: str) -> None:
     """
     if not ids:
         return
-    found = f"the validation loss of {len(ids)} utterances is not finite: {ids[:10]}"
+    cause = f"the validation loss of {len(ids)} utterances is not finite: {ids[:10]}"
     if policy == STOP:
         raise NonFiniteError(
-            f"{found}. Look at these recordings and texts; lower model.optim.lr or set trainer.gradient_clip_val; or "
+            f"{cause}. Look at these recordings and texts; lower model.optim.lr or set trainer.gradient_clip_val; or "
             "leave them out of val_loss with model.non_finite=skip"
         )
-    logging.warning(f"{found}; " + ("val_loss is the mean of the others" if others else "no other has one: it is NaN"))
+    logging.warning(f"{cause}; " + ("val_loss is the mean of the others" if others else "no other has one: it is NaN"))
 
 
 class NonFiniteGuard(Callback):
@@ -124,16 +124,16 @@ class NonFiniteGuard(Callback):
         """Judge the loss of a batch."""
         bad = not bool(torch.isfinite(loss.detach()).all())
         if any_rank(bad, model.device):
-            found = f"the loss is {float(loss.detach())}" if bad else "the loss of another process is not finite"
-            self._judge(trainer, model, found, self._window[-1:] if bad else [])
+            cause = f"the loss is {float(loss.detach())}" if bad else "the loss of another process is not finite"
+            self._judge(trainer, model, cause, self._window[-1:] if bad else [])
 
     def on_before_optimizer_step(self, trainer: Trainer, model: LightningModule, optimizer: Optimizer) -> None:
         """Judge the gradients, which are the same on all processes."""
         if self._found is None and getattr(trainer.precision_plugin, "scaler", None) is None:
             names = _non_finite_gradients(model)
             if names:
-                found = f"the gradients of {len(names)} weights are not finite, {names[0]} among them"
-                self._judge(trainer, model, found, self._window)
+                cause = f"the gradients of {len(names)} weights are not finite, {names[0]} among them"
+                self._judge(trainer, model, cause, self._window)
         if self._found is not None:
             self._leave_out(optimizer)
         else:
@@ -164,8 +164,8 @@ class NonFiniteGuard(Callback):
                 "the rows that the warnings name; then train in another folder (name=...)"
             )
 
-    def _judge(self, trainer: Trainer, model: LightningModule, found: str, batches: list[dict[str, Any]]) -> None:
-        where = f"step {trainer.global_step}, epoch {trainer.current_epoch}: {found}"
+    def _judge(self, trainer: Trainer, model: LightningModule, cause: str, batches: list[dict[str, Any]]) -> None:
+        where = f"step {trainer.global_step}, epoch {trainer.current_epoch}: {cause}"
         if batches and self.skipped < MOST_FILES:
             where += f" for {_ids(batches)}; {self._write(trainer, model, batches)} replays it"
         self._found = where

@@ -108,14 +108,14 @@ def check_saved(checkpoint: dict[str, Any], trainer: Trainer, model: LightningMo
 
 
 def _check_random_states(saved: Any, model: LightningModule) -> None:
-    own = random_states(model.device)
+    current = random_states(model.device)
     for states in saved if isinstance(saved, list) else [saved]:
         if states is not None:  # those of the GPU: of as many as there were
-            _check_like(states, own | {"torch.cuda": []}, "rng_states", all_keys=True)
+            _check_like(states, current | {"torch.cuda": []}, "rng_states", all_keys=True)
             try:
                 set_random_states(states, model.device)
             finally:
-                set_random_states(own, model.device)
+                set_random_states(current, model.device)
 
 
 def _check_paths(saved: Any, name: str) -> None:
@@ -136,8 +136,8 @@ def _of_length(checkpoint: dict[str, Any], name: str, length: int) -> list:
 
 
 def _check_optimizer(optimizer: Optimizer, saved: Any) -> None:
-    own = optimizer.state_dict()
-    _check_like(saved, {"state": {}, "param_groups": own["param_groups"]}, "optimizer_states", all_keys=True)
+    current = optimizer.state_dict()
+    _check_like(saved, {"state": {}, "param_groups": current["param_groups"]}, "optimizer_states", all_keys=True)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     expected = _state_keys(optimizer)
     for index, state in saved["state"].items():
@@ -165,7 +165,7 @@ def _state_keys(optimizer: Optimizer) -> set[str]:
     return set(other.state_dict()["state"].get(0, {}))
 
 
-def _check_like(saved: Any, own: Any, name: str, all_keys: bool = False) -> None:
+def _check_like(saved: Any, expected: Any, name: str, all_keys: bool = False) -> None:
     """Compare what was saved with what the training itself has in its place.
 
     Args:
@@ -174,34 +174,36 @@ def _check_like(saved: Any, own: Any, name: str, all_keys: bool = False) -> None
     Raises:
         ValueError: it is of another kind, form or length, or no finite number.
     """
-    if own is None:
-        own = saved  # to be set later: of whatever kind, but a finite number
-    if isinstance(own, Mapping):
+    if expected is None:
+        expected = saved  # to be set later: of whatever kind, but a finite number
+    if isinstance(expected, Mapping):
         if not isinstance(saved, Mapping):
             raise ValueError(f"its {name} are {_form(saved)}, not settings by name")
-        missing = sorted(map(str, set(own) - set(saved))) if all_keys else []
+        missing = sorted(map(str, set(expected) - set(saved))) if all_keys else []
         if missing:
             raise ValueError(f"its {name} lack {missing}")
-        for key in own.keys() & saved.keys():
-            _check_like(saved[key], own[key], f"{name}.{key}")
-    elif isinstance(own, list | tuple):
-        if not isinstance(saved, list | tuple) or (own and len(saved) != len(own)):
-            raise ValueError(f"its {name} are {_form(saved)}, and here {_form(own)}")
-        for index, pair in enumerate(zip(saved, own, strict=False)):
+        for key in expected.keys() & saved.keys():
+            _check_like(saved[key], expected[key], f"{name}.{key}")
+    elif isinstance(expected, list | tuple):
+        if not isinstance(saved, list | tuple) or (expected and len(saved) != len(expected)):
+            raise ValueError(f"its {name} are {_form(saved)}, and here {_form(expected)}")
+        for index, pair in enumerate(zip(saved, expected, strict=False)):
             _check_like(*pair, f"{name}.{index}")
-    elif isinstance(own, Tensor):
-        if not isinstance(saved, Tensor) or saved.shape != own.shape or not bool(torch.isfinite(saved).all()):
-            raise ValueError(f"its {name} is {_form(saved)}, and here {_form(own)}")
-    elif not _is_alike(saved, own):
-        raise ValueError(f"its {name} is {_form(saved)}, and here {_form(own)}")
+    elif isinstance(expected, Tensor):
+        if not isinstance(saved, Tensor) or saved.shape != expected.shape or not bool(torch.isfinite(saved).all()):
+            raise ValueError(f"its {name} is {_form(saved)}, and here {_form(expected)}")
+    elif not _is_alike(saved, expected):
+        raise ValueError(f"its {name} is {_form(saved)}, and here {_form(expected)}")
 
 
-def _is_alike(saved: Any, own: Any) -> bool:
-    if isinstance(own, bool) or isinstance(saved, bool) or not isinstance(own, int | float):
-        return type(saved) is type(own)
-    if isinstance(own, int):
-        return isinstance(saved, int) and -MAX_INTEGER < saved < MAX_INTEGER and (saved >= 0 or own < 0)
-    return isinstance(saved, int | float) and (saved == own or (abs(saved) < MAX_INTEGER and math.isfinite(saved)))
+def _is_alike(saved: Any, expected: Any) -> bool:
+    if isinstance(expected, bool) or isinstance(saved, bool) or not isinstance(expected, int | float):
+        return type(saved) is type(expected)
+    if isinstance(expected, int):
+        return isinstance(saved, int) and -MAX_INTEGER < saved < MAX_INTEGER and (saved >= 0 or expected < 0)
+    return isinstance(saved, int | float) and (
+        saved == expected or (abs(saved) < MAX_INTEGER and math.isfinite(saved))
+    )
 
 
 def _form(value: Any) -> str:
