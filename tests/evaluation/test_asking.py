@@ -21,6 +21,7 @@ import pytest
 from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record, question_about, write_report
 from nemo_speechllm.evaluation.predictions import PredictionLog
+from nemo_speechllm.metrics.probes import ProbeFigures
 from nemo_speechllm.models import load_model
 
 
@@ -87,8 +88,8 @@ def test_another_question_is_another_record(model, tmp_path):
 def test_a_report_is_a_file_of_figures_and_a_table_on_stdout(tmp_path, capsys):
     cfg = arguments(tmp_path)
     (tmp_path / "out").mkdir()
-    write_report(cfg, {"accuracy": 0.5}, "accuracy\n50 %")
+    write_report(cfg, ProbeFigures(2, 0.5, None), "passed\n50 %")
     figures = json.loads((tmp_path / "out/metrics.json").read_text())
-    assert figures == {"model": "m.nemo", "manifest": "m.jsonl", "accuracy": 0.5}
-    assert (tmp_path / "out/results.md").read_text() == "```\naccuracy\n50 %\n```\n"
-    assert capsys.readouterr().out == "accuracy\n50 %\n"
+    assert figures == {"model": "m.nemo", "manifest": "m.jsonl", "answers": 2, "passed": 0.5, "ci": None}
+    assert (tmp_path / "out/results.md").read_text() == "```\npassed\n50 %\n```\n"
+    assert capsys.readouterr().out == "passed\n50 %\n"

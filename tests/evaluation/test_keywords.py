@@ -12,21 +12,22 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``examples/evaluate_keywords.py`` on a tiny SALM."""
+"""Lists of keywords and their evaluation, on a tiny SALM."""
 
 import json
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from nemo_speechllm.evaluation.keywords import EvaluateKeywordsArguments, evaluate_keywords
 from nemo_speechllm.manifests.manifest import read_manifest
 
 TEXTS = ("call ada now", "please hold", "boston is near", "call me")
 
 
-@pytest.fixture
-def run(run_with_evaluate):
-    return run_with_evaluate("evaluate_keywords", "EvaluateKeywordsArguments")
+def run(**arguments) -> None:
+    evaluate_keywords(OmegaConf.merge(OmegaConf.structured(EvaluateKeywordsArguments), arguments))
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def data(make_manifest, tmp_path):
     }
 
 
-def test_conditions_have_their_lists_and_a_table(run, tiny_nemo, data, tmp_path):
+def test_conditions_have_their_lists_and_a_table(tiny_nemo, data, tmp_path):
     output = tmp_path / "out"
     arguments = data | dict(model=tiny_nemo, output_dir=str(output), sizes=[3, 6], evaluate=["max_new_tokens=2"])
     run(**arguments)
@@ -82,7 +83,7 @@ def test_conditions_have_their_lists_and_a_table(run, tiny_nemo, data, tmp_path)
         run(**arguments | {"seed": 1})
 
 
-def test_keywords_of_translations_are_words_of_the_answer(run, tiny_nemo, data, make_manifest, tmp_path):
+def test_keywords_of_translations_are_words_of_the_answer(tiny_nemo, data, make_manifest, tmp_path):
     rows = [
         {"text": text, "answer": answer, "target_lang": "es"} for text, answer in (("call", "llame"), ("is", "es"))
     ]
@@ -98,7 +99,7 @@ def test_keywords_of_translations_are_words_of_the_answer(run, tiny_nemo, data, 
     assert {row["misses"] for row in results} == {1} and {(row["wer"], row["p"]) for row in results} == {(None, None)}
 
 
-def test_too_few_words_are_refused(run, data, tmp_path):
+def test_too_few_words_are_refused(data, tmp_path):
     arguments = data | dict(model="unread.nemo", output_dir=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="distractors_50: 50 distractors are wanted and there are 2[0-9] rare words"):
         run(**arguments, sizes=[50])
@@ -106,7 +107,7 @@ def test_too_few_words_are_refused(run, data, tmp_path):
         run(**arguments, min_letters=9)
 
 
-def test_a_language_without_spaces_is_refused(run, data, make_manifest, tmp_path):
+def test_a_language_without_spaces_is_refused(data, make_manifest, tmp_path):
     manifest = str(make_manifest((0.4,), "zh.jsonl", text="你好世界", lang="zh-CN"))
     with pytest.raises(ValueError, match="zh.jsonl:1: no words to draw keywords from"):
         run(**data | {"manifest": manifest}, model="unread.nemo", output_dir=str(tmp_path / "out"))
