@@ -17,12 +17,15 @@
 line."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from nemo_speechllm.command_line import ProcessError, run_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "examples").rglob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -172,3 +175,14 @@ def test_every_script_with_a_schema_checks_its_settings_before_any_work(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
     assert ast.unparse(main.body[1]) == "check_settings(cfg)"
+
+
+def test_a_process_of_its_own_gives_its_result_its_output_or_its_cause(tmp_path):
+    command, log = ["examples/evaluate.py", "model=x"], tmp_path / "log.txt"
+    assert run_apart(command, sorted, [3, 1]) == [1, 3]
+    run_apart(command, print, "from there", log=log)
+    with pytest.raises(ProcessError, match=r"^evaluate.py failed: Expecting property name .*; see .*log.txt$"):
+        run_apart(command, json.loads, "{", log=log)
+    assert log.read_text().startswith("from there\n") and "\nerror: Expecting property name" in log.read_text()
+    with pytest.raises(ProcessError, match="^evaluate.py was killed"):
+        run_apart(command, os._exit, 9)
