@@ -56,7 +56,7 @@ def prepare(data: Path, packages_dir: Path | None) -> None:
     packages = ["--packages-dir", str(packages_dir)] if packages_dir else []
     command = ["examples/data/prepare_prompts.py", "--out", str(data), "--langs", "en", *packages]
     rows, skipped = run(command, prepare_prompts, data, ["en"], packages_dir)
-    print(format_summary(rows, skipped, ["en"]))
+    emit(format_summary(rows, skipped, ["en"]))
 
 
 def evaluate_model(model: str, manifest: Path, output_dir: Path) -> EvaluationReport:
@@ -64,7 +64,7 @@ def evaluate_model(model: str, manifest: Path, output_dir: Path) -> EvaluationRe
     arguments = {"model": model, "manifest": str(manifest), "output_dir": str(output_dir)}
     command = ["examples/evaluate.py", *(f"{key}={value}" for key, value in arguments.items())]
     report = run(command, evaluate, arguments_of(EvaluateArguments, arguments))
-    print(format_evaluation(report))
+    emit(format_evaluation(report))
     return report
 
 

@@ -22,6 +22,7 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -176,3 +177,27 @@ def _existing(path: str | Path) -> Path:
             raise FileNotFoundError(f"{path} is no audio file: it is a link that leads nowhere, a pipe or a device")
         raise FileNotFoundError(f"audio file {path} does not exist")
     return path
+
+
+def check_selector(channel_selector: Any, count: int, name: str) -> None:
+    """Refuse a channel that the audio does not have.
+
+    Raises:
+        AudioError: an audio of ``count`` channels has no such channel.
+    """
+    if not is_channel(channel_selector, count):
+        raise AudioError(
+            f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from "
+            f"0{f' to {count - 1}' if count > 1 else ''}, or average",
+            "several channels",
+        )
+
+
+def is_channel(channel_selector: Any, count: int) -> bool:
+    """Return whether ``average`` or the number of a channel that an audio of ``count`` channels has is selected.
+
+    The channel of an audio with one is taken for whatever number: a manifest may have both kinds.
+    """
+    if not isinstance(channel_selector, int) or isinstance(channel_selector, bool):
+        return channel_selector == "average"
+    return 0 <= channel_selector and (count == 1 or channel_selector < count)

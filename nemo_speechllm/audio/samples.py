@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo_speechllm.audio.audio_file import check_samples
+from nemo_speechllm.audio.audio_file import check_samples, check_selector
 from nemo_speechllm.audio.errors import AudioError
 
 _MAX_CHANNELS = 32
@@ -81,30 +81,6 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
     if channel_selector is not None:
         check_selector(channel_selector, count, name)
     return samples[0 if count == 1 else cast(int, channel_selector)]
-
-
-def check_selector(channel_selector: Any, count: int, name: str) -> None:
-    """Refuse a channel that the audio does not have.
-
-    Raises:
-        AudioError: an audio of ``count`` channels has no such channel.
-    """
-    if not is_channel(channel_selector, count):
-        raise AudioError(
-            f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from "
-            f"0{f' to {count - 1}' if count > 1 else ''}, or average",
-            "several channels",
-        )
-
-
-def is_channel(channel_selector: Any, count: int) -> bool:
-    """Return whether ``average`` or the number of a channel that an audio of ``count`` channels has is selected.
-
-    The channel of an audio with one is taken for whatever number: a manifest may have both kinds.
-    """
-    if not isinstance(channel_selector, int) or isinstance(channel_selector, bool):
-        return channel_selector == "average"
-    return 0 <= channel_selector and (count == 1 or channel_selector < count)
 
 
 def _as_tensor(given: Any, name: str) -> Tensor:

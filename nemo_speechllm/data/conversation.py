@@ -27,10 +27,10 @@ from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
 from torch import Tensor
 
-from nemo_speechllm.audio.audio_file import audio_info, span_problem
+from nemo_speechllm.audio.audio_file import audio_info, check_selector, span_problem
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.audio.lhotse_backend import original_error
-from nemo_speechllm.audio.samples import as_samples, check_selector, one_channel
+from nemo_speechllm.audio.samples import as_samples, one_channel
 
 SAMPLE_RATE = 16000
 GIVEN_SAMPLES = "audio given as samples"

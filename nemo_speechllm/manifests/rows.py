@@ -27,8 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any, NamedTuple, TypeGuard, cast
 
-from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, span_problem
-from nemo_speechllm.audio.samples import is_channel
+from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, is_channel, span_problem
 
 ANY_CHANNEL = "any"  # where it is not yet chosen what is read of several channels
 MAX_LINE = 1 << 20  # bytes

@@ -28,7 +28,7 @@ DRAWING = ("analyze_alignment", "evaluate_instructions", "evaluate_keywords", "e
 def test_a_script_that_draws_says_what_to_install_when_it_starts(name, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    for module in ("plot", "html_report"):
+    for module in ("plot", "html_report", "keywords"):
         monkeypatch.delitem(sys.modules, f"nemo_speechllm.evaluation.{module}", raising=False)
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     with pytest.raises(
