@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_speechllm.checkpointing.archive import unpack
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.modules.ctc import CTC, CTCHead
@@ -35,6 +36,7 @@ from nemo_speechllm.modules.ctc_posterior import (
 )
 from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.modules.perception import PerceptionOutput, States
+from nemo_speechllm.prompts.segments import AudioSegment, Segment, TextSegment
 from nemo_speechllm.randomness import named_random
 from nemo_speechllm.recipes.models import CTCHeadRecipe
 
@@ -131,6 +133,21 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         ids, starts = (part.to(table.device) for part in self._piece_tokens)
         return nn.functional.embedding_bag(ids, table, starts, mode="mean")
 
+    def prompt_segments(self, conversation: Conversation) -> list[Segment]:
+        """Return what the LLM reads of a conversation.
+
+        Raises:
+            ValueError: it reads posteriors, and nothing stands between them and the answer.
+        """
+        segments = super().prompt_segments(conversation)
+        if self.posterior is not None and _is_answered_at_once(segments):
+            raise ValueError(
+                f"conversation {conversation.id}: with model.ctc_posterior the audio looks like text to the LLM, which "
+                "cannot tell where it ends and the answer begins: leave model.prompt.chat_template to the tokenizer "
+                "(null), or write something after the content"
+            )
+        return segments
+
     def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
         """Return the decoder-only losses, and CTC of what the head reads."""
         losses = super().losses(batch, perceived)
@@ -183,6 +200,15 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         rng = named_random(("posterior", self.cfg.ctc_posterior.seed, self.current_epoch, name))
         ids = self._head.tokenizer.text_to_ids(text)
         return self._simulator(ids, rng.uniform(low, high), rng)
+
+
+def _is_answered_at_once(segments: list[Segment]) -> bool:
+    """Whether an answer is to follow an audio without a token between them."""
+    followers = [*segments[1:], None]
+    return any(
+        isinstance(segment, AudioSegment) and (after is None or isinstance(after, TextSegment) and after.loss)
+        for segment, after in zip(segments, followers, strict=True)
+    )
 
 
 def read_tokenizer(reference: str | Path | None) -> bytes:

@@ -182,6 +182,17 @@ def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
         model.perceive(collate(model, asked(model, SpokenText("thank you"), "Thank you.")))
 
 
+def test_a_prompt_of_audio_and_nothing_else_is_refused(make_stage2, make_audio):
+    model = make_stage2(prompt={"chat_template": "{% for message in messages %}{{ message['content'] }}{% endfor %}"})
+    audio = asked(model, Audio(torch.as_tensor(make_audio(1.0))), "thank you")
+    with pytest.raises(ValueError, match="conversation test: .*cannot tell where it ends.*chat_template"):
+        model.loss(collate(model, audio))
+    with pytest.raises(ValueError, match="cannot tell where it ends"):
+        model.transcribe(make_audio(1.0), verbose=False)
+    model.prompt.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    assert model.loss(collate(model, audio))["loss"].isfinite()
+
+
 SALM_RECIPE = "salm/whisper_smollm2_posterior"
 
 
