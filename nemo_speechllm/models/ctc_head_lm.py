@@ -142,7 +142,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         segments = super().prompt_segments(conversation)
         if self.posterior is not None and _is_answered_at_once(segments):
             raise ValueError(
-                f"conversation {conversation.id}: with model.ctc_posterior the audio looks like text to the LLM, which "
+                f"conversation {conversation.id}: with model.ctc_posterior audio looks like text to the LLM, which "
                 "cannot tell where it ends and the answer begins: leave model.prompt.chat_template to the tokenizer "
                 "(null), or write something after the content"
             )
