@@ -74,6 +74,46 @@ def plot_error_rates(path: str | Path | BinaryIO, panels: dict[str, list[dict[st
     figure.savefig(path, dpi=120)
 
 
+TRAINING_PANELS = {
+    "loss, nats per token": ("train_loss", "val_loss", "val_loss_right_audio", "val_loss_other_audio"),
+    "saved by the right audio, nats per token": ("val_listening",),
+    "log-probability under CTC, nats per token": ("val_alignment",),
+    "error rate": ("val_wer", "val_cer"),
+}
+
+
+def plot_training(path: str | Path | BinaryIO, curves: dict[str, dict[int, float]]) -> None:
+    """Draw a training over its steps: losses, with the right audio and with another, listening, alignment, errors.
+
+    Args:
+        path: of the PNG, or an open file for it.
+        curves: by name as they were logged, each value by step. Those of several validation sets, whose names have a
+            prefix, are drawn beside each other; a panel of which nothing was logged is left out.
+    """
+    panels = {
+        title: [name for name in sorted(curves) if name.endswith(logged)] for title, logged in TRAINING_PANELS.items()
+    }
+    panels = {title: names for title, names in panels.items() if names}
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for name in names:
+            steps, values = zip(*curves[name].items(), strict=True)
+            is_training = name == "train_loss"
+            axes.plot(
+                steps,
+                values,
+                label=name,
+                marker=None if is_training else "o",
+                markersize=3,
+                alpha=0.4 + 0.6 * (not is_training),
+            )
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("steps")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
 def plot_keyword_figures(
     path: str | Path, rows: list[dict[str, Any]], x: str = "size", label: str = "words in the list"
 ) -> None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from nemo_speechllm.metrics.error_rate import ErrorCounts, count_errors_each, macro_rate, normalizer_for
+from nemo_speechllm.metrics.listening import ListeningTally
 from nemo_speechllm.metrics.translation import canonical, translation_metrics
 
 Direction = tuple[str, str]  # language spoken, language written
@@ -40,6 +41,7 @@ class ErrorTally:
         without_loss: ids of those whose batch has a loss that is not finite.
         words, characters: errors by language.
         translations: pairs of hypothesis and reference by direction.
+        listening: what answers cost with the right audio and with another.
     """
 
     loss: Fraction = Fraction(0)  # a sum of floats depends on their order, and so on which process saw which
@@ -48,6 +50,7 @@ class ErrorTally:
     words: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     characters: dict[str, ErrorCounts] = field(default_factory=_counts_by_language)
     translations: dict[Direction, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    listening: ListeningTally = field(default_factory=ListeningTally)
 
     def count(
         self, hypotheses: list[str], references: list[str], languages: Sequence[str | None], normalize: str
@@ -74,6 +77,7 @@ class ErrorTally:
     def __add__(self, other: "ErrorTally") -> "ErrorTally":
         without_loss = self.without_loss + other.without_loss
         total = ErrorTally(self.loss + other.loss, self.items + other.items, without_loss)
+        total.listening = self.listening + other.listening
         for tally in (self, other):
             for language in tally.words:
                 total.words[language] += tally.words[language]
@@ -83,13 +87,18 @@ class ErrorTally:
         return total
 
     def figures(self) -> dict[str, float]:
-        """Return ``loss``, ``wer``, ``cer`` and, of translations, mean ``bleu`` and ``chrf`` of the directions."""
+        """Return ``loss``, ``wer``, ``cer``, of translations mean ``bleu`` and ``chrf`` of the directions.
+
+        And what was counted of listening, see `ListeningTally.figures`.
+        """
         directions = self._translation_figures()
         return {
             "loss": float(self.loss / self.items) if self.items else math.nan,
             "wer": sum(self.words.values(), ErrorCounts()).rate,
             "cer": sum(self.characters.values(), ErrorCounts()).rate,
-        } | {name: sum(scores.values()) / len(scores) for name, scores in directions.items()}
+            **{name: sum(scores.values()) / len(scores) for name, scores in directions.items()},
+            **self.listening.figures(),
+        }
 
     def language_figures(self) -> dict[str, float]:
         """Return figures by language and direction; none for a single one.

@@ -41,6 +41,11 @@ class CTCPromptedLLM(CTCHeadSpeechLM):
     """
 
     recipe: ClassVar[type] = CTCPromptedRecipe
+    deaf_remedy: ClassVar[str] = (
+        "align the encoder with the LLM by CTC first (conf/ctc_prompted_llm/stage2_alignment.yaml, "
+        "model.loss.ctc_weight), let LoRA train only then, train stage 1 on more voices, or let the LLM read CTC's "
+        "posteriors, which it learns from text alone (conf/ctc_prompted_llm/stage2_posterior.yaml)"
+    )
     ctc_head: CTCHead
 
     def build_modules(self) -> None:

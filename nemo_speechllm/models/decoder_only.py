@@ -125,10 +125,10 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Return cross-entropy of answers and their end tokens, and CTC of the audio embeddings."""
         weights, losses = self.cfg.loss, {}
         if weights.lm_weight > 0:
-            losses["lm_loss"] = self._lm_loss(self.prepare_inputs(batch, perceived))
+            losses["lm_loss"] = self.lm_loss(batch, perceived)
         if weights.ctc_weight > 0:
             assert self.alignment is not None, "`_build_ctc` has seen to it"
-            losses["ctc_loss"] = self.alignment.loss(*perceived.frames, self._aligned_texts(batch))
+            losses["ctc_loss"] = self.alignment.loss(*perceived.frames, self.ctc_texts(batch))
         return losses
 
     def prompt_segments(self, conversation: Conversation) -> list[Segment]:
@@ -176,8 +176,9 @@ class DecoderOnlySpeechLM(SpeechLM):
             log_probs = self.alignment.log_probs(perceived.frames[0].detach())
         return self.alignment.compress(*perceived.frames, log_probs)
 
-    def _lm_loss(self, inputs: LLMInputs) -> Mean:
+    def lm_loss(self, batch: ConversationBatch, perceived: PerceptionOutput) -> Mean:
         """Return mean cross-entropy over the positions with a label; logits are computed from the first of them on."""
+        inputs = self.prepare_inputs(batch, perceived)
         first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
         positions = {"position_ids": (inputs.attention_mask.cumsum(1) - 1).clamp(min=0)}
         given = named(
@@ -190,15 +191,11 @@ class DecoderOnlySpeechLM(SpeechLM):
         logits = self.llm(**given, use_cache=False).logits
         # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step
         labels = nn.functional.pad(inputs.labels[:, first:], (0, 1), value=IGNORE_INDEX)
-        loss = nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX)
-        return Mean(loss, (labels != IGNORE_INDEX).sum())
-
-    def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
-        """Return what CTC aligns with the audio embeddings, by the audio's place.
-
-        It is a line's ``text``, which of a translation is not the answer.
-        """
-        return batch.transcripts()
+        losses = nn.functional.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+        )
+        nats, tokens = losses.view_as(labels).sum(1), (labels != IGNORE_INDEX).sum(1)
+        return Mean(nats.sum() / tokens.sum(), tokens.sum(), (nats.detach(), tokens))
 
     @torch.inference_mode()
     def generate_answers(

@@ -15,7 +15,6 @@
 """DeSTA2: a frozen Whisper and a frozen LLM, and a Q-Former between them (2409.20007)."""
 
 from dataclasses import replace
-from itertools import pairwise
 from typing import ClassVar, cast
 
 import torch
@@ -26,6 +25,7 @@ from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.desta.seed import ATTRIBUTES, check_attributes, written_attributes
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.models.transcriber import AUDIO_ROLE, Transcriber, with_transcriptions
+from nemo_speechllm.modules.ctc import frames_needed
 from nemo_speechllm.modules.perception import PerceptionOutput
 from nemo_speechllm.modules.qformer import QFormer
 from nemo_speechllm.modules.segments import LLMInputs
@@ -50,6 +50,10 @@ class DeSTA2(DecoderOnlySpeechLM):
     """
 
     recipe: ClassVar[type] = DeSTA2Recipe
+    deaf_remedy: ClassVar[str] = (
+        "teach the queries by CTC of attributes first (conf/desta2/whisper_base_qwen_warmup.yaml), keep "
+        "model.loss.ctc_weight above 0, and train on answers that tell what the transcription in the prompt does not"
+    )
     ctc_transcribes: ClassVar[bool] = False  # what it writes are attributes
 
     def build_modules(self) -> None:
@@ -73,7 +77,7 @@ class DeSTA2(DecoderOnlySpeechLM):
         if self.cfg.generation.ctc_weight > 0:
             raise ValueError("model.generation.ctc_weight: DeSTA2's CTC hears attributes and no words; set it to 0")
 
-    def _aligned_texts(self, batch: ConversationBatch) -> dict[int, str]:
+    def ctc_texts(self, batch: ConversationBatch) -> dict[int, str]:
         """Return what the seed transcript told of single clips of one segment, as far as ``ctc_attributes`` names it.
 
         Raises:
@@ -98,7 +102,7 @@ class DeSTA2(DecoderOnlySpeechLM):
         attributes = set(metadata.get("attributes", ATTRIBUTES)) & set(self.cfg.ctc_attributes)
         text = written_attributes(segments[0]["metadata"], attributes)
         (ids,) = self.alignment.ids([text])
-        needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # CTC parts equal neighbours by a blank
+        needed = frames_needed(ids)
         n_queries = cast(QFormer, self.perception.adapter).n_queries
         if needed > n_queries:
             raise ValueError(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, place_of
@@ -33,7 +33,6 @@ from nemo_speechllm.modules.las_decoder import (
     build_las_decoder,
     join_text,
     las_loss,
-    loss_weights,
 )
 from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
@@ -62,6 +61,10 @@ class InstructLAS(SpeechLM):
     """
 
     recipe: ClassVar[type] = InstructLASRecipe
+    deaf_remedy: ClassVar[str] = (
+        "teach the encoder by CTC first (conf/instruct_las/digits_encoder.yaml), let the decoder attend to what CTC "
+        "hears (model.ctc_compression), train longer and on more voices"
+    )
     reference_sections = ("perception.encoder",)
 
     def build_modules(self) -> None:
@@ -113,7 +116,7 @@ class InstructLAS(SpeechLM):
         """Return cross-entropy of the decoder's text, and CTC of what is said."""
         losses = {}
         if self.cfg.loss.lm_weight > 0:
-            losses["lm_loss"] = self._lm_loss(self._text(batch.conversations), *self._attended(perceived))
+            losses["lm_loss"] = self.lm_loss(batch, perceived)
         if self.ctc_head is not None:
             losses["encoder_ctc_loss"] = self.ctc_head.loss(*perceived.encoded, batch.transcripts())
         return losses
@@ -130,11 +133,12 @@ class InstructLAS(SpeechLM):
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
         return nn.functional.pad(tokens, (0, 0, 0, 1)), counts + 1
 
-    def _lm_loss(self, text: DecoderText, states: Tensor, lengths: Tensor) -> Mean:
+    def lm_loss(self, batch: ConversationBatch, perceived: PerceptionOutput) -> Mean:
         """Return cross-entropy of the text.
 
         Labels are smoothed in training alone, so that validation's loss is comparable.
         """
+        text, (states, lengths) = self._text(batch.conversations), self._attended(perceived)
         logits = self.text_decoder(
             inputs_embeds=add_positions(states),
             attention_mask=valid_positions(lengths, states.shape[1]),
@@ -144,8 +148,7 @@ class InstructLAS(SpeechLM):
             use_cache=False,
         ).logits
         smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
-        weight = self.cfg.loss.instruction_weight
-        return Mean(las_loss(logits, text, weight, smoothing), loss_weights(text, weight).sum())
+        return las_loss(logits, text, self.cfg.loss.instruction_weight, smoothing)
 
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]

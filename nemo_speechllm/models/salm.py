@@ -14,6 +14,8 @@
 
 """SALM: Speech-augmented Language Model with In-context Learning (2310.09424)."""
 
+from typing import ClassVar
+
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 
 
@@ -25,3 +27,9 @@ class SALM(CTCHeadSpeechLM):
     aligns the adapter's output with the LLM's tokens (``loss.ctc_weight``), and a CTC head whose posteriors the LLM
     reads (``ctc_head``, ``ctc_posterior``), are this package's.
     """
+
+    deaf_remedy: ClassVar[str] = (
+        "teach the adapter by CTC first (conf/salm/whisper_smollm2_warmup.yaml), keep model.loss.ctc_weight above 0, "
+        "let LoRA train only once the adapter is heard, train on more voices, or let the LLM read CTC's posteriors, "
+        "which it learns from text alone (conf/salm/whisper_smollm2_posterior.yaml)"
+    )

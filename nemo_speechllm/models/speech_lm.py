@@ -69,6 +69,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
     """
 
     recipe: ClassVar[type] = SpeechLMRecipe
+    deaf_remedy: ClassVar[str] = "train longer, on more voices"  # what a model that does not listen is told
     perception: Perception
 
     def __init__(self, cfg: DictConfig, trainer: Trainer | None = None):
@@ -110,6 +111,10 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
     def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
         """Return the losses, by name, of the answers of a batch; their weights are those of ``loss``."""
 
+    def lm_loss(self, batch: ConversationBatch, perceived: PerceptionOutput) -> Mean:
+        """Return the text decoder's loss alone, for one that is asked again with other audio."""
+        return self.losses(batch, perceived)["lm_loss"]
+
     @abstractmethod
     def generate_answers(
         self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
@@ -129,6 +134,10 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
             )
         return self.perception(batch.audio, batch.audio_lengths)
 
+    def ctc_texts(self, batch: ConversationBatch) -> dict[int, str]:
+        """Return what `ctc` is taught to read, by the audio's place: a line's ``text``, whatever its answer is."""
+        return batch.transcripts()
+
     @torch.no_grad()
     def ctc_log_probs(self, perceived: PerceptionOutput) -> Tensor:
         """Return log-probabilities of `ctc`'s classes, (N, T, C); kept but in training, where losses add classes."""
@@ -146,7 +155,10 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
             batch: the conversations.
             perceived: what perception made of their audios, where that is known already.
         """
-        losses = self.losses(batch, perceived or self.perceive(batch))
+        perceived = perceived or self.perceive(batch)
+        losses = self.losses(batch, perceived)
+        if "lm_loss" in losses and not self.training:
+            perceived.of_answers = losses["lm_loss"].of_answers
         weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
         if self.training:  # while several processes train, see `parts_of_all`
             values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
@@ -209,7 +221,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         return self._build_evaluation_dataloader(config)
 
     def _check_monitors(self) -> None:
-        names, of_unknown_languages = logged_names(self.cfg, self._of_each_validation_set)
+        names, of_unknown_languages = logged_names(self.cfg, self.ctc is not None, self._of_each_validation_set)
         check_monitors(self.trainer, type(self).__name__, names, of_unknown_languages=of_unknown_languages)
 
     def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
@@ -266,20 +278,12 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         return {"loss": losses["loss"]}
 
     def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Add a batch's loss, word and character errors (on generated text) to the running counts."""
-        self._tally(batch, self._validation_tallies.setdefault(dataloader_idx, ErrorTally()))
+        """Add a batch's losses, with its own audio and with another's, and errors of answers to the running counts."""
+        count_batch(self, self._validation_tallies.setdefault(dataloader_idx, ErrorTally()), batch)
 
     def test_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Do what `validation_step` does, of a test set."""
-        self._tally(batch, self._test_tallies.setdefault(dataloader_idx, ErrorTally()))
-
-    def _tally(self, batch: ConversationBatch, tally: ErrorTally) -> None:
-        if batch.is_repeated:
-            tally = ErrorTally()  # for nobody
-        perceived = self.perceive(batch)
-        loss = self.loss(batch, perceived)["loss"]
-        answers = self.answering.generate(batch, perceived, **generation_options(self.cfg.generation))
-        count_batch(tally, batch.conversations, float(loss), answers, self.cfg.normalizer)
+        count_batch(self, self._test_tallies.setdefault(dataloader_idx, ErrorTally()), batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log ``val_loss``, ``val_wer`` and ``val_cer``, over all ranks, for each validation set.
@@ -287,7 +291,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         Where answers are in several languages, in one set or in several, ``val_wer_<lang>`` and ``val_wer_macro`` of
         all sets together are logged as well, and the same of ``val_cer``. Of translations there are ``val_bleu`` and
         ``val_chrf``, in several directions ``val_bleu_<lang>-<target_lang>`` as well; ``val_wer`` counts them like
-        transcripts.
+        transcripts. What ``val_listening`` is, see `ListeningTally`; a model that does not listen is warned of.
         """
         log_tallies(self, self._validation_tallies, "val", self.get_validation_dataloader_prefix)
 

@@ -15,25 +15,38 @@
 """What validation counts: errors of answers by data set, over all processes, and how they are logged."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from nemo.core.classes import ModelPT
 from omegaconf import DictConfig
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import asks_for_translation, task_of, written_language
+from nemo_speechllm.data.dataset import ConversationBatch, asks_for_translation, task_of, written_language
 from nemo_speechllm.metrics.tally import ErrorTally
 from nemo_speechllm.metrics.translation import check_metrics
-from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.listening import count_listening, report_listening
 from nemo_speechllm.modules.collectives import gathered
 from nemo_speechllm.training.non_finite import judge_validation
 
+if TYPE_CHECKING:
+    from nemo_speechllm.models.speech_lm import SpeechLM
 
-def count_batch(
-    tally: ErrorTally, conversations: list[Conversation], loss: float, answers: Sequence[Answer], normalizer: str
+
+def count_batch(model: "SpeechLM", tally: ErrorTally, batch: ConversationBatch) -> None:
+    """Add to the running counts a batch's losses and the errors of what the model answers."""
+    if batch.is_repeated:
+        tally = ErrorTally()  # for nobody
+    perceived = model.perceive(batch)
+    loss = model.loss(batch, perceived)["loss"]
+    tally.count_loss(float(loss), [conversation.id for conversation in batch.conversations])
+    answers = model.answering.generate(batch, perceived, **generation_options(model.cfg.generation))
+    _count_errors(tally, batch.conversations, answers, model.cfg.normalizer)
+    count_listening(model, tally.listening, batch, perceived)
+
+
+def _count_errors(
+    tally: ErrorTally, conversations: list[Conversation], answers: Sequence[Answer], normalizer: str
 ) -> None:
-    """Add a batch's loss and the errors of its answers to the running counts."""
-    tally.count_loss(loss, [conversation.id for conversation in conversations])
     texts = [answer.text for answer in answers]
     # what is validated on has answers
     references = cast(list[str], [conversation.answer for conversation in conversations])
@@ -55,17 +68,24 @@ def check_scores(normalizer: str, cfg: DictConfig) -> None:
     check_metrics(normalizer, translations_of(cfg))
 
 
-def logged_names(cfg: DictConfig, of_each_set: Callable[[list[str]], list[str]]) -> tuple[list[str], bool]:
+def logged_names(
+    cfg: DictConfig, has_ctc: bool, of_each_set: Callable[[list[str]], list[str]]
+) -> tuple[list[str], bool]:
     """Return the names of all that a training with this config logs, and whether its data tell no languages.
 
     Args:
         cfg: of the model.
+        has_ctc: whether it has CTC.
         of_each_set: makes of a figure's name those of every validation set.
     """
     from nemo_speechllm.data.sources import metadata_of  # imports NeMo's collections, which takes seconds
 
     losses = [str(name).replace("_weight", "_loss") for name in cfg.loss if str(name).endswith("_weight")]
     tally = _expected_tally(metadata_of(cfg.validation_ds) if cfg.get("validation_ds") else ())
+    if cfg.loss.lm_weight > 0:
+        tally.listening.count_answer(1.0, 1.0, 1)
+    if has_ctc:
+        tally.listening.count_alignment(-1.0, 1)
     names = of_each_set([f"val_{name}" for name in tally.figures()])
     names += [f"val_{name}" for name in tally.language_figures()]
     names += ["learning_rate", "train_loss", *(f"train_{name}" for name in losses)]
@@ -83,11 +103,14 @@ def _expected_tally(rows: Iterable[dict[str, Any]]) -> ErrorTally:
     return tally
 
 
-def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]) -> None:
+def log_tallies(
+    model: "SpeechLM", counted: dict[int, ErrorTally], stage: str, prefix_of: Callable[[int], str]
+) -> None:
     """Log what was counted on all ranks, under the names of the stage, and start anew.
 
     Args:
-        model: that logs, and whose config has the policy for losses that are no numbers.
+        model: that logs, and whose config has the policy for losses that are no numbers; what its `deaf_remedy` says
+            comes last, where it does not listen.
         counted: by data set.
         stage: ``val`` or ``test``.
         prefix_of: of the names of a data set's figures, where there are several.
@@ -104,6 +127,7 @@ def log_tallies(model: ModelPT, counted: dict[int, ErrorTally], stage: str, pref
     languages = all_sets.language_figures()
     model.log_dict({f"{stage}_{name}": value for name, value in languages.items()})
     counted.clear()
+    report_listening(all_sets.listening, stage, model.deaf_remedy)
 
 
 def _sum_over_ranks(tallies: dict[int, ErrorTally]) -> dict[int, ErrorTally]:

@@ -15,7 +15,7 @@
 """CTC: which text the hidden states of audio hold. One interface, whatever the states are compared with."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -125,7 +125,7 @@ class CTC(nn.Module):
         classes = {token: index for index, token in enumerate(self.tokens.tolist()) if token >= 0}
         if unknown := sorted(set(ids) - set(classes)):
             raise ValueError(f"CTC has no class for {unknown}: tokens that it has never met cannot be aligned")
-        needed = len(ids) + sum(a == b for a, b in pairwise(ids))  # a blank parts equal neighbours
+        needed = frames_needed(ids)
         if not ids or needed > len(log_probs):
             raise ValueError(f"{len(ids)} tokens need {max(1, needed)} frames, and the audio has {len(log_probs)}")
         labels = torch.full((2 * len(ids) + 1,), self.blank, device=log_probs.device)
@@ -301,6 +301,11 @@ class EmbeddingCTC(CTC):
         rows = torch.cat([self.blank_embedding, self._embeddings().detach()[tokens].float()])
         frames = nn.functional.normalize(states.float(), dim=-1) * self.scale
         return frames @ nn.functional.normalize(rows, dim=-1).T
+
+
+def frames_needed(ids: Sequence[int]) -> int:
+    """Return how many frames CTC needs to write tokens: one each, and a blank parts equal neighbours."""
+    return len(ids) + sum(a == b for a, b in pairwise(ids))
 
 
 def _per_token(total: Tensor, targets: list[Tensor]) -> Mean:

@@ -23,6 +23,7 @@ from transformers import Cache, T5Config, T5ForConditionalGeneration
 from transformers.modeling_outputs import Seq2SeqLMOutput
 from transformers.models.t5.modeling_t5 import T5Attention, T5DenseActDense
 
+from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.prompts.segments import TextSegment
 from nemo_speechllm.recipes.sections import TextDecoder
 from nemo_speechllm.versions import named
@@ -184,7 +185,7 @@ def join_text(prompts: list[list[TextSegment]], pad_id: int, device: torch.devic
     return DecoderText(torch.tensor(ids, device=device), mask, learned, start)
 
 
-def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label_smoothing: float) -> Tensor:
+def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label_smoothing: float) -> Mean:
     """Return the weighted mean cross-entropy of each token after those before it.
 
     Args:
@@ -194,11 +195,12 @@ def las_loss(logits: Tensor, text: DecoderText, instruction_weight: float, label
             predicted.
         label_smoothing: share of the target that is spread over the vocabulary.
     """
-    weights = loss_weights(text, instruction_weight)
+    weights, answers = loss_weights(text, instruction_weight), loss_weights(text, 0.0)
     losses = nn.functional.cross_entropy(
         logits[:, :-1].transpose(1, 2).float(), text.ids[:, 1:], label_smoothing=label_smoothing, reduction="none"
     )
-    return (losses * weights).sum() / weights.sum()
+    of_answers = (losses.detach() * answers).sum(1), answers.sum(1)
+    return Mean((losses * weights).sum() / weights.sum(), weights.sum(), of_answers)
 
 
 def loss_weights(text: DecoderText, instruction_weight: float) -> Tensor:

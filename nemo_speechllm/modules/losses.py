@@ -25,10 +25,15 @@ from nemo_speechllm.modules.collectives import summed, world_size
 
 @dataclass(frozen=True)
 class Mean:
-    """A loss and how many tokens, frames or whatever it counts it is the mean of."""
+    """A loss and how many tokens, frames or whatever it counts it is the mean of.
+
+    Attributes:
+        of_answers: of a loss of answers: each one's own, in nats, and its tokens, both (B,), without gradient.
+    """
 
     value: Tensor
     count: Tensor | float
+    of_answers: tuple[Tensor, Tensor] | None = None
 
 
 def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ class PerceptionOutput:
             embeddings where these are the finest there are. A frame's is what its stack's would be with the other
             frames zero; the embedding of the stack, before it is scaled, is their sum.
         log_probs: of the model's CTC, (N, T, C), once they have been asked for.
+        of_answers: of the batch's answers beside these audios, see `Mean`, once a loss was taken in evaluation.
     """
 
     encoded: States
@@ -48,6 +49,7 @@ class PerceptionOutput:
     embeddings: States
     frames: States
     log_probs: Tensor | None = None
+    of_answers: tuple[Tensor, Tensor] | None = None
 
     def select(self, rows: slice) -> "PerceptionOutput":
         """Return what was made of some of the audios, padded to the longest of them alone."""
@@ -57,6 +59,24 @@ class PerceptionOutput:
             _select(self.embeddings, rows),
             _select(self.frames, rows),
         )
+
+    def exchanged(self, places: list[int]) -> "PerceptionOutput":
+        """Return what was made of the audios at ``places`` (N,) in the places of these.
+
+        None is longer than what it replaces: so no prompt outgrows the LLM's context for another's audio.
+        """
+        return PerceptionOutput(
+            _exchange(self.encoded, places),
+            _exchange(self.adapted, places),
+            _exchange(self.embeddings, places),
+            _exchange(self.frames, places),
+            None if self.log_probs is None else self.log_probs[places],
+        )
+
+
+def _exchange(states: States, places: list[int]) -> States:
+    values, lengths = states
+    return values[places], torch.minimum(lengths[places], lengths)
 
 
 def _select(states: States, rows: slice) -> States:

@@ -28,7 +28,7 @@ OF_NEMO = (
     *("training_batch_wer", "training_batch_wer_ctc", "learning_rate", "global_step", "test_loss", "test_wer"),
 )
 BY_LANGUAGE = re.compile(r"val_(wer|cer)_\w+|val_(bleu|chrf)(_\w+-\w+)?")
-HIGHER_IS_BETTER = re.compile(r"(.*_)?(bleu|chrf)(_.*)?")
+HIGHER_IS_BETTER = re.compile(r"(.*_)?(bleu|chrf)(_.*)?|(.*_)?(listening|alignment)")
 
 
 def check_monitors(trainer: Trainer, model: str, logged: Iterable[str], of_unknown_languages: bool = False) -> None:

@@ -21,7 +21,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-DRAWING = ("analyze_alignment", "evaluate_instructions", "evaluate_keywords", "evaluate_robustness", "report", "sweep")
+DRAWING = (
+    *("analyze_alignment", "evaluate_instructions", "evaluate_keywords", "evaluate_robustness"),
+    *("plot_training", "report", "sweep"),
+)
 
 
 @pytest.mark.parametrize("name", DRAWING)

@@ -201,7 +201,7 @@ class TestTraining:
         untold = asked(make_audio(0.6, 5), "Sad.", metadata=[{"metadata": records[0]}], attributes=["age", "emotion"])
         batch = collate(model, [unknown, known[0], two, known[1], untold])
         texts = {1: "Gender:Male, Emotion: anger", 3: "Gender:Female, Emotion: anger", 4: "Emotion: anger"}
-        assert model._aligned_texts(batch) == texts
+        assert model.ctc_texts(batch) == texts
         assert set(model.loss(batch)) == {"loss", "ctc_loss"}
         assert not model.ctc.transcribes, "what CTC writes here is no transcript"
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)

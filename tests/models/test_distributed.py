@@ -280,7 +280,8 @@ def test_validation_has_the_figures_of_one_process(train, make_manifest, request
             and len(one["validated"]) == 5
         )
         expected = {name: value for name, value in one["metrics"].items() if name.startswith("val_")}
-        assert {"val_loss", "val_wer", "val_wer_macro"} <= expected.keys()
+        assert {"val_loss", "val_wer", "val_wer_macro", "val_alignment"} <= expected.keys()
+        assert ("val_listening" in expected) == (size > 1)  # alone there is no other audio
         for process in two:
             assert {name: process["metrics"][name] for name in expected} == expected
 

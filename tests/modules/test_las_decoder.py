@@ -142,7 +142,7 @@ def test_beam_search_finds_what_is_likelier_than_greedy(decoder, items):
             for (states, prompt), ids, end in zip(items, answers, ends, strict=True)
         ]
         states, mask, text = batch(answered)
-        return -float(las_loss(logits(decoder, states, mask, text), text, 0.0, 0.0).detach())
+        return -float(las_loss(logits(decoder, states, mask, text), text, 0.0, 0.0).value.detach())
 
     greedy, beam = (generate_text_ids(decoder, *batch(items), END, 6, beam_size=size) for size in (1, 8))
     assert greedy[0] != beam[0]
@@ -175,13 +175,13 @@ class TestLoss:
 
     def test_it_covers_exactly_the_answers_and_their_end_tokens(self, text):
         scores = torch.randn(2, 5, VOCABULARY, requires_grad=True)
-        las_loss(scores, text, 0.0, 0.1).backward()
+        las_loss(scores, text, 0.0, 0.1).value.backward()
         moved = (scores.grad != 0).any(-1)
         assert moved.tolist() == [[False, False, True, True, False], [False, False, True, False, False]]
 
     def test_an_instruction_may_have_a_weight_but_its_first_token_has_none(self, text):
         scores = torch.randn(2, 5, VOCABULARY)
-        found = las_loss(scores, text, 0.5, 0.0)
+        found = las_loss(scores, text, 0.5, 0.0).value
         log_probs = scores.log_softmax(-1)
         expected = [
             (0.5, log_probs[0, 0, 6]),
@@ -197,7 +197,7 @@ class TestLoss:
         decoder.train()
         states, mask, text = batch(whole, more_states=6)
         states.requires_grad_()
-        las_loss(logits(decoder, states, mask, text), text, 0.0, 0.1).backward()
+        las_loss(logits(decoder, states, mask, text), text, 0.0, 0.1).value.backward()
         assert all(torch.isfinite(parameter.grad).all() for parameter in decoder.parameters())
         assert (states.grad[~mask] == 0).all() and (states.grad[mask] != 0).any(-1).all()
 
@@ -214,7 +214,7 @@ def test_it_learns_to_copy_what_it_attends_to_with_adam():
         spoken = torch.randint(3, 13, (32, 4))
         prompts = [[TextSegment([2]), TextSegment([*row.tolist(), END], loss=True)] for row in spoken]
         text, heard = join_text(prompts, END), add_positions(words(spoken))
-        loss = las_loss(logits(decoder, heard, torch.ones_like(spoken), text), text, 0.0, 0.0)
+        loss = las_loss(logits(decoder, heard, torch.ones_like(spoken), text), text, 0.0, 0.0).value
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -54,6 +54,8 @@ def test_what_the_model_does_not_log_is_refused_with_the_nearest_name(name, near
         ("train_ctc_loss", "min", [{}, {}]),
         ("val_cer_macro", "min", [{"lang": "en"}, {"lang": "fr"}]),
         ("val_bleu", "max", [{}, {"target_lang": "es", "answer": "hola"}]),
+        ("val_listening", "max", [{}, {}]),
+        ("val_alignment", "max", [{}, {}]),
         ("val_chrf_en-es", "max", [{"target_lang": lang, "answer": "a"} for lang in ("es", "fr")]),
     ],
 )
@@ -66,3 +68,5 @@ def test_a_figure_is_watched_with_its_better_end(fit):
     rows = [{}, {"target_lang": "es", "answer": "hola"}]
     with pytest.raises(ValueError, match=r"val_bleu with mode=min and would keep the worst.*mode=max"):
         fit(ModelCheckpoint(monitor="val_bleu"), rows)
+    with pytest.raises(ValueError, match="val_listening with mode=min and would keep the worst"):
+        fit(ModelCheckpoint(monitor="val_listening"))
