@@ -57,8 +57,17 @@ ANSWERS = {
         ),
     ],
     "ctc_prompted_smollm2": [
-        ({}, {"evening": "thetny time  thattdieving the totw man hans."}),
-        ({"decoder": "llm", "max_new_tokens": 12}, {"evening": "La conférence est dérouvable."}),
+        (
+            {},
+            {
+                "author": "Author of the danger trail, Philip Steels, etc.",
+                "evening": "For the twentieth time that evening the two men shok hands.",
+            },
+        ),
+        (
+            {"decoder": "llm"},
+            {"author": "Author of the danger trail, Philip Steels, etc.", "digits_jackson": "Nine zero two seven."},
+        ),
     ],
     "desta2_whisper_base_qwen": [
         (
