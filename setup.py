@@ -57,6 +57,7 @@ INSTALL_REQUIRES = [
     "sentencepiece>=0.2.3,<0.3",
     "soundfile>=0.14.0,<0.15",
     "soxr>=1.1.0,<2",
+    "tensorboard>=2.21.0,<3",
     "torch>=2.13.0,<2.14",
     "tqdm>=4.70.1,<5",
     "transformers>=5.23.0,<5.25",
