@@ -210,8 +210,11 @@ def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
 
 
 def is_left_out(line: Line) -> bool:
-    """Return whether a line says by its ``_skipme`` that it is not to be trained on; nothing of it is checked then."""
-    return line.row is not None and bool(line.row.get("_skipme"))
+    """Return whether a line says by its ``_skipme`` that it is not to be trained on; nothing else of it is checked.
+
+    NeMo would leave out ``"false"`` as well; here it is a defect.
+    """
+    return line.row is not None and line.row.get("_skipme") in (True, 1)
 
 
 def require_texts(row: dict, keys: Iterable[str], place: str) -> None:

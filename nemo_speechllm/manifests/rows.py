@@ -326,6 +326,9 @@ def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
         if meant is not None:
             remedy = f"write {meant!r} if that is meant, or else the language's code of three letters"
             yield Defect(key, "unknown language", f"{_shown(row[key])!r} is no language's name here", remedy)
+    if row.get("_skipme", True) not in (True, False):  # so are 1 and 0
+        problem = f"expected true or false, got {_shown(reprlib.repr(row['_skipme']))}"
+        yield Defect("_skipme", "wrong type", problem, "write it without quotes, or leave the key out")
     for key in ("keywords", "transcription"):
         texts = row.get(key, "")
         if not isinstance(texts, str) and not (

@@ -124,6 +124,12 @@ def test_what_a_training_leaves_out_is_not_checked_but_not_all_may_be(folder):
     assert len(issues) == 2 and "every line is left out by its `_skipme`" in str(issues[0])
 
 
+@pytest.mark.parametrize("value", ["false", "no", 2, ["x"]])
+def test_what_does_not_say_whether_a_line_is_left_out_is_named(folder, value):
+    (issue,) = issues_of(folder, row(), row(offset=0.5, duration=0.5, _skipme=value))
+    assert (issue.line, issue.key) == (2, "_skipme") and "expected true or false" in issue.problem
+
+
 def test_duplicates_name_the_first_line(folder):
     rows = [row(), row(text="other"), row(audio_filepath="./good.flac", offset=0.0), row(offset=0.5, duration=0.5)]
     issues = issues_of(folder, *rows)
