@@ -14,6 +14,7 @@
 """Decoder-only models with a CTC head of small vocabulary, whose LLM may read what the head hears."""
 
 import tempfile
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
@@ -25,6 +26,9 @@ from torch import Tensor, nn
 from nemo_speechllm.checkpointing.archive import unpack
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.decoding.joint import JointCTCScores
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, Hypothesis, answer_log_probs, ctc_hypotheses
+from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.modules.ctc import CTC, CTCHead
 from nemo_speechllm.modules.ctc_posterior import (
@@ -54,7 +58,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
 
     Raises:
         ValueError: ``ctc_posterior`` or ``loss.encoder_ctc_weight`` without a head, or ``generation.ctc_weight`` and
-            no CTC over the LLM's tokens.
+            no CTC at all.
     """
 
     recipe: ClassVar[type] = CTCHeadRecipe
@@ -147,6 +151,60 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
                 "(null), or write something after the content"
             )
         return segments
+
+    @torch.inference_mode()
+    def generate_answers(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
+    ) -> list[Answer]:
+        """Return the LLM's answers; with ``generation.ctc_weight`` it chooses transcripts of the head's.
+
+        Of the head's likeliest hypotheses, `N_HYPOTHESES` or ``beam_size`` where that is more, the one is given whose
+        log-probabilities, CTC's and the LLM's, have the highest weighted sum. What is no transcript of one audio is
+        the LLM's to generate.
+        """
+        chooses = [
+            len(conversation.audios) == 1 and conversation.task == "asr" for conversation in batch.conversations
+        ]
+        if self.ctc_head is None or self.cfg.generation.ctc_weight == 0 or not any(chooses):
+            return super().generate_answers(batch, perceived, max_new_tokens, beam_size)
+        log_probs = batch.by_conversation(self.ctc_log_probs(perceived), self.ctc_states(perceived)[1])
+        answers, start = [], 0
+        for item, chosen, of_audios in zip(batch.split(), chooses, log_probs, strict=True):
+            rows = slice(start, start := start + len(item.audio))
+            if chosen:
+                hypotheses = ctc_hypotheses(self._head, of_audios[0], max(N_HYPOTHESES, beam_size))
+                answers.append(self._answer(self._choose(item, perceived.select(rows), hypotheses), max_new_tokens))
+            else:
+                answers += super().generate_answers(item, perceived.select(rows), max_new_tokens, beam_size)
+        return answers
+
+    def _joint_scores(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int
+    ) -> JointCTCScores | None:
+        """Return None with a head: its tokens are not the LLM's."""
+        return None if self.ctc_head is not None else super()._joint_scores(batch, perceived, beam_size)
+
+    def _choose(self, item: ConversationBatch, perceived: PerceptionOutput, hypotheses: list[Hypothesis]) -> str:
+        """Return the best text of a conversation; see `generate_answers`."""
+        if len(hypotheses) == 1:
+            return hypotheses[0].text
+        (conversation,), weight = item.conversations, self.cfg.generation.ctc_weight
+        asked = self.prepare_inputs(replace(item, conversations=[conversation.without_answer()]), perceived)
+        answers = [self._answer_ids(conversation.with_answer(hypothesis.text)) for hypothesis in hypotheses]
+        of_llm = answer_log_probs(self.llm, asked.embeddings[0], answers)
+        of_ctc = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).to(of_llm)
+        return hypotheses[int((weight * of_ctc + (1 - weight) * of_llm).argmax())].text
+
+    def _answer_ids(self, conversation: Conversation) -> list[int]:
+        """Return what the LLM would have to write, with its end token."""
+        segments = self.prompt_segments(conversation)
+        return [i for segment in segments if isinstance(segment, TextSegment) and segment.loss for i in segment.ids]
+
+    def _answer(self, text: str, max_new_tokens: int) -> Answer:
+        """Return a text as if the LLM had generated it."""
+        (ids,) = self.prompt.encode.texts([text])
+        cut = len(ids) > max_new_tokens
+        return Answer(self._text(ids[:max_new_tokens]) if cut else text, ids[:max_new_tokens], cut)
 
     def losses(self, batch: ConversationBatch, perceived: PerceptionOutput) -> dict[str, Mean]:
         """Return the decoder-only losses, and CTC of what the head reads."""

@@ -37,7 +37,7 @@ class CTCPromptedLLM(CTCHeadSpeechLM):
 
     Raises:
         ValueError: the encoder is not that of a CTC model with a SentencePiece tokenizer, or ``text_mask`` has no
-            token to mask with; or ``generation.ctc_weight`` is given.
+            token to mask with.
     """
 
     recipe: ClassVar[type] = CTCPromptedRecipe
@@ -53,15 +53,6 @@ class CTCPromptedLLM(CTCHeadSpeechLM):
         super().build_modules()
         mask = self.cfg.text_mask
         self._mask_id = self._find_mask_token(mask.token) if mask and mask.fraction > 0 else None
-
-    def _build_ctc(self) -> None:
-        """Build what every model with a head has; CTC over the LLM's tokens is none of it."""
-        super()._build_ctc()
-        if self.cfg.generation.ctc_weight > 0:
-            raise ValueError(
-                "model.generation.ctc_weight is for CTC over the LLM's tokens, and this model's CTC reads stage 1's "
-                "pieces: set it to 0; decoder=ctc asks CTC alone"
-            )
 
     def _new_alignment(self) -> EmbeddingCTC:
         """Return CTC of audio embeddings against stage 1's pieces as the LLM embeds their text.

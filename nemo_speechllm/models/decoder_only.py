@@ -67,8 +67,8 @@ class DecoderOnlySpeechLM(SpeechLM):
         """Build CTC of the audio embeddings, where the recipe gives it a weight."""
         self.alignment = self._new_alignment() if self.cfg.loss.ctc_weight > 0 else None
         self.perception.with_frames = self.alignment is not None
-        needs_ctc = self.cfg.ctc_compression or self.cfg.generation.ctc_weight > 0
-        if needs_ctc and self.alignment is None:
+        has_needed = self.alignment is not None or not self.cfg.ctc_compression
+        if not has_needed or self.cfg.generation.ctc_weight > 0 and self.ctc is None:
             raise ValueError(
                 "model.ctc_compression and model.generation.ctc_weight need CTC, but model.loss.ctc_weight is 0: "
                 "there is none; give it a weight, or set model.ctc_compression=false model.generation.ctc_weight=0"

@@ -337,7 +337,8 @@ class Generation:
     max_new_tokens: int = setting(128, at_least=1)  # of an answer
     beam_size: int = setting(1, at_least=1, at_most=128)  # 1: greedy
     repetition_penalty: float = setting(1.0, above=0)
-    ctc_weight: float = setting(0.0, at_least=0, at_most=1)  # of CTC in the choice of a transcript's next token
+    # of CTC in the choice of a transcript's next token; with a CTC head, of one of its 16 hypotheses
+    ctc_weight: float = setting(0.0, at_least=0, at_most=1)
     max_audio_seconds: float | None = setting(None, at_least=0.5)  # longer recordings are cut at pauses; null: none
     max_keywords: int | None = setting(None, at_least=0)  # of longer lists CTC chooses the likely; null: all
     guards: Guards | None = setting(Guards)

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText
 from nemo_speechllm.data.dataset import ConversationDataset
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
@@ -211,6 +212,20 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         assert restored.transcribe(samples, verbose=False, **options) == model.transcribe(
             samples, verbose=False, **options
         )
+
+
+def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_audio):
+    model, alone = (make_stage2(SALM_RECIPE, generation={"ctc_weight": weight}) for weight in (0.5, 0.0))
+    samples, own = make_audio(1.2), {"instruction": "Say it."}
+    audio = Audio.from_samples(samples)
+    transcript, question = (model.builder.conversation(audio, row, "test") for row in ({}, own))
+    answers = model.generate([transcript, question], batch_size=2, max_new_tokens=256)
+    of_the_head, generated = (answer.text for answer in answers)
+    assert generated == alone.transcribe(samples, verbose=False, max_new_tokens=256, **own)[0]
+    perceived = model.perceive(collate(model, transcript))
+    frames = model.ctc_log_probs(perceived)[0, : int(model.ctc_states(perceived)[1])]
+    heard = ctc_hypotheses(model.ctc, frames, N_HYPOTHESES)
+    assert of_the_head in [item.text for item in heard]
 
 
 def test_salm_with_a_head_learns_from_text_and_from_audio(make_stage2, make_audio):

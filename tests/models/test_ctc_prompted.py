@@ -26,6 +26,7 @@ from omegaconf import OmegaConf
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 from tests.questions import collate
@@ -48,7 +49,7 @@ BY_CTC = {"max_new_tokens": 4, "beam_size": 1, "decoder": "ctc"}
 def asked(samples, answer=None, name="test") -> Conversation:
     turns = [Turn("user", [Audio(torch.as_tensor(samples)), ""])]
     turns += [Turn("assistant", [answer])] if answer is not None else []
-    return Conversation(name, turns, {"text": answer, "lang": "en"})
+    return Conversation(name, turns, {"text": answer, "lang": "en", "task": "asr"})
 
 
 @pytest.fixture
@@ -178,10 +179,6 @@ class TestTraining:
         )
         torch.testing.assert_close(model.loss(batch)["ctc_loss"], expected / len(target))
 
-    def test_joint_decoding_needs_ctc_over_the_llm_s_tokens(self, make_ctc_prompted):
-        with pytest.raises(ValueError, match="ctc_weight is for CTC over the LLM's tokens.*set it to 0"):
-            make_ctc_prompted(loss={"ctc_weight": 0.5}, generation={"ctc_weight": 0.3})
-
     def test_alignment_has_a_position_per_frame_at_any_stride(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(
             loss={"lm_weight": 0.0, "ctc_weight": 1.0}, perception={"stack": 12, "state_mask": None}
@@ -261,9 +258,9 @@ class TestTextMask:
 
 
 class TestAnswers:
-    @pytest.mark.parametrize("decoder", ["llm", "ctc"])
-    def test_alone_in_a_batch_and_over_padded_are_identical(self, make_ctc_prompted, samples, decoder):
-        model = make_ctc_prompted(perception={"stack": 3})
+    @pytest.mark.parametrize("decoder, ctc_weight", [("llm", 0.0), ("ctc", 0.0), ("llm", 0.5)])
+    def test_alone_in_a_batch_and_over_padded_are_identical(self, make_ctc_prompted, samples, decoder, ctc_weight):
+        model = make_ctc_prompted(perception={"stack": 3}, generation={"ctc_weight": ctc_weight})
         conversations = [asked(audio) for audio in samples]
         options = {"max_new_tokens": 8, "beam_size": 1, "decoder": decoder}
         alone = [answer.ids for answer in model.generate(conversations, batch_size=1, **options)]
@@ -285,6 +282,25 @@ class TestAnswers:
         decode = stage1.decoding.decode_tokens_to_str_with_strip_punctuation
         assert [decode(hypothesis.y_sequence.tolist()).strip() for hypothesis in read] == expected
         assert any(expected)
+
+    @pytest.mark.parametrize("weight", [1e-4, 0.5, 1.0])
+    def test_the_llm_chooses_among_what_ctc_may_have_heard(self, make_ctc_prompted, samples, weight):
+        model = make_ctc_prompted(generation={"ctc_weight": weight})
+        conversation = asked(samples[2])
+        (answer,) = model.generate([conversation], max_new_tokens=512)
+        perceived = model.perceive(collate(model, [conversation]))
+        frames = model.ctc_log_probs(perceived)[0, : int(model.ctc_states(perceived)[1])]
+        heard = ctc_hypotheses(model.ctc, frames, N_HYPOTHESES)
+        per_token = model.answer_losses([conversation.with_answer(item.text) for item in heard])
+        ends = [len(model.tokenizer(item.text).input_ids) + 1 for item in heard]
+        scores = [
+            weight * item.log_prob - (1 - weight) * loss * length
+            for item, loss, length in zip(heard, per_token, ends, strict=True)
+        ]
+        assert len(heard) == N_HYPOTHESES and answer.text == heard[int(torch.tensor(scores).argmax())].text
+        assert answer.ids == model.tokenizer(answer.text).input_ids and not answer.truncated
+        (cut,) = model.generate([conversation], max_new_tokens=2)
+        assert cut.truncated and cut.ids == answer.ids[:2]
 
     def test_the_recipe_chooses_the_decoder(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(generation={"decoder": "ctc"})

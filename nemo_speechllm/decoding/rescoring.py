@@ -1,0 +1,103 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""CTC's likeliest texts of an audio, for an LLM to choose among (rescoring, 2012.05481, section 3.2).
+
+CTC alone takes each piece for itself and misspells; a small LLM alone paraphrases. Of texts that the audio may hold
+the LLM tells the likely ones.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from nemo.collections.asr.parts.submodules.ctc_batched_beam_decoding import BatchedBeamCTCComputer
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+from nemo_speechllm.modules.ctc import CTC
+from nemo_speechllm.modules.segments import IGNORE_INDEX
+from nemo_speechllm.versions import named
+
+N_HYPOTHESES = 16
+
+
+@dataclass
+class Hypothesis:
+    """A text that may have been said, and the log-probability of all CTC paths that read as its tokens."""
+
+    text: str
+    log_prob: float
+
+
+@torch.no_grad()
+def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[Hypothesis]:
+    """Return at most ``beam_size`` texts that CTC may have heard in an audio, the likeliest first.
+
+    NeMo's beam search finds them; it adds up the paths that it meets, and what is returned are those of all.
+
+    Args:
+        ctc: says which class is the blank, and what tokens read as.
+        log_probs: of the audio, without padding, (T, C).
+        beam_size: of 1 only the best path is followed.
+    """
+    log_probs = log_probs.float()
+    if len(log_probs) == 0:
+        return [Hypothesis("", 0.0)]
+    search = BatchedBeamCTCComputer(ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False)
+    (found,) = search(log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)).to_nbest_hyps_list()
+    rows = [torch.from_numpy(hypothesis.y_sequence).long() for hypothesis in found.n_best_hypotheses]
+    tokens = ctc.tokens.cpu()
+    texts = [ctc.text(tokens[row].tolist()).strip() for row in rows]
+    best: dict[str, float] = {}
+    for text, score in zip(texts, text_log_probs(log_probs, rows, ctc.blank).tolist(), strict=True):
+        best[text] = max(score, best.get(text, score))
+    return [Hypothesis(text, best[text]) for text in sorted(best, key=best.__getitem__, reverse=True)]
+
+
+def text_log_probs(log_probs: Tensor, rows: list[Tensor], blank: int) -> Tensor:
+    """Return the log-probability of all paths of an audio, (T, C), that read as each of N rows of classes, (N,)."""
+    count, frames = len(rows), len(log_probs)
+    return -nn.functional.ctc_loss(
+        log_probs[:, None].expand(-1, count, -1),
+        pad_sequence(rows, batch_first=True).to(log_probs.device),
+        torch.full((count,), frames),
+        torch.tensor([len(row) for row in rows]),
+        blank=blank,
+        reduction="none",
+    )
+
+
+@torch.no_grad()
+def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
+    """Return an LLM's log-probability of each of N answers to a prompt, (N,); the prompt is read once for all.
+
+    Args:
+        prompt: embeddings, (T, d_llm).
+        answers: ids with the end token; one of them has another.
+    """
+    asked = llm(**named(llm, inputs_embeds=prompt[None], logits_to_keep=1, use_cache=True))
+    asked.past_key_values.batch_repeat_interleave(len(answers))
+    rows = [torch.tensor(ids, device=prompt.device) for ids in answers]
+    labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
+    read = labels[:, :-1]
+    mask = nn.functional.pad(read != IGNORE_INDEX, (len(prompt), 0), value=True).long()
+    continued = named(
+        llm, input_ids=read.clamp(min=0), attention_mask=mask, past_key_values=asked.past_key_values, use_cache=True
+    )
+    logits = torch.cat([asked.logits.expand(len(answers), -1, -1), llm(**continued).logits], dim=1)
+    nats = nn.functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    )
+    return -nats.view_as(labels).sum(1)

@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""What CTC may have heard, against all paths counted out."""
+
+from itertools import groupby, product
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+
+from nemo_speechllm.decoding.rescoring import Hypothesis, answer_log_probs, ctc_hypotheses
+from nemo_speechllm.modules.ctc import EmbeddingCTC
+
+
+@pytest.fixture
+def ctc() -> EmbeddingCTC:
+    """Blank and the tokens 3, 5, 9; texts are numbers of tokens."""
+    ctc = EmbeddingCTC(lambda: torch.eye(12), lambda texts: [], lambda ids: " ".join(map(str, ids)))
+    ctc.seen[[3, 5, 9]] = True
+    return ctc
+
+
+def draw(frames: int, seed: int) -> torch.Tensor:
+    return torch.randn(frames, 4, generator=torch.Generator().manual_seed(seed)).log_softmax(-1)
+
+
+def all_texts(ctc: EmbeddingCTC, log_probs: torch.Tensor) -> dict[str, float]:
+    """Return the probability of each text, summed over all its paths."""
+    tokens, texts = ctc.tokens.tolist(), {}
+    for path in product(range(4), repeat=len(log_probs)):
+        text = ctc.text([tokens[label] for label, _ in groupby(path) if label != ctc.blank])
+        texts[text] = texts.get(text, 0.0) + float(log_probs[range(len(path)), path].sum().exp())
+    return texts
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hypotheses_are_the_likeliest_texts_with_the_probability_of_all_their_paths(ctc, seed):
+    log_probs = draw(5, seed)
+    counted = all_texts(ctc, log_probs)
+    found = ctc_hypotheses(ctc, log_probs, beam_size=128)
+    assert [item.text for item in found[:20]] == sorted(counted, key=counted.__getitem__, reverse=True)[:20]
+    for item in found:
+        assert item.log_prob == pytest.approx(torch.tensor(counted[item.text]).log().item(), abs=1e-4)
+
+
+def test_a_beam_of_one_follows_the_best_path(ctc):
+    log_probs = draw(6, seed=7)
+    (greedy,) = ctc.greedy(log_probs[None], torch.tensor([len(log_probs)]))
+    assert [item.text for item in ctc_hypotheses(ctc, log_probs, beam_size=1)] == [greedy.text]
+
+
+def test_no_frames_are_no_words(ctc):
+    assert ctc_hypotheses(ctc, torch.zeros(0, 4), beam_size=4) == [Hypothesis("", 0.0)]
+
+
+@pytest.fixture(params=["llama", "bloom"])
+def llm(request, tiny_llm_folder):
+    if request.param == "llama":
+        return AutoModelForCausalLM.from_pretrained(tiny_llm_folder).eval()
+    torch.manual_seed(0)
+    return BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=64, n_layer=2, n_head=4)).eval()
+
+
+def test_a_prompt_that_is_read_once_gives_what_each_answer_has_alone(llm):
+    embed = llm.get_input_embeddings()
+    prompt = torch.randn(7, embed.weight.shape[1], generator=torch.Generator().manual_seed(0))
+    answers = [[5, 9, 3], [2], [5, 9, 8, 1, 1, 2], [7, 2]]
+    alone = []
+    for ids in answers:
+        with torch.no_grad():
+            logits = llm(inputs_embeds=torch.cat([prompt, embed(torch.tensor(ids))])[None]).logits[0]
+        log_probs = logits[len(prompt) - 1 : -1].log_softmax(-1)
+        alone.append(log_probs[range(len(ids)), ids].sum())
+    torch.testing.assert_close(answer_log_probs(llm, prompt, answers), torch.stack(alone), rtol=1e-5, atol=1e-5)
