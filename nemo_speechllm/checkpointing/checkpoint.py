@@ -310,7 +310,8 @@ class ReferencedModel(ModelPT):
             key: where the config says what it is called, e.g. ``tokenizer.model_file``.
             name: of the copy.
         """
-        self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")  # a later save must find the file
+        if not hasattr(self, "_kept_files"):  # a later save must find the file
+            self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
         path = Path(self._kept_files.name) / name
         path.write_bytes(content)
         OmegaConf.update(self.cfg, key, None, force_add=True)

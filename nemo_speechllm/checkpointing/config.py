@@ -64,7 +64,7 @@ TOKENIZER_KEYS = frozenset(
     "mask_token model_input_names model_max_length pad_token padding_side sep_token spaces_between_special_tokens "
     "split_special_tokens tokenizer_class truncation_side unk_token use_default_system_prompt".split()
 )
-ARTIFACT_KEYS = re.compile(r"artifacts\.\w+|tokenizer\.model_file|ctc_head\.tokenizer")
+ARTIFACT_KEYS = re.compile(r"artifacts\.\w+|tokenizer\.model_file|ctc_head\.tokenizer|ctc_posterior\.bank")
 SIZED_SECTIONS = ("llm.", "lora.", "perception.", "decoder.", "generation.", "transcription.")
 ENCODER_PARTS = ("perception.encoder.config.preprocessor", "perception.encoder.config.encoder")
 # what YAML 1.1 reads as a number in base 60 (1:1:1…), and numbers that are longer than any
@@ -209,6 +209,11 @@ def _check_reference(name: str, section: Any, of_nemo_file: bool) -> None:
         )
 
 
+def _is_inside(key: str, value: Any) -> bool:
+    """Return whether a place is a file inside the ``.nemo``; `_check_artifact` sees whether it is there."""
+    return bool(ARTIFACT_KEYS.fullmatch(key)) and str(value).startswith(ARTIFACT_PREFIX)
+
+
 def make_inert(config: DictConfig, keep: Container[str] = ()) -> DictConfig:
     """Return the config without data, caches and traces: what they name on this machine is the caller's to decide.
 
@@ -228,7 +233,7 @@ def make_inert(config: DictConfig, keep: Container[str] = ()) -> DictConfig:
         holder: Any = container
         for part in section.split("."):
             holder = holder.get(part) if isinstance(holder, dict) else None
-        if isinstance(holder, dict) and holder.get(name):
+        if isinstance(holder, dict) and holder.get(name) and not _is_inside(key, holder[name]):
             holder[name] = None
             dropped.append(key)
     targets = (container.get("instruction_sampling") or {}).get("targets") or {}

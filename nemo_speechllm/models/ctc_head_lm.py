@@ -30,6 +30,7 @@ from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, Hypothesis, answer_log_probs, ctc_hypotheses
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.modules.ctc import CTC, CTCHead
 from nemo_speechllm.modules.ctc_posterior import (
     PosteriorBank,
@@ -45,6 +46,7 @@ from nemo_speechllm.randomness import named_random
 from nemo_speechllm.recipes.models import CTCHeadRecipe
 
 TOKENIZER_NAME = "ctc_tokenizer.model"
+BANK_NAME = "posteriors.npz"
 WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
 
 
@@ -84,7 +86,8 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
 
     def _new_head(self) -> CTCHead:
         """Return a fresh head of the pieces of ``ctc_head.tokenizer``."""
-        return self._head_with_tokenizer(read_tokenizer(self.cfg.ctc_head.tokenizer))
+        key, made_by = "model.ctc_head.tokenizer", "examples/data/train_tokenizer.py makes a SentencePiece model"
+        return self._head_with_tokenizer(read_part(self.cfg.ctc_head.tokenizer, TOKENIZER_NAME, key, made_by))
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
         path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
@@ -92,10 +95,17 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         return CTCHead(cast(int, width), path)
 
     def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
-        """Return what makes up posteriors of text; it serves training alone, so a restored model has none."""
+        """Return what makes up posteriors of text; it serves training alone, so a restored model has none.
+
+        The bank of which they are made goes into every ``.nemo``, for who adapts it to texts of his own.
+        """
         if self.is_nemo_file_being_restored():
+            self.keep_file("ctc_posterior.bank", BANK_NAME, self.read_artifact(cfg.bank))
             return None
-        return PosteriorSimulator(PosteriorBank.load(cfg.bank), self._head.blank)
+        made_by = "examples/data/measure_posteriors.py makes one"
+        bank = read_part(cfg.bank, BANK_NAME, "model.ctc_posterior.bank", made_by)
+        path = self.keep_file("ctc_posterior.bank", BANK_NAME, bank)
+        return PosteriorSimulator(PosteriorBank.load(path), self._head.blank)
 
     def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
         """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head."""
@@ -269,29 +279,31 @@ def _is_answered_at_once(segments: list[Segment]) -> bool:
     )
 
 
-def read_tokenizer(reference: str | Path | None) -> bytes:
-    """Return a SentencePiece model: that of a file, or the one inside a ``.nemo`` of a model with a CTC head.
+def read_part(reference: str | Path | None, part: str, key: str, made_by: str) -> bytes:
+    """Return a file, or a part of a checkpoint.
+
+    Args:
+        reference: the file; or a ``.nemo``, or the name of a model that comes with the package, which holds it.
+        part: what the file is called inside a ``.nemo``.
+        key: where the recipe names it, for messages, and ``made_by`` how to get one.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: none is named, or the ``.nemo`` holds none.
     """
     if reference is None:
-        raise ValueError(
-            "model.ctc_head.tokenizer is not set: name a SentencePiece model (examples/data/train_tokenizer.py makes "
-            "one), or the .nemo whose head is to be read"
-        )
-    path = Path(reference).expanduser()
+        raise ValueError(f"{key} is not set: name a file ({made_by}), or the .nemo whose own is to be read")
+    path = shipped_models().get(str(reference)) or Path(reference).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"model.ctc_head.tokenizer {path} does not exist")
+        raise FileNotFoundError(f"{key} {path} does not exist ({made_by})")
     if path.suffix != ".nemo":
         return path.read_bytes()
     with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
         unpack(path, Path(folder))
-        models = list(Path(folder).glob(f"*_{TOKENIZER_NAME}"))
-        if not models:
-            raise ValueError(f"model.ctc_head.tokenizer {path} holds no tokenizer of a CTC head")
-        return models[0].read_bytes()
+        parts = list(Path(folder).glob(f"*_{part}"))
+        if not parts:
+            raise ValueError(f"{key} {path} holds no {part} ({made_by})")
+        return parts[0].read_bytes()
 
 
 def _scatter(states: States, places: list[int], count: int) -> States:

@@ -167,9 +167,8 @@ class CTCHead:
 class CTCPosterior:
     """The LLM reads CTC's posteriors, and may learn to from text alone (2505.11352, 2511.03310)."""
 
-    bank: str | None = setting(
-        None
-    )  # .npz of examples/data/measure_posteriors.py; null: no lines of text to learn from
+    # .npz of examples/data/measure_posteriors.py, or a .nemo that was trained with one; null: no lines of text
+    bank: str | None = setting(None)
     error_rate: list[float] = setting([0.0, 0.6], at_least=0, length=2)  # errors per piece of a text, from and to
     seed: int = setting(0)
 

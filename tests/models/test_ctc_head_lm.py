@@ -78,10 +78,10 @@ def make_stage2(recipe, stage1, tmp_path):
     heard = [0.9 * torch.eye(size)[ids[:2] + [3, *ids[4:]]] + 0.1 / size for ids in texts]
     PosteriorBank.measure(heard, texts, size).save(tmp_path / "bank.npz")
 
-    def make(name: str = "stage2_posterior", **changes) -> CTCHeadSpeechLM:
+    def make(name: str = "stage2_posterior", bank: str = str(tmp_path / "bank.npz"), **changes) -> CTCHeadSpeechLM:
         stage1_nemo = str(tmp_path / "stage1.nemo")
         cfg = recipe(name, f"init_from_nemo_model={stage1_nemo}", **changes)
-        cfg.model.ctc_head.tokenizer, cfg.model.ctc_posterior.bank = stage1_nemo, str(tmp_path / "bank.npz")
+        cfg.model.ctc_head.tokenizer, cfg.model.ctc_posterior.bank = stage1_nemo, bank
         torch.manual_seed(1)
         model = import_class_by_path(cfg.model.target)(cfg.model)
         model.maybe_init_from_pretrained_checkpoint(
@@ -174,9 +174,20 @@ def test_a_training_on_lines_of_text_alone(make_stage2, make_trainer, make_manif
     assert not torch.equal(model.posterior.correction, before)
 
 
+def test_the_bank_goes_along_so_that_a_checkpoint_learns_from_texts_of_one_s_own(make_stage2, tmp_path):
+    make_stage2().save_to(tmp_path / "stage2.nemo")
+    CTCPromptedLLM.restore_from(tmp_path / "stage2.nemo").save_to(tmp_path / "again.nemo")
+    first, again = make_stage2(), make_stage2(bank=str(tmp_path / "again.nemo"))
+    assert vars(again._simulator.bank).keys() == vars(first._simulator.bank).keys()
+    texts = [asked(model, SpokenText("please hold the line"), "x") for model in (first, again)]
+    assert torch.equal(*(posteriors(model, text)[0] for model, text in zip((first, again), texts, strict=True)))
+
+
 def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
     with pytest.raises(FileNotFoundError, match="ctc_head.tokenizer .*gone.model does not exist"):
         CTCPromptedLLM(recipe("stage1_whisper", ctc_head={"tokenizer": "gone.model"}).model)
+    with pytest.raises(ValueError, match="ctc_posterior.bank .*stage1.nemo holds no posteriors.npz .*measure_post"):
+        make_stage2(bank=str(tmp_path / "stage1.nemo"))
     model = make_stage2()
     model._simulator = None
     with pytest.raises(ValueError, match="ctc_posterior.bank.*measure_posteriors"):
