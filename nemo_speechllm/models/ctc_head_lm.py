@@ -108,10 +108,14 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         return PosteriorSimulator(PosteriorBank.load(path), self._head.blank)
 
     def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
-        """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head."""
+        """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head.
+
+        It may be named as one of those that come with the package.
+        """
         path = cfg.get("init_from_nemo_model")
         if not isinstance(path, str):
             return super().maybe_init_from_pretrained_checkpoint(cfg, map_location)
+        path = shipped_models().get(path, path)
         self.load_state_dict(
             CTCHeadSpeechLM.restore_from(path, map_location=torch.device(map_location)).state_dict(), strict=False
         )

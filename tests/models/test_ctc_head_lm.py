@@ -30,6 +30,7 @@ from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
+from nemo_speechllm.training.train import read_recipe, train
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -181,6 +182,35 @@ def test_the_bank_goes_along_so_that_a_checkpoint_learns_from_texts_of_one_s_own
     assert vars(again._simulator.bank).keys() == vars(first._simulator.bank).keys()
     texts = [asked(model, SpokenText("please hold the line"), "x") for model in (first, again)]
     assert torch.equal(*(posteriors(model, text)[0] for model, text in zip((first, again), texts, strict=True)))
+
+
+def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(make_stage2, make_audio, tmp_path):
+    model, audio = make_stage2(), Audio.from_samples(make_audio(1.0))
+    model.save_to(tmp_path / "stage2.nemo")
+    (tmp_path / "bank.npz").unlink()
+    (tmp_path / "menu.txt").write_text("Please hold the line.\nThank you.\n" * 8)
+    changes = {
+        "init_from_nemo_model": str(tmp_path / "stage2.nemo"),
+        "model.llm.pretrained": model.cfg.llm.pretrained,
+        "model.perception.encoder.pretrained": model.cfg.perception.encoder.pretrained,
+        "model.perception.adapter.n_layers": 1,
+        "model.perception.adapter.d_model": 32,
+        "model.train_ds.input_cfg.0.paths": str(tmp_path / "menu.txt"),
+        "model.train_ds.num_workers": 0,
+        "model.train_ds.batch_tokens": 128,
+        "model.optim.lr": 0.03,
+        "trainer.accelerator": "cpu",
+        "trainer.max_steps": 8,
+        "exp_manager.exp_dir": str(tmp_path),
+        "exp_manager.create_tensorboard_logger": False,
+    }
+    train(read_recipe(CONF, "ctc_prompted_llm/adapt_to_text", changes))
+    adapted = CTCPromptedLLM.restore_from(tmp_path / "ctc_prompted_adapted/checkpoints/ctc_prompted_adapted.nemo")
+    item = asked(model, audio, "Please hold the line.")
+    assert adapted.answer_losses([item])[0] < model.answer_losses([item])[0] - 0.1
+    assert adapted.transcribe(audio.load(), decoder="ctc", verbose=False) == model.transcribe(
+        audio.load(), decoder="ctc", verbose=False
+    )
 
 
 def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
