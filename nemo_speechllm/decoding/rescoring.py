@@ -18,6 +18,7 @@ CTC alone takes each piece for itself and misspells; a small LLM alone paraphras
 the LLM tells the likely ones.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -42,8 +43,8 @@ class Hypothesis:
 
 
 @torch.no_grad()
-def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[Hypothesis]:
-    """Return at most ``beam_size`` texts that CTC may have heard in an audio, the likeliest first.
+def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int, *others: str) -> list[Hypothesis]:
+    """Return at most ``beam_size`` texts that CTC may have heard in an audio, and some others, the likeliest first.
 
     NeMo's beam search finds them; it adds up the paths that it meets, and what is returned are those of all.
 
@@ -51,32 +52,43 @@ def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[Hypothes
         ctc: says which class is the blank, and what tokens read as.
         log_probs: of the audio, without padding, (T, C).
         beam_size: of 1 only the best path is followed.
+        others: texts to be scored as well; one that the audio has no path for is left out.
     """
-    log_probs = log_probs.float()
-    if len(log_probs) == 0:
-        return [Hypothesis("", 0.0)]
+    tokens, log_probs = ctc.tokens.tolist(), log_probs.float()
+    rows = _beam(ctc, log_probs, beam_size) if len(log_probs) else [[]]
+    texts = [ctc.text([tokens[label] for label in row]).strip() for row in rows]
+    classes = {token: label for label, token in enumerate(tokens)}
+    for text, ids in zip(others, ctc.ids([*others]), strict=True):
+        if set(ids) <= classes.keys():
+            rows.append([classes[token] for token in ids])
+            texts.append(text)
+    best: dict[str, float] = {}
+    for text, score in zip(texts, _log_probs_of(rows, log_probs, ctc.blank), strict=True):
+        best[text] = max(score, best.get(text, score))
+    likely = sorted(best, key=best.__getitem__, reverse=True)
+    return [Hypothesis(text, best[text]) for text in likely if best[text] > -math.inf]
+
+
+def _beam(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[list[int]]:
+    """Return the classes of texts, without blanks and repeats."""
     search = BatchedBeamCTCComputer(ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False)
     (found,) = search(log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)).to_nbest_hyps_list()
-    rows = [torch.from_numpy(hypothesis.y_sequence).long() for hypothesis in found.n_best_hypotheses]
-    tokens = ctc.tokens.cpu()
-    texts = [ctc.text(tokens[row].tolist()).strip() for row in rows]
-    best: dict[str, float] = {}
-    for text, score in zip(texts, text_log_probs(log_probs, rows, ctc.blank).tolist(), strict=True):
-        best[text] = max(score, best.get(text, score))
-    return [Hypothesis(text, best[text]) for text in sorted(best, key=best.__getitem__, reverse=True)]
+    return [hypothesis.y_sequence.tolist() for hypothesis in found.n_best_hypotheses]
 
 
-def text_log_probs(log_probs: Tensor, rows: list[Tensor], blank: int) -> Tensor:
-    """Return the log-probability of all paths of an audio, (T, C), that read as each of N rows of classes, (N,)."""
-    count, frames = len(rows), len(log_probs)
-    return -nn.functional.ctc_loss(
-        log_probs[:, None].expand(-1, count, -1),
-        pad_sequence(rows, batch_first=True).to(log_probs.device),
-        torch.full((count,), frames),
+def _log_probs_of(rows: list[list[int]], log_probs: Tensor, blank: int) -> list[float]:
+    """Return the log-probability of all paths of an audio, (T, C), that read as each of the rows of classes."""
+    if len(log_probs) == 0:
+        return [-math.inf if row else 0.0 for row in rows]
+    losses = nn.functional.ctc_loss(
+        log_probs[:, None].expand(-1, len(rows), -1),
+        pad_sequence([torch.tensor(row, dtype=torch.long) for row in rows], batch_first=True).to(log_probs.device),
+        torch.full((len(rows),), len(log_probs)),
         torch.tensor([len(row) for row in rows]),
         blank=blank,
         reduction="none",
     )
+    return (-losses).tolist()
 
 
 @torch.no_grad()

