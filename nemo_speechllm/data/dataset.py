@@ -33,6 +33,7 @@ from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.languages import base_language, language_name
 from nemo_speechllm.manifests.rows import answer_of, given
 from nemo_speechllm.recipes.sections import Prompt
+from nemo_speechllm.recipes.settings import Limits, whole_number
 
 T = TypeVar("T")
 INSTRUCTION_KEYS = ("instruction", "context", "question")
@@ -303,12 +304,10 @@ def in_batches(items: Iterable[T], batch_size: int) -> Iterator[list[T]]:
     """Items in order, ``batch_size`` at a time, taken when they are needed; the last batch may be smaller.
 
     Raises:
-        ValueError: ``batch_size`` is less than 1.
+        ValueError: ``batch_size`` is no whole number, or less than 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    iterator = iter(items)
-    while batch := list(islice(iterator, batch_size)):
+    size, iterator = whole_number("batch_size", batch_size, Limits(at_least=1)), iter(items)
+    while batch := list(islice(iterator, size)):
         yield batch
 
 

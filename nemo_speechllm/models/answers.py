@@ -22,6 +22,7 @@ from torch import nn
 
 from nemo_speechllm.modules.fingerprint import state_digest
 from nemo_speechllm.recipes.sections import DECODERS, Generation
+from nemo_speechllm.recipes.settings import limits_of, whole_number
 
 
 @dataclass
@@ -64,16 +65,15 @@ def generation_options(
     """Return ``max_new_tokens``, ``beam_size`` and ``decoder``; those that are None are the recipe's.
 
     Raises:
-        ValueError: a number is less than 1, or the decoder is unknown.
+        ValueError: a number is none that a recipe could have, or the decoder is unknown; the argument is named.
     """
     numbers = {
         "max_new_tokens": recipe.max_new_tokens if max_new_tokens is None else max_new_tokens,
         "beam_size": recipe.beam_size if beam_size is None else beam_size,
     }
     for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1 (leave it unset for the recipe's)")
-    decoder = decoder or recipe.decoder
+        numbers[name] = whole_number(name, value, limits_of(Generation, name), " (leave it unset for the recipe's)")
+    decoder = recipe.decoder if decoder is None else decoder
     if decoder not in (None, *DECODERS):
         raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
     return {**numbers, "decoder": decoder}

@@ -215,10 +215,10 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         Workers load their audio; without any it is loaded when it is needed.
         """
         trcfg = config["transcribe"]
-        workers = trcfg.num_workers or 0
+        workers = int(trcfg.num_workers or 0)
         return DataLoader(
             config["conversations"],
-            batch_size=trcfg.batch_size,
+            batch_size=int(trcfg.batch_size),
             num_workers=workers,
             prefetch_factor=1 if workers else None,
             collate_fn=_loaded if workers else list,

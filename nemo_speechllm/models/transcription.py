@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.data.dataset import INSTRUCTION_KEYS
 from nemo_speechllm.models.inputs import without_path
+from nemo_speechllm.recipes.settings import Limits, whole_number
 
 # slots of NeMo's prompts → what a manifest's line calls the same
 PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {
@@ -79,14 +80,16 @@ def transcription_config(given: dict[str, Any], override_config: TranscribeConfi
         override_config: a config in their place, of this package or NeMo's.
 
     Raises:
-        TypeError: an argument is no setting.
+        TypeError: an argument is no setting, or ``override_config`` no config.
         ValueError: an argument stands beside ``override_config`` and differs from it.
     """
     unknown = sorted(set(given) - set(SETTINGS))
     if unknown:
         raise TypeError(f"transcribe has no argument {', '.join(unknown)}; there are {', '.join(_public(SETTINGS))}")
     if override_config is None:
-        override_config = SpeechLMTranscribeConfig(**given)
+        return SpeechLMTranscribeConfig(**given)
+    if not isinstance(override_config, TranscribeConfig):
+        raise TypeError(f"override_config is {override_config!r}; it must be what get_transcribe_config() returns")
     default = SpeechLMTranscribeConfig(num_workers=0)
     for name, value in given.items():
         if value != getattr(default, name) and value != getattr(override_config, name, None):
@@ -110,11 +113,15 @@ def check_takes_settings(config: TranscribeConfig) -> None:
 
 
 def check_settings(config: TranscribeConfig) -> None:
-    """Refuse settings that a speech LM does not have.
+    """Refuse settings that a speech LM does not have, and numbers that are none.
 
     Raises:
-        ValueError: the config asks for what a speech LM does not have. It is named.
+        ValueError: the config asks for what a speech LM does not have, or ``batch_size`` or ``num_workers`` cannot be.
+            It is named.
     """
+    whole_number("batch_size", config.batch_size, Limits(at_least=1))
+    if config.num_workers is not None:
+        whole_number("num_workers", config.num_workers, Limits(at_least=0))
     for name, (idle, instead) in UNSUPPORTED.items():
         value = getattr(config, name, None)
         if value not in idle:

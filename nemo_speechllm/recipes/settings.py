@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from functools import cache
 from inspect import Parameter, signature
+from numbers import Integral
 from types import NoneType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
@@ -257,6 +258,28 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
 @cache
 def _types_of(section: type) -> dict[str, Any]:
     return get_type_hints(section)
+
+
+def whole_number(name: str, value: Any, limits: Limits, otherwise: str = "") -> int:
+    """Return an argument of a call that must be a whole number; any integer will do, numpy's as well.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        limits: of the number.
+        otherwise: what a message says besides, such as what leaving it out means.
+
+    Raises:
+        ValueError: it is none, or beyond the limits.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool) or not limits.allow(int(value)):
+        raise ValueError(f"{name} is {value!r}; it must be {_wanted(limits, int, is_optional=False)}{otherwise}")
+    return int(value)
+
+
+def limits_of(section: type, name: str) -> Limits:
+    """Return the limits of one of a section's settings."""
+    return next(_limits(each) for each in fields(section) if each.name == name)
 
 
 def arguments_of(name: str, *without: str) -> Callable[[dict[str, Any]], list[str] | None]:

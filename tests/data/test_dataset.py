@@ -175,8 +175,8 @@ def test_batch_of_nothing_but_bad_audio_is_an_error(builder):
 
 def test_batches_keep_the_order_and_refuse_a_size_below_one():
     assert list(in_batches([1, 2, 3, 4, 5], 2)) == [[1, 2], [3, 4], [5]] and list(in_batches([], 2)) == []
-    for size in (0, -1):
-        with pytest.raises(ValueError, match=f"batch_size is {size}; it must be at least 1"):
+    for size in (0, -1, "2", 1.5, True, None):
+        with pytest.raises(ValueError, match=f"batch_size is {size!r}; it must be a whole number, at least 1"):
             list(in_batches([1], size))
 
 

@@ -14,6 +14,9 @@
 
 """How an answer is asked for, and what it depends on."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -30,15 +33,26 @@ def test_what_is_not_asked_for_is_the_recipe_s():
 
 
 @pytest.mark.parametrize("option", ["max_new_tokens", "beam_size"])
-@pytest.mark.parametrize("value", [0, -1])
-def test_a_number_below_one_is_named(option, value):
-    with pytest.raises(ValueError, match=f"{option} is {value}; it must be at least 1"):
+@pytest.mark.parametrize("value", [0, -1, "3", 1.5, True, math.nan])
+def test_what_is_no_such_number_is_named(option, value):
+    with pytest.raises(ValueError, match=f"{option} is {value!r}; it must be a whole number, .*1.*leave it unset"):
         generation_options(RECIPE, **{option: value})
 
 
+def test_more_beams_than_a_recipe_may_have_are_refused():
+    with pytest.raises(ValueError, match="beam_size is 1000; it must be a whole number, from 1 to 128"):
+        generation_options(RECIPE, beam_size=1000)
+
+
+def test_numpy_s_integers_are_whole_numbers():
+    options = generation_options(RECIPE, np.int64(4), np.int32(2))
+    assert (options["max_new_tokens"], options["beam_size"]) == (4, 2) and type(options["beam_size"]) is int
+
+
 def test_an_unknown_decoder_is_named_with_those_there_are():
-    with pytest.raises(ValueError, match=r"decoder is 'rnnt'; known are \['llm', 'ctc'\]"):
-        generation_options(RECIPE, decoder="rnnt")
+    for decoder in ("rnnt", "", 5):
+        with pytest.raises(ValueError, match=rf"decoder is {decoder!r}; known are \['llm', 'ctc'\]"):
+            generation_options(RECIPE, decoder=decoder)
 
 
 def test_a_record_tells_whatever_changes_answers(salm):

@@ -106,9 +106,9 @@ class TestGenerate:
     @pytest.mark.parametrize("option", [{"max_new_tokens": 0}, {"max_new_tokens": -1}, {"beam_size": 0}])
     def test_a_limit_below_one_is_refused_by_name(self, salm, make_audio, option):
         ((name, value),) = option.items()
-        with pytest.raises(ValueError, match=f"{name} is {value}; it must be at least 1"):
+        with pytest.raises(ValueError, match=f"{name} is {value}; it must be a whole number"):
             salm.generate([asked(make_audio(0.3))], **option)
-        with pytest.raises(ValueError, match=f"{name} is {value}; it must be at least 1"):
+        with pytest.raises(ValueError, match=f"{name} is {value}; it must be a whole number"):
             salm.transcribe(make_audio(0.3), verbose=False, **option)
 
 

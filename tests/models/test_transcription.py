@@ -16,6 +16,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 
@@ -80,6 +81,32 @@ class TestSettingsOfTranscribe:
     def test_an_argument_beside_a_config_is_not_lost(self, salm, make_audio):
         with pytest.raises(ValueError, match="batch_size=3 beside override_config"):
             salm.transcribe(make_audio(0.3), batch_size=3, override_config=TranscribeConfig(verbose=False))
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [("batch_size", value) for value in (0, "2", 1.5, True, None)]
+        + [("num_workers", value) for value in (-1, "1", 0.5, True)],
+    )
+    def test_a_number_that_is_none_is_named(self, salm, make_audio, name, value):
+        for settings in ({name: value}, {"override_config": TranscribeConfig(**{name: value})}):
+            with pytest.raises(ValueError, match=f"^{name} is {value!r}; it must be a whole number, at least"):
+                salm.transcribe(make_audio(0.3), **settings)
+
+    def test_numpy_s_numbers_will_do(self, salm, make_audio):
+        audio, one = make_audio(0.3), np.int64(1)
+        options = {"max_new_tokens": one, "beam_size": one, "num_workers": np.int64(0)}
+        assert salm.transcribe(audio, batch_size=one, verbose=False, **options) == salm.transcribe(
+            audio, max_new_tokens=1, verbose=False
+        )
+
+    def test_an_array_of_keywords_is_named_as_any_that_is_no_list(self, salm, make_audio):
+        with pytest.raises(ValueError, match="audio 1: keywords: expected a list of strings"):
+            salm.transcribe(make_audio(0.3), keywords=np.array(["Ada", "Bob"]))
+
+    @pytest.mark.parametrize("config", [5, {"batch_size": 2}])
+    def test_a_config_that_is_none_is_named(self, salm, make_audio, config):
+        with pytest.raises(TypeError, match="override_config is .*get_transcribe_config"):
+            salm.transcribe(make_audio(0.3), verbose=False, override_config=config)
 
     def test_a_dataloader_takes_no_question(self, salm, make_manifest):
         config = TranscribeConfig(verbose=False)

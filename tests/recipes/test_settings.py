@@ -15,6 +15,7 @@
 
 """A section is whole after `complete`: defaults stand in it, and what nobody reads or what cannot be is named."""
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from nemo_speechllm.recipes import SettingError, complete
-from nemo_speechllm.recipes.settings import setting, written
+from nemo_speechllm.recipes.settings import Limits, limits_of, setting, whole_number, written
 
 
 @dataclass
@@ -133,3 +134,13 @@ def test_what_was_inherited_of_another_type_says_nothing_at_its_default_and_is_a
     assert whole.part == {"type": "other", "depth": 1.0}
     with pytest.raises(SettingError, match="model.part.size is 5, but nothing of type other reads it; leave it out"):
         complete(Whole, {"name": "a", "part": {"type": "other", "size": 5}})
+
+
+@pytest.mark.parametrize("value", [0, 9, 4.0, "4", True, None, float("inf"), [4]])
+def test_an_argument_of_a_call_is_checked_as_a_setting_is(value):
+    size = limits_of(Part, "size")
+    assert size == Limits(at_least=1, at_most=8) and whole_number("size", 4, size) == 4
+    with pytest.raises(
+        ValueError, match=rf"^size is {re.escape(repr(value))}; it must be a whole number, from 1 to 8!"
+    ):
+        whole_number("size", value, size, "!")
