@@ -186,18 +186,15 @@ def check_selector(channel_selector: Any, count: int, name: str) -> None:
         AudioError: an audio of ``count`` channels has no such channel.
     """
     if not is_channel(channel_selector, count):
+        there = f"{count} channels; give a number from 0 to {count - 1}, or average"
+        there = "one channel; leave it out for such audio" if count == 1 else there
         raise AudioError(
-            f"{name}: channel_selector={channel_selector!r}, and the audio has {count} channels; give a number from "
-            f"0{f' to {count - 1}' if count > 1 else ''}, or average",
-            "several channels",
+            f"{name}: channel_selector={channel_selector!r}, and the audio has {there}", "several channels"
         )
 
 
 def is_channel(channel_selector: Any, count: int) -> bool:
-    """Return whether ``average`` or the number of a channel that an audio of ``count`` channels has is selected.
-
-    The channel of an audio with one is taken for whatever number: a manifest may have both kinds.
-    """
+    """Return whether ``average`` or the number of a channel that an audio of ``count`` channels has is selected."""
     if not isinstance(channel_selector, int) or isinstance(channel_selector, bool):
-        return channel_selector == "average"
-    return 0 <= channel_selector and (count == 1 or channel_selector < count)
+        return isinstance(channel_selector, str) and channel_selector == "average"
+    return 0 <= channel_selector < count

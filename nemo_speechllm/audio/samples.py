@@ -70,17 +70,15 @@ def one_channel(samples: Tensor, channel_selector: int | str | None, name: str) 
         AudioError: there are several and none was selected, or there is no such channel.
     """
     count = len(samples)
-    if channel_selector == "average":
-        return samples.mean(0)
-    if channel_selector is None and count != 1:
+    if channel_selector is not None:
+        check_selector(channel_selector, count, name)
+    elif count != 1:
         raise AudioError(
             f"{name}: the audio has {count} channels; set channel_selector (0, 1, …), in the data config or where "
             "you transcribe",
             "several channels",
         )
-    if channel_selector is not None:
-        check_selector(channel_selector, count, name)
-    return samples[0 if count == 1 else cast(int, channel_selector)]
+    return samples.mean(0) if channel_selector == "average" else samples[cast(int, channel_selector or 0)]
 
 
 def _as_tensor(given: Any, name: str) -> Tensor:

@@ -71,11 +71,17 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
         FileNotFoundError: a file or folder that the section or a plain manifest names does not exist.
         AudioError: the first or last recording of a tar file, of a tarred manifest or Lhotse Shar, cannot be read.
             What is between them is not looked at before it is read.
-        ValueError: a source is no file or folder but a command or an address; plain manifests are in nested lists
-            (NeMo would take a weight for a path); a line has a defect (see `row_defects` and `audio_defects`) or asks
-            what the recipe has no instruction for; no line of a manifest is left.
+        ValueError: a source is no file or folder but a command or an address; ``channel_selector`` is ``average``;
+            plain manifests are in nested lists (NeMo would take a weight for a path); a line has a defect (see
+            `row_defects` and `audio_defects`) or asks what the recipe has no instruction for; no line of a manifest is
+            left.
     """
     refuse_addresses(OmegaConf.to_container(cfg), "")
+    if cfg.get("channel_selector") == "average":
+        raise ValueError(
+            "channel_selector is 'average', and NeMo's dataloader takes the number of a channel; give it, or mix the "
+            "files down, e.g. `ffmpeg -i IN -ac 1 OUT`"
+        )
     for source in _sources(cfg):
         refuse_addresses(OmegaConf.to_container(source), "")  # it may stand in a file
         for key in PATH_KEYS:

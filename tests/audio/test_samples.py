@@ -105,11 +105,9 @@ def test_a_channel_that_is_not_there_is_named(selector):
         as_samples(np.zeros((2, 100)), selector)
 
 
-@pytest.mark.parametrize("selector", [-1, True, "left", 1.0, [0]])
+@pytest.mark.parametrize("selector", [-1, 1, 3, True, "left", 1.0, [0], np.array([0, 1])])
 def test_what_is_no_channel_is_named_where_there_is_one_as_well(selector):
-    with pytest.raises(
-        AudioError, match="channel_selector=.*the audio has 1 channels; give a number from 0, or average"
-    ):
+    with pytest.raises(AudioError, match="channel_selector=.*the audio has one channel; leave it out"):
         as_samples(WAVE, selector)
-    for number in (None, 0, 3, "average"):
+    for number in (None, 0, "average"):
         assert len(as_samples(WAVE, number)) == len(WAVE)

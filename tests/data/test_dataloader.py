@@ -48,6 +48,15 @@ def test_offset_and_sampling_rate_of_a_line(load, tmp_path, make_audio):
     assert batch.audio_lengths.tolist() == [8000]  # 0.5 s at 16 kHz
 
 
+def test_a_channel_is_chosen_by_number_as_nemo_does(load, make_manifest):
+    manifest = str(make_manifest([0.5]))
+    assert len(list(load(manifest_filepath=manifest, batch_size=1, channel_selector=0))) == 1
+    with pytest.raises(ValueError, match="jsonl:1: the audio has 1 channels, and channel_selector is 1"):
+        load(manifest_filepath=manifest, batch_size=1, channel_selector=1)
+    with pytest.raises(ValueError, match="channel_selector is 'average'.*takes the number of a channel; .*mix"):
+        load(manifest_filepath=manifest, batch_size=1, channel_selector="average")
+
+
 def make_tarred(manifest: Path, folder: Path) -> tuple[Path, Path]:
     """The manifest's audio as NeMo tars it: one shard, names relative to the tar."""
     rows = [json.loads(line) | {"shard_id": 0} for line in manifest.read_text().splitlines()]

@@ -191,3 +191,11 @@ def test_several_channels_are_no_issue_where_one_is_selected(tmp_path):
     for selector in (-1, "left", True, 1.0):
         (issue,) = check_manifest(tmp_path / "m.jsonl", channel_selector=selector)[1]
         assert f"channel_selector is {selector!r}" in issue.problem
+
+
+@pytest.mark.parametrize(("channels", "selector"), [(1, 1), (1, 3), (2, 2)])
+def test_a_channel_that_is_not_there_is_named_as_nemo_s_dataloader_would(tmp_path, channels, selector):
+    soundfile.write(tmp_path / "a.wav", np.zeros((1600, channels), np.float32), 16000)
+    write_manifest(tmp_path / "m.jsonl", [row(audio_filepath="a.wav", duration=0.1)])
+    (issue,) = check_manifest(tmp_path / "m.jsonl", channel_selector=selector)[1]
+    assert f"has {channels} channels, and channel_selector is {selector}" in issue.problem
