@@ -14,6 +14,7 @@
 
 """The one thing every model of this package answers: a conversation whose turns hold text and audio."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,10 @@ class Audio:
     source: Cut | Tensor
     average_channels: bool = False
     label: str = GIVEN_SAMPLES
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, (Cut, Tensor)):
+            raise TypeError(f"Audio was made of {type(self.source).__name__}; {audio_remedy(self.source)}")
 
     @classmethod
     def from_file(
@@ -159,6 +164,15 @@ class Audio:
         return (
             str(recording.sources[0].source) if recording and recording.sources[0].type == "file" else self.source.id
         )
+
+
+def audio_remedy(given: Any) -> str:
+    """Say how to make an `Audio` of what was given in the place of one."""
+    if isinstance(given, (str, os.PathLike)):
+        return "give Audio.from_file(path)"
+    if isinstance(given, (bytes, bytearray)):
+        return "give Audio.from_bytes(content, name)"
+    return "give Audio.from_samples(array)" if isinstance(given, (np.ndarray, Tensor, list)) else "give an Audio"
 
 
 class SpokenText(Audio):

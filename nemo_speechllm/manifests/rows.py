@@ -45,7 +45,8 @@ _NUMBER_KEYS = {
 _TRAINED_ON = ("audio_filepath", "duration")
 _EXAMPLE = 'write one JSON object a line, in UTF-8, like {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_RESERVED = re.compile("[\ue0a0-\ue0a2]")  # stand for audio and answers while a prompt is rendered
+_RESERVED = re.compile("[\ue0a0-\ue0a3]")  # stand for audio and answers while a prompt is rendered
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
@@ -270,7 +271,12 @@ def _scalar_problem(value: Any) -> tuple[str, str, str] | None:
 def _text_problem(text: str) -> tuple[str, str, str] | None:
     if len(text) > MAX_TEXT:
         return "too long", f"a text has {len(text)} characters, more than {MAX_TEXT}", "cut the recording and its text"
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    return character_problem(text)
+
+
+def character_problem(text: str) -> tuple[str, str, str] | None:
+    """Return the kind, problem and remedy of a character that no text may hold; None: there is none."""
+    if _SURROGATE.search(text):
         return (
             "invalid text",
             "a text has half of a surrogate pair, which is no character",

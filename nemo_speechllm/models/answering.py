@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
@@ -96,8 +97,10 @@ class Answering:
             options: see `nemo_speechllm.models.answers.generation_options`.
 
         Raises:
+            TypeError, ValueError: they are no conversations that ask something; see `check_conversations`.
             ValueError: the model is in training mode, or lacks the CTC that an option, guard or keyword list needs.
         """
+        conversations = check_conversations(conversations)
         collate = ConversationDataset(self.model.builder).collate
         counts: list[int] = []
         answers: list[Answer] = []

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
+from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.models.answers import Answer
@@ -76,6 +77,7 @@ class Cascade(Baseline):
         Raises:
             ValueError: a ``decoder`` was asked for, or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
+        conversations = check_conversations(conversations)
         limits = self.generation_limits(max_new_tokens, beam_size, decoder)
         answers: list[Answer] = []
         for batch in in_batches(conversations, batch_size):

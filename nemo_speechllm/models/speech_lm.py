@@ -28,6 +28,7 @@ from nemo_speechllm.checkpointing.checkpoint import ReferencedModel
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.checkpointing.renamed import current_pattern
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.metrics.tally import ErrorTally
@@ -320,6 +321,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
             max_new_tokens, beam_size, decoder: None takes the recipe's; ``decoder`` is ``llm`` or ``ctc``.
 
         Raises:
+            TypeError, ValueError: they are no conversations that ask something; see `check_conversations`.
             ValueError: ``batch_size``, ``max_new_tokens`` or ``beam_size`` is less than 1, ``decoder`` is unknown, or
                 ``ctc`` of a model that has no CTC; or the model is in training mode.
 
@@ -342,6 +344,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         The answer is read token by token as in training, so that small differences show which error rates hide.
 
         Raises:
+            TypeError, ValueError: one asks nothing or has no answer; see `check_conversations`.
             ValueError: the model was trained by CTC alone (``loss.lm_weight`` is 0), so its decoder says nothing; or
                 it is in training mode.
         """
@@ -351,7 +354,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
                 "loss"
             )
         require_evaluation_mode(self)
-        collate = ConversationDataset(self.builder).collate
+        collate, conversations = ConversationDataset(self.builder).collate, check_conversations(conversations, True)
         # one by one: a batch has one mean for all
         return [float(self.loss(collate([item]).to(self.device))["lm_loss"]) for item in conversations]
 

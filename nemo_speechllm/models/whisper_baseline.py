@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForCondi
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Conversation
+from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.answers import Answer
@@ -77,6 +78,7 @@ class WhisperBaseline(Baseline):
             ValueError: a ``decoder`` was asked for, a conversation has no audio or several, a language is unknown to
                 Whisper, or ``max_new_tokens`` or ``beam_size`` is less than 1.
         """
+        conversations = check_conversations(conversations)
         limits = self.generation_limits(max_new_tokens, beam_size, decoder)
         options = {"max_new_tokens": limits["max_new_tokens"], "num_beams": limits["beam_size"]}
         answers: dict[int, Answer] = {}

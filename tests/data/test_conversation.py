@@ -85,6 +85,36 @@ def test_a_file_is_whole_without_an_offset(tmp_path, make_audio):
     assert Audio.from_file(tmp_path / "a.wav", offset=0.25).duration == 0.75
 
 
+@pytest.mark.parametrize(("channels", "selector"), [(1, 1), (2, 2), (2, "left")])
+def test_a_channel_that_is_not_there_is_named_alike_for_file_bytes_and_samples(
+    tmp_path, make_audio, channels, selector
+):
+    samples, path = np.stack([make_audio(0.1)] * channels, axis=1), tmp_path / "a.wav"
+    soundfile.write(path, samples, 16000)
+    for read in (
+        lambda: Audio.from_file(path, channel_selector=selector),
+        lambda: Audio.from_row({"audio_filepath": str(path)}, selector),
+        lambda: Audio.from_bytes(path.read_bytes(), "a.wav", selector),
+        lambda: Audio.from_samples(samples.squeeze(), selector, "a.wav"),
+    ):
+        with pytest.raises(AudioError, match=rf"a.wav: channel_selector={selector!r}, and the audio has"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [
+        (np.zeros(9), r"from_samples\(array\)"),
+        ("a.wav", r"from_file\(path\)"),
+        (b"RIFF", "from_bytes"),
+        (None, "an Audio"),
+    ],
+)
+def test_what_is_neither_cut_nor_tensor_is_named(source, remedy):
+    with pytest.raises(TypeError, match=f"made of {type(source).__name__}; give .*{remedy}"):
+        Audio(source)
+
+
 def test_a_file_that_is_none_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.wav does not exist"):
         Audio.from_file(tmp_path / "none.wav")

@@ -17,6 +17,7 @@
 import pytest
 
 from nemo_speechllm.manifests.rows import RowError, given, is_address, is_number, parse_row, row_defects
+from nemo_speechllm.prompts.chat_prompt import ANSWER_MARK, AUDIO_MARK, END_MARK, TEXT_MARK
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,13 @@ def test_defects_of_a_row_name_key_and_remedy():
     assert {defect.key for defect in row_defects({"text": "Hello."})} == {"audio_filepath", "duration"}
     assert all(defect.remedy for defect in row_defects(row | {"duration": -1.0, "text": " "}))
     assert list(row_defects(row | {"text": " "})) and not list(row_defects(row | {"text": ""}))
+
+
+def test_the_characters_that_prompts_keep_for_themselves_are_defects():
+    row = {"audio_filepath": "a.wav", "duration": 1.0}
+    for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK):
+        (defect,) = row_defects(row | {"text": f"a{mark}b"})
+        assert defect.key == "text" and f"U+{ord(mark):04X}" in defect.problem and defect.remedy == "remove it"
 
 
 def test_numbers_and_addresses():

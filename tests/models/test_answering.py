@@ -25,7 +25,7 @@ from nemo.collections.asr.models import ASRModel
 from omegaconf import open_dict
 from torch.utils.data import DataLoader
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.segmentation import split_at_pauses
@@ -54,6 +54,24 @@ def asked(model: SpeechLM, samples: np.ndarray, **metadata) -> Conversation:
 def with_answers(model: SpeechLM, audios: list[np.ndarray]) -> ConversationBatch:
     items = [asked(model, audio, task="asr", text="thank you") for audio in audios]
     return ConversationDataset(model.builder).collate([item.with_answer("thank you") for item in items])
+
+
+class TestWhatIsAsked:
+    @pytest.mark.parametrize("kind", MODELS)
+    def test_what_asks_nothing_is_named_before_any_audio_is_encoded(self, make, audios, kind, monkeypatch):
+        model = make(kind)
+        monkeypatch.setattr(model.perception, "encode", lambda *_: pytest.fail("the encoder was run"))
+        good = asked(model, audios[0])
+        with pytest.raises(TypeError, match="conversation new, turn 1 .*, part 1 is ndarray.*from_samples"):
+            model.generate([good, Conversation("new", [Turn("user", [audios[1], "What is said?"])])])
+        with pytest.raises(ValueError, match="conversation new: nothing is asked"):
+            model.generate([good, Conversation("new", [])], batch_size=1)
+        with pytest.raises(ValueError, match="conversation x: it has no answer"):
+            model.answer_losses([good.with_answer("thank you"), good])
+
+    def test_a_loader_of_other_batches_is_named(self, salm, audios):
+        with pytest.raises(TypeError, match="conversation 1 is Tensor.*Conversation"):
+            salm.transcribe(DataLoader(audios[:1]), verbose=False)
 
 
 class TestMode:

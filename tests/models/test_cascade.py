@@ -102,3 +102,9 @@ def test_refuses_a_decoder_of_its_recogniser(salm, tiny_llm_folder, ask):
     system = Cascade(salm, str(tiny_llm_folder))
     with pytest.raises(ValueError, match="decoder=ctc: Cascade has its own"):
         system.generate([ask(system)], decoder="ctc")
+
+
+def test_what_asks_nothing_is_named(salm, tiny_llm_folder, ask):
+    system = Cascade(salm, str(tiny_llm_folder))
+    with pytest.raises(ValueError, match="conversation new: nothing is asked"):
+        system.generate([ask(system), Conversation("new", [])])

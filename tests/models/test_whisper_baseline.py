@@ -64,5 +64,7 @@ def test_refuses(whisper, ask):
         whisper.generate([ask(0.5, "xx")])
     with pytest.raises(ValueError, match="beam_size is 0"):
         whisper.generate([ask(0.5)], beam_size=0)
+    with pytest.raises(TypeError, match="conversation 1 is ndarray"):
+        whisper.generate([ask(0.5).audios[0].load().numpy()])
     with pytest.raises(AssetError, match="no known model"):
         WhisperBaseline("whisper-bass")
