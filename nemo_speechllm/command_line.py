@@ -210,8 +210,8 @@ def cause_of(error: BaseException) -> str:
         return _setting_error(error.__cause__, f"{error}\n{error.__cause__}")
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
-        said = " ".join(str(error).split("\nSee http")[0].split()).removesuffix(" ^")
-        return f"{said}; in {error.override!r}, quote the value twice: \"{key}='{value}'\""
+        message = " ".join(str(error).split("\nSee http")[0].split()).removesuffix(" ^")
+        return f"{message}; in {error.override!r}, quote the value twice: \"{key}='{value}'\""
     if isinstance(error, OmegaConfBaseException):
         return _setting_error(error, str(error))
     message = " ".join(str(error).split())
@@ -230,13 +230,13 @@ def _setting_error(error: OmegaConfBaseException, message: str) -> str:
     has_schema = error.parent_node is not None and is_dataclass(OmegaConf.get_type(error.parent_node))
     beside = (*of_types, "To append to your config use +") if has_schema else of_types  # `check_settings` refuses it
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.strip().startswith(beside)]
-    said = " ".join(dict.fromkeys(lines))  # Hydra's message may end with OmegaConf's
+    reason = " ".join(dict.fromkeys(lines))  # Hydra's message may end with OmegaConf's
     known = list(error.parent_node) if error.parent_node is not None and hasattr(error.parent_node, "keys") else []
     if isinstance(error, MissingMandatoryValue):
-        return f"{said}; give {error.full_key or error.key}=..."
+        return f"{reason}; give {error.full_key or error.key}=..."
     if error.key is None or error.key in known:
-        return said
-    return f"{said}; {nearest_of(str(error.key), known)}"
+        return reason
+    return f"{reason}; {nearest_of(str(error.key), known)}"
 
 
 def nearest_of(key: str, known: Sequence) -> str:

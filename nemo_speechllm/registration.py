@@ -87,8 +87,8 @@ def _hand_on_restores(module: ModuleType) -> None:
     def restore_from(cls: type, restore_path: str | Path, *args, **kwargs):
         from nemo_speechllm.checkpointing.archive import saved_config_bytes
 
-        own = sys.modules.get("nemo_speechllm.checkpointing.checkpoint")
-        if own is not None and issubclass(cls, own.ReferencedModel):
+        checkpoint = sys.modules.get("nemo_speechllm.checkpointing.checkpoint")
+        if checkpoint is not None and issubclass(cls, checkpoint.ReferencedModel):
             return original(cls, restore_path, *args, **kwargs)
         path = Path(restore_path).expanduser()
         if not path.is_file() or TARGET_PREFIX.encode() not in (saved_config_bytes(path) or b""):

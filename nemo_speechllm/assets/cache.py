@@ -65,9 +65,9 @@ def _is_finished(folder: Path, provenance: dict) -> bool:
     if not marker.is_file():
         return False
     try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-        records = dict(found.pop("files"))
-        if found != provenance:
+        marked = json.loads(marker.read_text(encoding="utf-8"))
+        records = dict(marked.pop("files"))
+        if marked != provenance:
             return False
         current = {name: _current_record(folder / name, record) for name, record in records.items()}
     except (ValueError, KeyError, TypeError, AttributeError):  # edited by hand or damaged: build the folder again
@@ -98,8 +98,8 @@ def _current_record(file: Path, record: dict | int) -> dict | None:
         return _record(file) if stat.st_size == record else None
     if (stat.st_size, stat.st_mtime_ns) == (record["size"], record["mtime_ns"]):
         return record
-    found = _record(file)
-    return found if found["sha256"] == record["sha256"] else None
+    current = _record(file)
+    return current if current["sha256"] == record["sha256"] else None
 
 
 def _write_marker(folder: Path, provenance: dict, records: dict) -> None:

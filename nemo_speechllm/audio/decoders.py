@@ -120,10 +120,10 @@ class _Sndfile:
         read = 0
         while read < wanted:
             block = np.zeros((min(_BLOCK, wanted - read), self.channels), np.float32)
-            found = self._file.buffer_read_into(block, dtype="float32")
-            read += found
-            yield block[:found]
-            if found < len(block):
+            count = self._file.buffer_read_into(block, dtype="float32")
+            read += count
+            yield block[:count]
+            if count < len(block):
                 break
         missing = wanted - read
         if 0 < missing <= self.padding * self.sample_rate:  # an MP3 without a tag tells its length by the bit rate

@@ -124,9 +124,9 @@ class Scene:
     @property
     def columns(self) -> dict[str, object]:
         """What the manifest tells: `noise` (or `none`), its `snr` in dB, `band` (or `full`), `reverb` in seconds."""
-        told: dict[str, object] = {"noise": self.noise or "none", "band": self.band or "full"}
-        told |= {"snr": round(self.snr, 1)} if self.noise and np.isfinite(self.snr) else {}
-        return told | ({"reverb": round(self.reverb, 2)} if self.reverb else {})
+        columns: dict[str, object] = {"noise": self.noise or "none", "band": self.band or "full"}
+        columns |= {"snr": round(self.snr, 1)} if self.noise and np.isfinite(self.snr) else {}
+        return columns | ({"reverb": round(self.reverb, 2)} if self.reverb else {})
 
 
 def draw_scene(random: np.random.Generator, clean: float = 0.35) -> Scene:

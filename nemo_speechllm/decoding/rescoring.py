@@ -72,8 +72,8 @@ def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int, *others: str) ->
 def _beam(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[list[int]]:
     """Return the classes of texts, without blanks and repeats."""
     search = BatchedBeamCTCComputer(ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False)
-    (found,) = search(log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)).to_nbest_hyps_list()
-    return [hypothesis.y_sequence.tolist() for hypothesis in found.n_best_hypotheses]
+    (n_best,) = search(log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)).to_nbest_hyps_list()
+    return [hypothesis.y_sequence.tolist() for hypothesis in n_best.n_best_hypotheses]
 
 
 def _log_probs_of(rows: list[list[int]], log_probs: Tensor, blank: int) -> list[float]:

@@ -91,8 +91,8 @@ class Case:
 
     def candidates(self, transcript: str, target_of: Targets) -> dict[str, str]:
         """Return what each skill would make of a transcript, with this case's arguments."""
-        own = dict(self.expected)
-        return {skill: self._target(skill, transcript, own.get(skill, {}), target_of) for skill in SKILLS}
+        arguments = dict(self.expected)
+        return {skill: self._target(skill, transcript, arguments.get(skill, {}), target_of) for skill in SKILLS}
 
     def _target(self, skill: str, transcript: str, arguments: dict[str, str], target_of: Targets) -> str:
         if skill in WRITTEN:

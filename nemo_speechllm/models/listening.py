@@ -64,14 +64,14 @@ def report_listening(tally: ListeningTally, stage: str, remedy: str) -> None:
         )
         return
     right, other = figures["loss_right_audio"], figures["loss_other_audio"]
-    found = (
+    message = (
         f"{stage}_listening is {figures['listening']:.2f} nats per token: answers cost {right:.2f} with the right "
         f"audio and {other:.2f} with another's ({tally.answers} of {asked} answers)"
     )
     if tally.is_deaf:
-        logging.warning(f"{found}. The model writes fluently and hardly listens; {remedy}")
+        logging.warning(f"{message}. The model writes fluently and hardly listens; {remedy}")
     else:
-        logging.info(found)
+        logging.info(message)
 
 
 @torch.no_grad()
@@ -136,8 +136,8 @@ def _is_same_audio(batch: ConversationBatch, place: int, other: int) -> bool:
 
 def _are_compared(conversations: list[Conversation], others: list[int | None]) -> list[bool]:
     """Tell which conversations have audio, and another one for each of it."""
-    found = iter(others)
-    of_each = [[next(found) for _ in conversation.audios] for conversation in conversations]
+    remaining = iter(others)
+    of_each = [[next(remaining) for _ in conversation.audios] for conversation in conversations]
     return [bool(places) and None not in places for places in of_each]
 
 

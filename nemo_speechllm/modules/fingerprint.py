@@ -59,15 +59,15 @@ def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
     return known[1]
 
 
-def matches_fingerprint(module: nn.Module, expected: str, found: str) -> bool:
+def matches_fingerprint(module: nn.Module, expected: str, actual: str) -> bool:
     """Tell whether weights are those of a fingerprint, be it an older checkpoint's.
 
     Args:
         module: whose weights they are.
         expected: what the checkpoint says.
-        found: the module's `weight_fingerprint`.
+        actual: the module's `weight_fingerprint`.
     """
-    return expected == (found if expected.startswith(WHOLE) else sampled_fingerprint(module))
+    return expected == (actual if expected.startswith(WHOLE) else sampled_fingerprint(module))
 
 
 def sampled_fingerprint(module: nn.Module) -> str:
@@ -130,16 +130,16 @@ def _remembered(module: nn.Module, files: Sequence[Path], sample: str) -> str:
     facts = [(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path, stat in stats]
     key = hashlib.sha256(f"{sample}{sorted(facts)}".encode()).hexdigest()
     record = assets.default_cache_dir() / "fingerprints" / key
-    if record.is_file() and len(found := record.read_text()) == len(WHOLE) + 64:
-        return found
-    found = _whole_fingerprint(module)
+    if record.is_file() and len(fingerprint := record.read_text()) == len(WHOLE) + 64:
+        return fingerprint
+    fingerprint = _whole_fingerprint(module)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(record) as partial:
-            partial.write_text(found)
+            partial.write_text(fingerprint)
     except OSError:  # a cache that is another user's is read, not written
         pass
-    return found
+    return fingerprint
 
 
 def _whole_fingerprint(module: nn.Module) -> str:

@@ -133,13 +133,13 @@ class QFormer(Adapter):
         windows = [item.split(self.window or len(item)) for item in standard]
         flat = [window for of_item in windows for window in of_item]
         sizes = torch.tensor([len(window) for window in flat], device=states.device)
-        found = self._ask(pad_sequence(flat, batch_first=True), sizes)
+        answers = self._ask(pad_sequence(flat, batch_first=True), sizes)
         counts = [len(of_item) for of_item in windows]
-        embeddings = [of_item.flatten(0, 1) for of_item in found.split(counts)]
+        embeddings = [of_item.flatten(0, 1) for of_item in answers.split(counts)]
         return pad_sequence(embeddings, batch_first=True), torch.tensor(counts, device=states.device) * self.n_queries
 
     def _ask(self, windows: Tensor, sizes: Tensor) -> Tensor:
-        """Ask windows (N, T, n_taps · d_model) of ``sizes`` states; return what was found, (N, n_queries, d_model)."""
+        """Ask windows (N, T, n_taps · d_model) of ``sizes`` states; return their answers, (N, n_queries, d_model)."""
         n = len(windows)
         memory = windows.unflatten(-1, (self.n_taps, -1)).permute(2, 0, 1, 3).flatten(0, 1)
         memory_mask = valid_positions(sizes, windows.shape[1])[:, None, None].repeat(self.n_taps, 1, 1, 1)
@@ -150,9 +150,11 @@ class QFormer(Adapter):
             encoder_hidden_states=memory,
             encoder_attention_mask=memory_mask,
         )
-        found = self.blocks(self.queries.repeat_interleave(n, dim=0).to(memory.dtype), **given).last_hidden_state
+        hidden_states = self.blocks(
+            self.queries.repeat_interleave(n, dim=0).to(memory.dtype), **given
+        ).last_hidden_state
         weights = self.tap_weights.softmax(dim=-1)
-        return self.norm(torch.einsum("tnqd,qt->nqd", found.unflatten(0, (self.n_taps, n)), weights))
+        return self.norm(torch.einsum("tnqd,qt->nqd", hidden_states.unflatten(0, (self.n_taps, n)), weights))
 
 
 @ADAPTERS.register("qformer")
