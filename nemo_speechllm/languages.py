@@ -16,6 +16,7 @@
 
 import difflib
 import re
+import unicodedata
 from functools import lru_cache
 
 from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
@@ -43,7 +44,28 @@ _CODES = {
     }.items()
     for three in threes.split()
 }  # fmt: skip
-_CODES |= {"한국어": "ko", "türkçe": "tr"}  # whose texts do not show that they are counted by rules of their own
+# languages by their own names (CLDR)
+_OWN_NAMES = {
+    "afrikaans": "af", "azərbaycan": "az", "bosanski": "bs", "català": "ca", "cymraeg": "cy", "dansk": "da",
+    "deutsch": "de", "eesti": "et", "español": "es", "castellano": "es", "euskara": "eu", "filipino": "tl",
+    "français": "fr", "galego": "gl", "hrvatski": "hr", "indonesia": "id", "bahasa indonesia": "id", "italiano": "it",
+    "kiswahili": "sw", "latviešu": "lv", "lietuvių": "lt", "lëtzebuergesch": "lb", "magyar": "hu", "malti": "mt",
+    "melayu": "ms", "bahasa melayu": "ms", "nederlands": "nl", "vlaams": "nl", "norsk": "no", "norsk bokmål": "no",
+    "norsk nynorsk": "nn", "polski": "pl", "português": "pt", "română": "ro", "shqip": "sq", "slovenčina": "sk",
+    "slovenščina": "sl", "suomi": "fi", "svenska": "sv", "tiếng việt": "vi", "türkçe": "tr", "íslenska": "is",
+    "čeština": "cs", "ελληνικά": "el", "беларуская": "be", "български": "bg", "македонски": "mk", "монгол": "mn",
+    "русский": "ru", "српски": "sr", "українська": "uk", "қазақ тілі": "kk", "татар": "tt", "հայերեն": "hy",
+    "ქართული": "ka", "עברית": "he", "اردو": "ur", "العربية": "ar", "فارسی": "fa", "हिन्दी": "hi", "मराठी": "mr",
+    "नेपाली": "ne", "বাংলা": "bn", "ਪੰਜਾਬੀ": "pa", "ગુજરાતી": "gu", "தமிழ்": "ta", "తెలుగు": "te", "ಕನ್ನಡ": "kn",
+    "മലയാളം": "ml", "සිංහල": "si", "ไทย": "th", "ລາວ": "lo", "မြန်မာ": "my", "ខ្មែរ": "km", "አማርኛ": "am",
+    "한국어": "ko", "中文": "zh", "汉语": "zh", "普通话": "zh", "粵語": "yue", "日本語": "ja",
+}  # fmt: skip
+# codes of two letters that Whisper does not know (ISO 639-1), and what stands for no language in particular
+_OTHER_CODES = frozenset(
+    "aa ab ae ak an av ay bh bi bm ce ch co cr cu cv dv dz ee eo ff fj fy ga gd gn gv ho hz ia ie ig ii ik io iu kg "
+    "ki kj kl kr ks ku kv kw ky lg li lu mh na nd ng nr nv ny oj om or os pi qu rm rn rw sc se sg sm ss st tn to ti "
+    "ts tw ty ug ve vo wa wo xh za zu x i unknown none mixed multilingual".split()
+)
 # codes of countries that are no languages' (or of one that few mean) → the language that is meant
 _COUNTRIES = {
     **{"al": "sq", "bd": "bn", "cz": "cs", "dk": "da", "eg": "ar", "gb": "en", "ge": "ka", "gr": "el", "il": "he"},
@@ -60,12 +82,16 @@ def base_language(name: str | None) -> str | None:
     """Return the code by which Whisper knows a language, or the code's own first part where Whisper does not know it.
 
     Args:
-        name: an ISO 639 code, in any case and with region, script and the like after ``-`` or ``_``, or an English
-            name.
+        name: an ISO 639 code, in any case and with region, script and the like after ``-`` or ``_``, an English name,
+            or the language's own.
 
     Returns:
-        ``zh`` for ``zh-Hant-TW``, ``cmn``, ``zho_Hans`` and ``Chinese (Taiwan)``; None where nothing is named.
+        ``zh`` for ``zh-Hant-TW``, ``cmn``, ``zho_Hans``, ``Chinese (Taiwan)`` and ``中文``; None where nothing is
+        named.
     """
+    own_name = unicodedata.normalize("NFC", str(name or "").strip()).casefold()
+    if own_name in _OWN_NAMES:
+        return _OWN_NAMES[own_name]
     parts = re.findall(r"\w+", str(name or "").casefold().replace("_", " "))
     if not parts:
         return None
@@ -75,6 +101,19 @@ def base_language(name: str | None) -> str | None:
     if code in LANGUAGES or len(code) <= 3:
         return code
     return next((TO_LANGUAGE_CODE[part] for part in parts if part in TO_LANGUAGE_CODE), code)
+
+
+def unknown_language_remedy(name: str) -> str | None:
+    """Return what to write in the place of a name that is no language's; None where it may be one's.
+
+    Codes of three letters, of which there are thousands, are taken as they are.
+    """
+    code, meant = base_language(name), meant_language(name)
+    if meant is not None:
+        return f"write {meant!r} if that is meant, or else the language's code of three letters"
+    if code is None or code in LANGUAGES or code in _OTHER_CODES or len(code) == 3:
+        return None
+    return "write the language's code of two or three letters (ISO 639), or its English name"
 
 
 @lru_cache(maxsize=1024)

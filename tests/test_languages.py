@@ -23,6 +23,7 @@ from nemo_speechllm.languages import (
     language_name,
     lower_case,
     meant_language,
+    unknown_language_remedy,
 )
 
 
@@ -42,6 +43,21 @@ from nemo_speechllm.languages import (
 )
 def test_forms_of_a_name(code, names):
     assert {name: base_language(name) for name in names.split()} == dict.fromkeys(names.split(), code)
+
+
+def test_a_language_s_own_name():
+    names = ["Deutsch", "español", "FRANÇAIS", "Tiếng Việt", "हिन्दी", "русский", "c\u030ceština"]
+    assert [base_language(name) for name in names] == ["de", "es", "fr", "vi", "hi", "ru", "cs"]
+
+
+@pytest.mark.parametrize("name", ["xx", "c", "POSIX", "allemand", "klingonisch"])
+def test_what_is_no_language_at_all_is_told(name):
+    assert "code of two or three letters" in unknown_language_remedy(name)
+
+
+@pytest.mark.parametrize("name", ["ga", "zu", "tlh", "und", "unknown", "", "x-mine", "Deutsch", "de-AT", "cn", "jp"])
+def test_what_may_be_a_language_is_not_told(name):
+    assert unknown_language_remedy(name) is None
 
 
 def test_names_of_several_words():

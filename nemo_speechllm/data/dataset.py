@@ -31,12 +31,11 @@ from torch.utils.data import Dataset
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.languages import base_language, language_name
-from nemo_speechllm.manifests.rows import answer_of, given
+from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS, answer_of, given
 from nemo_speechllm.recipes.sections import Prompt
 from nemo_speechllm.recipes.settings import Limits, whole_number
 
 T = TypeVar("T")
-INSTRUCTION_KEYS = ("instruction", "context", "question")
 PLACE_KEY = "manifest_line"  # of the metadata: file and line, for messages
 
 

@@ -142,6 +142,8 @@ def evaluate(cfg: EvaluateArguments) -> EvaluationReport:
     with open_dict(model.cfg):
         changed = OmegaConf.merge(model.cfg.generation, cfg.generation)
         model.cfg.generation = complete(Generation, changed, "model.generation")
+    if cfg.generation.get("ctc_weight") and (cfg.decoder or getattr(model, "cur_decoder", None)) == "ctc":
+        raise ValueError("generation.ctc_weight is of an answer of the LLM, and CTC answers here; add decoder=llm")
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
     done = {prediction["index"] for prediction in log.predictions}
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]

@@ -33,7 +33,8 @@ ANY_CHANNEL = "any"  # where it is not yet chosen what is read of several channe
 MAX_LINE = 1 << 20  # bytes
 MAX_TEXT = 1 << 16  # characters; two hours of speech are fewer
 MAX_DEPTH = 16  # of lists and objects in each other
-QUESTION_KEYS = ("instruction", "context", "question", "task", "lang", "target_lang")
+INSTRUCTION_KEYS = ("instruction", "context", "question")
+QUESTION_KEYS = (*INSTRUCTION_KEYS, "task", "lang", "target_lang")
 _TEXT_KEYS = ("text", "answer", *QUESTION_KEYS, "speaker")
 RATE_KEYS = ("sampling_rate", "sample_rate")
 _NUMBER_KEYS = {
@@ -321,20 +322,25 @@ def _number_defects(row: dict[str, Any]) -> Iterator[Defect]:
 
 
 def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
-    from nemo_speechllm.languages import meant_language  # of transformers, whose import takes a moment
+    from nemo_speechllm.languages import unknown_language_remedy  # of transformers, whose import takes a moment
 
     for key in _TEXT_KEYS:
         if not isinstance(row.get(key, ""), str):
             problem = f"expected a string, got {_shown(reprlib.repr(row[key]))}"
             yield Defect(key, "wrong type", problem, "write it in quotes, or leave the key out")
     for key in ("lang", "target_lang"):
-        meant = meant_language(row[key]) if isinstance(row.get(key), str) else None
-        if meant is not None:
-            remedy = f"write {meant!r} if that is meant, or else the language's code of three letters"
+        remedy = unknown_language_remedy(row[key]) if isinstance(row.get(key), str) else None
+        if remedy is not None:
             yield Defect(key, "unknown language", f"{_shown(row[key])!r} is no language's name here", remedy)
     if row.get("_skipme", True) not in (True, False):  # so are 1 and 0
         problem = f"expected true or false, got {_shown(reprlib.repr(row['_skipme']))}"
         yield Defect("_skipme", "wrong type", problem, "write it without quotes, or leave the key out")
+    if len(asked := [key for key in INSTRUCTION_KEYS if row.get(key)]) > 1:
+        problem = f"{' and '.join(asked)} both say what is asked, and only the first is read"
+        yield Defect(asked[1], "two instructions", problem, "keep one of them")
+    if "channel_selector" in row:
+        remedy = "leave the key out, and give channel_selector where the manifest is read"
+        yield Defect("channel_selector", "unknown key", "no line chooses its channel", remedy)
     for key in ("keywords", "transcription"):
         texts = row.get(key, "")
         if not isinstance(texts, str) and not (

@@ -297,14 +297,15 @@ def read_part(reference: str | Path | None, part: str, key: str, made_by: str) -
         raise ValueError(f"{key} is not set: name a file ({made_by}), or the .nemo whose own is to be read")
     path = shipped_models().get(str(reference)) or Path(reference).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{key} {path} does not exist ({made_by})")
+        remedy = "correct its path, also in init_from_nemo_model" if path.suffix == ".nemo" else made_by
+        raise FileNotFoundError(f"{key} {path} does not exist; {remedy}")
     if path.suffix != ".nemo":
         return path.read_bytes()
     with tempfile.TemporaryDirectory(prefix="nemo_speechllm_") as folder:
         unpack(path, Path(folder))
         parts = list(Path(folder).glob(f"*_{part}"))
         if not parts:
-            raise ValueError(f"{key} {path} holds no {part} ({made_by})")
+            raise ValueError(f"{key} {path} holds no {part}: it was trained without; {made_by}, name that in {key}")
         return parts[0].read_bytes()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from omegaconf import OmegaConf
 
-from nemo_speechllm.data.dataset import INSTRUCTION_KEYS
+from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS
 from nemo_speechllm.models.inputs import without_path
 from nemo_speechllm.recipes.settings import Limits, whole_number
 

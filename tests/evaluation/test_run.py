@@ -186,6 +186,8 @@ def test_changes_the_generation_section(tiny_nemo, make_manifest, tmp_path):
     assert (record["generation"]["max_new_tokens"], record["generation"]["ctc_weight"]) == (1, 0)
     with pytest.raises(ValueError, match="model.generation has no setting.*beams"):
         call(**arguments, generation={"beams": 4})
+    with pytest.raises(ValueError, match="CTC answers here; add decoder=llm"):
+        call(**arguments, generation={"ctc_weight": 0.5}, decoder="ctc")
 
 
 def test_reports_the_loss_of_the_references(tiny_nemo, make_manifest, tmp_path):

@@ -59,3 +59,16 @@ def test_the_characters_that_prompts_keep_for_themselves_are_defects():
 def test_numbers_and_addresses():
     assert [is_number(value) for value in (1, 0.5, True, "1", float("inf"), 2**63)] == [True, True, *[False] * 4]
     assert is_address("pipe:cat a.wav") and is_address("https://host/a.wav") and not is_address("/data/a:b.wav")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "problem"),
+    [
+        ({"context": "Spell it.", "question": "Say it twice."}, "question", "context and question both say what is"),
+        ({"channel_selector": 1}, "channel_selector", "no line chooses its channel"),
+        ({"lang": "allemand"}, "lang", "'allemand' is no language's name here"),
+    ],
+)
+def test_what_would_be_left_unread_is_a_defect(changes, key, problem):
+    (defect,) = row_defects({"audio_filepath": "a.wav", "duration": 1.0, "text": "one"} | changes)
+    assert defect.key == key and problem in defect.problem
