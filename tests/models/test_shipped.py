@@ -62,11 +62,15 @@ ANSWERS = {
             {
                 "author": "Author of the danger trail, Philip Steels, etc.",
                 "evening": "For the twentieth time that evening the two men shok hands.",
+                "digits_jackson": "Nine zero two seven.",
             },
         ),
         (
-            {"decoder": "llm"},
-            {"author": "Author of the danger trail, Philip Steels, etc.", "digits_jackson": "Nine zero two seven."},
+            {"decoder": "ctc"},
+            {
+                "author": "Author of the danger trail, Philip Steels, etc.",
+                "evening": "For the twentieth time that evening the two men shok hands.",
+            },
         ),
     ],
     "desta2_whisper_base_qwen": [
