@@ -19,14 +19,21 @@
     python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=out.jsonl batch_size=8
     python examples/transcribe.py model=x.nemo dataset_manifest=test.jsonl 'keywords=[Boston,Ada]'
     python examples/transcribe.py model=x.nemo audio=clip.wav keywords_file=names.txt
+    python examples/transcribe.py model=x.nemo audio=talk.mp3 output_filename=talk.srt
+    python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=words.ctm
 
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with
 ``pred_text``; without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all;
 for a long manifest that must survive a kill, use evaluate.py.
 
+With ``timestamps=true`` a manifest's lines get ``word`` and ``segment``, as those of NeMo's transcribe_speech.py do,
+and printed transcripts come segment by segment. An ``output_filename`` that ends in ``.srt`` or ``.vtt`` gets the
+subtitles of one recording, in ``.ctm`` the words of all. Times are of the recording where it is a part of one
+(``offset``); those in a manifest are of the part.
+
 Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1,
-the other transcripts are there. Of ``audio_dir``, every file whose name says that it is audio or video is read; how
-many others there are is said.
+the other transcripts are there. It is 1 as well where words that were to have times could be given none. Of
+``audio_dir``, every file whose name says that it is audio or video is read; how many others there are is said.
 """
 
 import os
@@ -46,6 +53,7 @@ from nemo_speechllm.command_line import check_output_file, check_settings, emit,
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
 from nemo_speechllm.data.keywords import read_keywords
+from nemo_speechllm.decoding.word_times import Word
 from nemo_speechllm.manifests.manifest import (
     located,
     raise_for,
@@ -55,6 +63,7 @@ from nemo_speechllm.manifests.manifest import (
     write_manifest,
 )
 from nemo_speechllm.models import load_model
+from nemo_speechllm.subtitles import TIMED_SUFFIXES, check_recordings, write_words
 
 
 @dataclass
@@ -75,6 +84,7 @@ class TranscribeArguments:
     beam_size: int | None = None
     decoder: str | None = None  # llm, or ctc: the model's CTC head; None: the recipe's
     channel_selector: Any = None  # of files with several channels: a number or average
+    timestamps: bool = False  # when each word is said; .srt, .vtt and .ctm always tell
 
 
 def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
@@ -185,8 +195,13 @@ def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]
     return kept
 
 
-def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
-    """Print or write the rows' transcripts."""
+def is_timed_file(path: str | None) -> bool:
+    """Tell whether the output is a file of words with times, by its suffix."""
+    return path is not None and Path(path).suffix.lower() in TIMED_SUFFIXES
+
+
+def transcribe(rows: list[dict], cfg: TranscribeArguments) -> int:
+    """Print or write the rows' transcripts; return how many have words and no times of them, which were asked for."""
     names = (
         "batch_size",
         "num_workers",
@@ -197,17 +212,46 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> None:
         "channel_selector",
     )
     options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) | {"keywords": keywords_of(cfg)}
-    texts = load_model(cfg.model).transcribe(rows, **options)
-    predictions = [{**row, "pred_text": text} for row, text in zip(rows, texts, strict=True)]
+    timestamps = cfg.timestamps or is_timed_file(cfg.output_filename)
+    hypotheses = load_model(cfg.model).transcribe(rows, timestamps=timestamps, return_hypotheses=True, **options)
+    predictions = [
+        {**row, "pred_text": hypothesis.text, **(hypothesis.timestamp if timestamps else {})}
+        for row, hypothesis in zip(rows, hypotheses, strict=True)
+    ]
     for prediction in predictions:
         prediction.pop(PLACE_KEY, None)
-    if cfg.output_filename is None:
-        for row in predictions:
-            emit(f"{row['audio_filepath']}: {row['pred_text']}")
+    write(predictions, cfg.output_filename)
+    return sum(timestamps and bool(row["pred_text"].strip()) and not row["word"] for row in predictions)
+
+
+def write(predictions: list[dict], output: str | None) -> None:
+    """Print transcripts, or write them in the form that the suffix of ``output`` names."""
+    if output is None:
+        emit(*(line for row in predictions for line in printed(row)))
         return
-    here = Path("manifest")  # the rows' paths hold in the current folder
-    write_manifest(cfg.output_filename, (relocate(row, here, cfg.output_filename) for row in predictions))
-    logging.info(f"{len(predictions)} transcripts written to {cfg.output_filename}")
+    if is_timed_file(output):
+        write_words(output, words_by_recording(predictions))
+    else:
+        here = Path("manifest")  # the rows' paths hold in the current folder
+        write_manifest(output, (relocate(row, here, output) for row in predictions))
+    logging.info(f"{len(predictions)} transcripts written to {output}")
+
+
+def printed(row: dict) -> list[str]:
+    """Return a transcript's lines: itself, or where there are times its segments."""
+    segments = row.get("segment") or [{"segment": row["pred_text"]}]
+    times = [f" [{part['start']:.2f} - {part['end']:.2f}]" if "start" in part else "" for part in segments]
+    return [f"{row['audio_filepath']}{time}: {part['segment']}" for time, part in zip(times, segments, strict=True)]
+
+
+def words_by_recording(predictions: list[dict]) -> dict[str, list[Word]]:
+    """Return all words of each recording, by its path, in the order they are said."""
+    recordings: dict[str, list[Word]] = {}
+    for row in predictions:
+        words = [Word(word["word"], word["start"], word["end"]) for word in row["word"]]
+        offset = float(row.get("offset") or 0.0)
+        recordings.setdefault(str(row["audio_filepath"]), []).extend(word.delayed(offset) for word in words)
+    return {name: sorted(words, key=lambda word: word.start) for name, words in recordings.items()}
 
 
 @hydra_runner(config_name="TranscribeArguments", schema=TranscribeArguments)
@@ -217,11 +261,16 @@ def main(cfg: TranscribeArguments) -> None:
     if cfg.output_filename is not None:
         check_output_file(cfg.output_filename, given_files(cfg))
     rows, lost = input_rows(cfg)
-    if rows:
-        transcribe(rows, cfg)
-    if lost:
-        what = "lines" if cfg.dataset_manifest is not None else "files"
-        sys.exit(f"{lost} of {len(rows) + lost} {what} could not be read; the warnings above name them")
+    if is_timed_file(cfg.output_filename):
+        check_recordings(cfg.output_filename, [str(row["audio_filepath"]) for row in rows])
+    untimed = transcribe(rows, cfg) if rows else 0
+    what = "lines" if cfg.dataset_manifest is not None else "files"
+    failures = {
+        f"{lost} of {len(rows) + lost} {what} could not be read": lost,
+        f"the words of {untimed} of {len(rows)} transcripts could be given no times": untimed,
+    }
+    if told := [failure for failure, count in failures.items() if count]:
+        sys.exit(f"{' and '.join(told)}; the warnings above name them")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 
 import lightning.pytorch as pl
+import numpy as np
 import pytest
 import torch
 from nemo.collections.asr.models import EncDecCTCModelBPE
@@ -28,6 +29,7 @@ from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_sp
 from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS
+from nemo_speechllm.models.speech_lm import SpeechLM
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = (
@@ -114,6 +116,19 @@ def talkative(model: SALM) -> SALM:
         model.perception.projection.scale.fill_(2.0)
         if model.alignment is not None:
             model.alignment.seen[:40] = True  # CTC hears only tokens that it met in training
+    return model
+
+
+def with_blanks(model: SpeechLM, samples: np.ndarray) -> SpeechLM:
+    """Makes the CTC head of a model read blanks in six of ten frames, as a trained one does and random weights do not.
+
+    So what it reads can be read back: its text has fewer tokens than frames.
+    """
+    with torch.no_grad():
+        perceived = model.perception(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
+        (log_probs,) = model.ctc_head.log_probs(model.ctc_states(perceived)[0])
+        margins = log_probs.amax(-1) - log_probs[:, model.ctc_head.blank]
+        model.ctc_head.decoder.decoder_layers[0].bias[model.ctc_head.blank] += margins.quantile(0.6)
     return model
 
 

@@ -12,15 +12,16 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Answering: long recordings in pieces, long keyword lists cut to the likely, generation, guards."""
+"""Answering: long recordings in pieces, long keyword lists cut to the likely, generation, guards, times of words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from threading import RLock
 from typing import Protocol
 
 import torch
+from nemo.utils import logging
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -32,13 +33,15 @@ from nemo_speechllm.data.dataset import (
     ConversationDataset,
     asks_for_translation,
     in_batches,
+    place_of,
 )
 from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
+from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.segmentation import split_long_audio
+from nemo_speechllm.models.segmentation import split_long_audio, starts_of
 from nemo_speechllm.modules.ctc import CTC
-from nemo_speechllm.modules.perception import PerceptionOutput, States
+from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 
 
 class AnsweringModel(Protocol):
@@ -46,6 +49,7 @@ class AnsweringModel(Protocol):
 
     cfg: DictConfig
     builder: ConversationBuilder
+    perception: Perception
 
     @property
     def device(self) -> torch.device:
@@ -87,13 +91,16 @@ class Answering:
         self._last_filter: KeywordFilter | None = None
 
     @torch.inference_mode()
-    def answer(self, conversations: Iterable[Conversation], batch_size: int, **options) -> list[Answer]:
+    def answer(
+        self, conversations: Iterable[Conversation], batch_size: int, timestamps: bool = False, **options
+    ) -> list[Answer]:
         """Return answers in order.
 
         A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
         ``batch_size`` pieces, whosever they are.
 
         Args:
+            timestamps: give words their times, see `require_times`.
             options: see `nemo_speechllm.models.answers.generation_options`.
 
         Raises:
@@ -101,23 +108,25 @@ class Answering:
             ValueError: the model is in training mode, or lacks the CTC that an option, guard or keyword list needs.
         """
         conversations = check_conversations(conversations)
+        if timestamps:
+            require_times(self.model, conversations)
         collate = ConversationDataset(self.model.builder).collate
-        counts: list[int] = []
+        starts: list[list[float]] = []
         answers: list[Answer] = []
-        for pieces in in_batches(self._pieces(conversations, counts), batch_size):
+        for pieces in in_batches(self._pieces(conversations, starts), batch_size):
             batch = collate(pieces).to(self.model.device)
             with self._lock:
-                answers += self.answer_batch(batch, **options)
+                answers += self.answer_batch(batch, timestamps, **options)
         of_pieces = iter(answers)
-        return [_joined([next(of_pieces) for _ in range(count)]) for count in counts]
+        return [_joined([next(of_pieces) for _ in of_recording], of_recording) for of_recording in starts]
 
-    def answer_batch(self, batch: ConversationBatch, **options) -> list[Answer]:
-        """Return answers to the conversations of a batch: encode its audio, choose keywords, generate, guard."""
+    def answer_batch(self, batch: ConversationBatch, timestamps: bool = False, **options) -> list[Answer]:
+        """Return answers to the conversations of a batch: encode its audio, choose keywords, generate, guard, time."""
         require_evaluation_mode(self.model)
         perceived = self.model.perceive(batch)
         batch = self._with_likely_keywords(batch, perceived)
-        answers = self.generate(batch, perceived, **options)
-        return self._guarded(batch, perceived, answers, **options)
+        answers = self._guarded(batch, perceived, self.generate(batch, perceived, **options), **options)
+        return self._timed(batch, perceived, answers) if timestamps else answers
 
     def generate(
         self,
@@ -178,11 +187,11 @@ class Answering:
             )
         ]
 
-    def _pieces(self, conversations: Iterable[Conversation], counts: list[int]) -> Iterator[Conversation]:
-        """Yield the pieces of all conversations, in order; add to ``counts`` how many a conversation has."""
+    def _pieces(self, conversations: Iterable[Conversation], starts: list[list[float]]) -> Iterator[Conversation]:
+        """Yield the pieces of all conversations, in order; add to ``starts`` when those of each begin in it."""
         for conversation in conversations:
             pieces = split_long_audio(conversation, self.model.cfg.generation.max_audio_seconds)
-            counts.append(len(pieces))
+            starts.append(starts_of(pieces))
             yield from pieces
 
     def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
@@ -249,6 +258,27 @@ class Answering:
         beam_size = max(RETRY_BEAM_SIZE, options["beam_size"])
         return self.generate(item, perceived, **options | {"beam_size": beam_size})[0]
 
+    def _timed(self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer]) -> list[Answer]:
+        """Return answers to conversations of one audio each with the times of their words."""
+        states = self.model.ctc_states(perceived)
+        shift = self.model.perception.shift_of(perceived, states)
+        log_probs = batch.by_conversation(self.model.ctc_log_probs(perceived), states[1])
+        samples = batch.by_conversation(batch.audio, batch.audio_lengths)
+        return [
+            replace(answer, words=self._words(place_of(item), answer, shift, *of_ctc, *audio), frame_shift=shift)
+            for item, answer, of_ctc, audio in zip(batch.conversations, answers, log_probs, samples, strict=True)
+        ]
+
+    def _words(
+        self, place: str, answer: Answer, frame_shift: float, log_probs: Tensor, samples: Tensor
+    ) -> tuple[Word, ...] | None:
+        assert self.model.ctc is not None, "`require_times` has seen to it"
+        try:
+            return align_words(self.model.ctc, log_probs, answer.text, frame_shift, samples)
+        except UnalignableError as error:
+            logging.warning(f"{place}: the words of {answer.text!r} have no times: {error}")
+            return None
+
 
 class _Lock:
     """A lock for one answering thread at a time; a copy of the model, also in another process, has its own."""
@@ -294,12 +324,38 @@ def require_transcripts(model: AnsweringModel, purpose: str) -> CTC:
     return model.ctc
 
 
-def _joined(answers: list[Answer]) -> Answer:
-    """Return the answers to consecutive pieces of one recording as one."""
+def require_times(model: AnsweringModel, conversations: Sequence[Conversation]) -> None:
+    """Refuse to time the words of answers that are no transcripts, or that CTC does not hear.
+
+    Raises:
+        ValueError: the model has no CTC that hears words, or a conversation asks for something else than the
+            transcript of one audio; it is named.
+    """
+    if model.ctc is None or not model.ctc.transcribes:
+        raise ValueError(
+            f"timestamps: words get their times from CTC, and this {type(model).__name__} has none that hears words; "
+            "leave timestamps unset, or ask a model that was trained with model.loss.ctc_weight or "
+            "encoder_ctc_weight above 0"
+        )
+    for conversation in conversations:
+        if conversation.task != "asr" or len(conversation.audios) != 1:
+            raise ValueError(
+                f"{place_of(conversation)}: timestamps are of a transcript of one audio, and this asks for "
+                f"{conversation.task or 'something of its own'} of {len(conversation.audios)}; leave timestamps "
+                "unset, or leave the instruction to the recipe (where yours does ask for a transcript, add "
+                "task: asr to the line or the prompt)"
+            )
+
+
+def _joined(answers: list[Answer], starts: list[float]) -> Answer:
+    """Return the answers to consecutive pieces of one recording, which begin at ``starts`` in it, as one."""
     text = " ".join(answer.text for answer in answers if answer.text)
+    words = [word.delayed(start) for answer, start in zip(answers, starts, strict=True) for word in answer.words or ()]
     return Answer(
         text,
         [i for answer in answers for i in answer.ids],
         any(answer.truncated for answer in answers),
         tuple(intervention for answer in answers for intervention in answer.interventions),
+        None if any(answer.words is None for answer in answers) else tuple(words),
+        answers[0].frame_shift,
     )

@@ -20,6 +20,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from nemo_speechllm.decoding.word_times import Word
 from nemo_speechllm.modules.fingerprint import state_digest
 from nemo_speechllm.recipes.sections import DECODERS, Generation
 from nemo_speechllm.recipes.settings import limits_of, whole_number
@@ -34,12 +35,17 @@ class Answer:
         ids: token ids without the end token.
         truncated: the token limit was reached before the model ended its answer.
         interventions: what guards found and did, e.g. ``loop: ctc``; ids are those of the answer that is given.
+        words: of the text, with their times; None where these were not asked for, or cannot be given, which a warning
+            says.
+        frame_shift: seconds that a frame of CTC lasts, by which the words were timed.
     """
 
     text: str
     ids: list[int]
     truncated: bool
     interventions: tuple[str, ...] = ()
+    words: tuple[Word, ...] | None = None
+    frame_shift: float | None = None
 
 
 def answering_record(

@@ -32,9 +32,10 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
-from nemo_speechllm.models.answering import Answering, require_transcripts
+from nemo_speechllm.models.answering import Answering, require_times, require_transcripts
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.decoding_settings import differing_beside, differing_settings
+from nemo_speechllm.models.hypotheses import hypothesis_of
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.models.transcription import (
     SpeechLMTranscribeConfig,
@@ -161,12 +162,15 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
                 `conversations_of`), or a dataloader of batches.
             return_hypotheses: NeMo ``Hypothesis`` objects (text, token ids, and in ``interventions`` what guards did)
                 instead of strings.
+            timestamps: the same with ``timestamp``, the times of words and segments (see `hypothesis_of`), by CTC's
+                alignment of the transcript with the audio, whatever decoder gave it.
             override_config: all settings in one, in the place of the other arguments.
 
         Raises:
             TypeError: an argument is unknown.
-            ValueError: a setting is one that a speech LM does not have (``timestamps``, ``augmentor``, …), or cannot
-                be; it is named. Or the model is in training mode.
+            ValueError: a setting is one that a speech LM does not have (``augmentor``, …), or cannot be; it is named.
+                Or there are to be times and the model has no CTC that hears words, or a line asks for something else
+                than a transcript; or the model is in training mode.
             nemo_speechllm.data.conversation.AudioError: an audio cannot be read; it is named.
 
         Example:
@@ -207,6 +211,8 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
+        if trcfg.timestamps:  # before any of them is answered
+            require_times(self, conversations)
         return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
 
     def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
@@ -233,19 +239,22 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     ) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")
         options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
+        options["timestamps"] = bool(trcfg.timestamps)
         if isinstance(batch, ConversationBatch):  # of a caller's own loader
             return self.answering.answer(batch.loaded(), len(batch.conversations), **options)
         return self.answering.answer(batch, trcfg.batch_size, **options)
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
-        return _hypotheses(outputs) if trcfg.return_hypotheses else [answer.text for answer in outputs]
+        if trcfg.return_hypotheses or trcfg.timestamps:
+            return [hypothesis_of(answer, bool(trcfg.timestamps)) for answer in outputs]
+        return [answer.text for answer in outputs]
 
     def predict_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> list[tuple]:
         """Return pairs of what was read, a Lhotse cut, and the ``Hypothesis``, for NeMo's ``ASRPredictionWriter``."""
         options = generation_options(self.cfg.generation)
         answers = self.answering.answer(batch.loaded(), len(batch.conversations), **options)
         cuts = [item.audios[0].source if item.audios else item.id for item in batch.conversations]
-        return list(zip(cuts, _hypotheses(answers), strict=True))
+        return list(zip(cuts, map(hypothesis_of, answers), strict=True))
 
     @classmethod
     def get_transcribe_config(cls) -> SpeechLMTranscribeConfig:
@@ -296,8 +305,8 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             raise ValueError(
                 f"{type(self).__name__} has none of NeMo's decoding settings, and these were asked for: "
                 f"{', '.join(differing)}. Its own are model.generation (beam_size, max_new_tokens, …), and the "
-                "arguments of transcribe; it gives one answer, without n-best list, timestamps, confidence or "
-                "languages"
+                "arguments of transcribe (timestamps=True gives times of words); it gives one answer, without n-best "
+                "list, confidence or languages"
             )
         if decoder_type is not None:
             self.cfg.generation.decoder = decoder_type
@@ -360,10 +369,3 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
 def _loaded(conversations: list[Conversation]) -> list[Conversation]:
     return [conversation.loaded() for conversation in conversations]
-
-
-def _hypotheses(answers: list[Answer]) -> list[Hypothesis]:
-    hypotheses = [Hypothesis(score=0.0, y_sequence=torch.tensor(a.ids), text=a.text) for a in answers]
-    for hypothesis, answer in zip(hypotheses, answers, strict=True):
-        hypothesis.interventions = answer.interventions
-    return hypotheses

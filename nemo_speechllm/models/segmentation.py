@@ -15,6 +15,7 @@
 """Long recordings: cut at pauses into pieces of the length that a model was trained on."""
 
 import math
+from itertools import accumulate
 
 from torch import Tensor, nn
 
@@ -71,3 +72,9 @@ def split_long_audio(conversation: Conversation, max_seconds: float | None) -> l
         return [conversation]
     question, pieces = conversation.without_answer(), split_at_pauses(audios[0].load(), max_seconds)
     return [question.with_audios([Audio(piece)]) for piece in pieces]
+
+
+def starts_of(pieces: list[Conversation]) -> list[float]:
+    """Return when each piece of a recording begins in it, in seconds; the pieces are those of `split_long_audio`."""
+    samples = [len(piece.audios[0].load()) for piece in pieces[:-1]]
+    return [end / SAMPLE_RATE for end in accumulate(samples, initial=0)]

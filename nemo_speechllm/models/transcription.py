@@ -36,7 +36,6 @@ PROMPT_SLOTS = {key: "instruction" for key in INSTRUCTION_KEYS} | {
 UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
     "use_lhotse": ((True, None), "audio is always read by Lhotse"),
     "augmentor": ((None, {}), "mix noise in with examples/data/add_noise.py first"),
-    "timestamps": ((None, False), "a speech LM gives no times"),
     "partial_hypothesis": ((None, []), "a recording is transcribed as a whole"),
 }
 
@@ -116,12 +115,14 @@ def check_settings(config: TranscribeConfig) -> None:
     """Refuse settings that a speech LM does not have, and numbers that are none.
 
     Raises:
-        ValueError: the config asks for what a speech LM does not have, or ``batch_size`` or ``num_workers`` cannot be.
-            It is named.
+        ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``num_workers`` or
+            ``timestamps`` cannot be. It is named.
     """
     whole_number("batch_size", config.batch_size, Limits(at_least=1))
     if config.num_workers is not None:
         whole_number("num_workers", config.num_workers, Limits(at_least=0))
+    if config.timestamps not in (None, False, True):
+        raise ValueError(f"timestamps is {config.timestamps!r}; it must be true or false (null: false)")
     for name, (idle, instead) in UNSUPPORTED.items():
         value = getattr(config, name, None)
         if value not in idle:

@@ -139,9 +139,21 @@ class Perception(nn.Module):
             adapted = self.adapter(*adapted)
         embeddings = self._project(*adapted)
         frames = embeddings
-        if self.with_frames and self.adapter is None and self.stacking.n > 1:
+        if self._projects_frames:
             frames = self._project(*self.stacking.one_by_one(masked, lengths))
         return PerceptionOutput((encoded, lengths), adapted, embeddings, frames)
+
+    def shift_of(self, perceived: PerceptionOutput, states: States) -> float:
+        """Return seconds from one of ``states`` to the next, which are among what ``perceived`` holds.
+
+        Raises:
+            ValueError: they are a Q-Former's, which stand for a whole window.
+        """
+        of_encoder = states is perceived.encoded or (self._projects_frames and states is perceived.frames)
+        shift = self.encoder.frame_shift if of_encoder else self.frame_shift
+        if shift is None:
+            raise ValueError("the queries of a Q-Former stand for a whole window, so what they tell has no times")
+        return shift
 
     @property
     def d_adapted(self) -> int:
@@ -152,6 +164,11 @@ class Perception(nn.Module):
     def has_frames_of_encoder(self) -> bool:
         """Whether there is one embedding for each of the encoder's states."""
         return self.adapter is None and self.stacking.n == 1
+
+    @property
+    def _projects_frames(self) -> bool:
+        """Whether ``frames`` are others than the embeddings."""
+        return self.with_frames and self.adapter is None and self.stacking.n > 1
 
     def _nothing(self, audio: Tensor, lengths: Tensor) -> PerceptionOutput:
         widths = (self.encoder.d_model, self.d_adapted, self.projection.linear.out_features)

@@ -22,7 +22,13 @@ from types import ModuleType
 import pytest
 from omegaconf import OmegaConf
 
-from tests.tiny_models import tiny_nemo  # noqa: F401
+from tests.tiny_models import (  # noqa: F401
+    ctc_prompted_config,
+    ctc_tokenizer_folder,
+    make_ctc_prompted,
+    stage1_nemo,
+    tiny_nemo,
+)
 
 ROOT = Path(__file__).parents[2]
 

@@ -14,9 +14,12 @@
 
 """The scripts of ``examples/`` on a tiny SALM: what they write, how they resume, and what they say of bad input."""
 
+import html
 import importlib.util
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +42,7 @@ from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.modules.fingerprint import state_digest
+from tests.tiny_models import with_blanks
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,6 +96,87 @@ def test_transcribe_reads_keywords_from_a_file(tiny_nemo, make_manifest, tmp_pat
     assert capsys.readouterr().out.splitlines()[-1] == expected
     with pytest.raises(ValueError, match="keywords= and keywords_file= are two ways"):
         call("transcribe", **arguments, keywords_file="unread.txt", keywords=["Ada"])
+
+
+@pytest.fixture
+def tiny_ctc_nemo(make_ctc_prompted, make_audio, tmp_path) -> str:
+    """Path of a tiny CTC-prompted LLM that answers what its CTC hears."""
+    model = make_ctc_prompted(generation={"decoder": "ctc"})
+    with_blanks(model, make_audio(4.0)).save_to(tmp_path / "model" / "ctc.nemo")
+    return str(tmp_path / "model" / "ctc.nemo")
+
+
+def test_transcribe_with_timestamps_writes_what_nemo_s_script_does(tiny_ctc_nemo, make_manifest, tmp_path):
+    manifest, output = make_manifest((1.0, 1.5)), tmp_path / "out.jsonl"
+    arguments = dict(model=tiny_ctc_nemo, dataset_manifest=str(manifest), output_filename=str(output))
+    call("transcribe", **arguments, timestamps=True)
+    hypotheses = load_model(tiny_ctc_nemo).transcribe(str(manifest), timestamps=True)
+    for row, hypothesis in zip(lines(output), hypotheses, strict=True):
+        assert (row["pred_text"], row["word"]) == (hypothesis.text, hypothesis.timestamp["word"])
+        assert row["segment"] == hypothesis.timestamp["segment"] and row["word"]
+    call("transcribe", **arguments)
+    assert [row["pred_text"] for row in lines(output)] == [hypothesis.text for hypothesis in hypotheses]
+    assert not any("word" in row for row in lines(output))
+
+
+def test_transcribe_writes_subtitles_and_ctm_by_the_suffix(tiny_ctc_nemo, make_manifest, tmp_path, capsys):
+    make_manifest((1.0, 1.5))
+    audio = [str(tmp_path / f"manifest-{i}.flac") for i in (0, 1)]
+    hypotheses = load_model(tiny_ctc_nemo).transcribe(audio, timestamps=True)
+    call("transcribe", model=tiny_ctc_nemo, audio=audio, output_filename=str(tmp_path / "words.ctm"))
+    rows = [line.split() for line in (tmp_path / "words.ctm").read_text(encoding="utf-8").splitlines()]
+    assert [(row[0], row[4], float(row[2])) for row in rows] == [
+        (f"manifest-{i}", word["word"], pytest.approx(word["start"], abs=0.006))
+        for i, hypothesis in enumerate(hypotheses)
+        for word in hypothesis.timestamp["word"]
+    ]
+    for suffix in ("srt", "vtt"):
+        path = tmp_path / f"one.{suffix}"
+        call("transcribe", model=tiny_ctc_nemo, audio=audio[1], output_filename=str(path))
+        shown = [
+            line for line in path.read_text(encoding="utf-8").splitlines() if not re.match(r"\d*$|WEBVTT|.*-->", line)
+        ]
+        assert " ".join(shown).split() == html.escape(hypotheses[1].text, quote=False).split()
+    capsys.readouterr()
+    call("transcribe", model=tiny_ctc_nemo, audio=audio[1], timestamps=True)
+    (segment, *_) = hypotheses[1].timestamp["segment"]
+    times = f"[{segment['start']:.2f} - {segment['end']:.2f}]"
+    assert f"{audio[1]} {times}: {segment['segment']}" in capsys.readouterr().out
+
+
+def test_transcribe_counts_the_times_of_a_part_from_the_beginning_of_its_recording(
+    tiny_ctc_nemo, make_manifest, tmp_path
+):
+    make_manifest((3.0,), "whole.jsonl")
+    parts = [{"audio_filepath": "whole-0.flac", "offset": offset, "duration": 1.0} for offset in (1.5, 0.0)]
+    (tmp_path / "parts.jsonl").write_text("".join(json.dumps(part) + "\n" for part in parts))
+    hypotheses = load_model(tiny_ctc_nemo).transcribe(str(tmp_path / "parts.jsonl"), timestamps=True)
+    call(
+        "transcribe",
+        model=tiny_ctc_nemo,
+        dataset_manifest=str(tmp_path / "parts.jsonl"),
+        output_filename=str(tmp_path / "words.ctm"),
+    )
+    starts = [float(line.split()[2]) for line in (tmp_path / "words.ctm").read_text(encoding="utf-8").splitlines()]
+    late, early = ([word["start"] for word in hypothesis.timestamp["word"]] for hypothesis in hypotheses)
+    assert late and early and starts == pytest.approx([*early, *(1.5 + start for start in late)], abs=0.006)
+
+
+def test_transcribe_names_what_could_be_given_no_times(tiny_ctc_nemo, make_manifest, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nemo_logger"), "propagate", True)
+    make_manifest((0.1,))
+    arguments = dict(model=tiny_ctc_nemo, audio=str(tmp_path / "manifest-0.flac"), decoder="llm")
+    with pytest.raises(SystemExit, match="the words of 1 of 1 transcripts could be given no times; the warnings"):
+        call("transcribe", **arguments, output_filename=str(tmp_path / "out.jsonl"), timestamps=True)
+    assert "have no times: CTC cannot read so much text in so little audio" in caplog.text
+    assert lines(tmp_path / "out.jsonl")[0]["word"] == []
+
+
+def test_transcribe_refuses_subtitles_of_several_recordings_before_any_work(make_manifest, tmp_path):
+    make_manifest((0.2, 0.3))
+    with pytest.raises(ValueError, match=r"talk.srt: subtitles are of one recording.*\.ctm or \.jsonl"):
+        call("transcribe", model="unread.nemo", audio_dir=str(tmp_path), output_filename=str(tmp_path / "talk.srt"))
+    assert not (tmp_path / "talk.srt").exists()
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import DeSTA2
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
+from tests.tiny_models import with_blanks
 
 ROOT = Path(__file__).parents[2]
 MODELS = ("salm", "ctc_prompted", "instruct_las", "desta2")
@@ -173,6 +174,21 @@ class TestTranscribeSpeech:
         if not options:
             assert [line["pred_text"] for line in lines] == model.transcribe(str(manifest), verbose=False)
 
+    def test_times_of_words(self, make_ctc_prompted, make_audio, manifest, tmp_path):
+        with_blanks(make_ctc_prompted(), make_audio(4.0)).save_to(tmp_path / "model.nemo")
+        lines = transcribe_speech(
+            model_path=str(tmp_path / "model.nemo"),
+            dataset_manifest=str(manifest),
+            output_filename=str(tmp_path / "out.json"),
+            decoder_type="ctc",
+            timestamps=True,
+        )
+        of_words = [[word["word"] for word in line["word"]] for line in lines]
+        of_texts = [line["pred_text"].split() for line in lines]
+        assert any(of_words) and all(w in ([], text) for w, text in zip(of_words, of_texts, strict=True))
+        for entry in [*lines[0]["word"], *lines[0]["segment"]]:
+            assert isinstance(entry["start_offset"], int) and 0 <= entry["start"] <= entry["end"] <= 1.0
+
     def test_a_folder_of_files(self, make_salm, manifest, tmp_path):
         make_salm().save_to(tmp_path / "model.nemo")
         lines = transcribe_speech(
@@ -204,7 +220,7 @@ class TestTranscribeSpeech:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"timestamps": True}, "timestamps=True"),
+            ({"timestamps": True}, "timestamps"),
             ({"extract_nbest": True}, "beam.return_best_hypothesis=False"),
             ({"augmentor": {"white_noise": {"prob": 1.0}}}, "augmentor="),
             ({"decoder_type": "rnnt"}, "decoder_type=rnnt"),

@@ -184,5 +184,5 @@ class TestTranscribe:
         assert len(salm.transcribe([long, silence], verbose=False)) == 2
 
     def test_what_it_cannot_do_is_refused(self, salm, audio_file):
-        with pytest.raises(ValueError, match="timestamps"):
-            salm.transcribe(audio_file(), timestamps=True)
+        with pytest.raises(ValueError, match="augmentor"):
+            salm.transcribe(audio_file(), augmentor={"noise": {}})

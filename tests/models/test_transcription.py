@@ -63,7 +63,6 @@ class TestSettingsOfTranscribe:
             ("extract_nbest", True),
             ("partial_hypothesis", [None]),
             ("use_lhotse", False),
-            ("timestamps", True),
             ("augmentor", {"noise": {}}),
             ("pnc", "yes"),
         ],
@@ -91,6 +90,11 @@ class TestSettingsOfTranscribe:
         for settings in ({name: value}, {"override_config": TranscribeConfig(**{name: value})}):
             with pytest.raises(ValueError, match=f"^{name} is {value!r}; it must be a whole number, at least"):
                 salm.transcribe(make_audio(0.3), **settings)
+
+    @pytest.mark.parametrize("value", ["yes", "no", 2, [True]])
+    def test_what_says_neither_yes_nor_no_to_timestamps_is_named(self, salm, make_audio, value):
+        with pytest.raises(ValueError, match="^timestamps is .*; it must be true or false"):
+            salm.transcribe(make_audio(0.3), timestamps=value, verbose=False)
 
     def test_numpy_s_numbers_will_do(self, salm, make_audio):
         audio, one = make_audio(0.3), np.int64(1)
