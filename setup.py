@@ -59,6 +59,7 @@ INSTALL_REQUIRES = [
     "soxr>=1.1.0,<2",
     "tensorboard>=2.21.0,<3",
     "torch>=2.13.0,<2.14",
+    "torchmetrics>=1.9.0,<2",
     "tqdm>=4.70.1,<5",
     "transformers>=5.23.0,<5.25",
     "whisper_normalizer>=0.1.15,<0.2",

@@ -15,7 +15,7 @@
 """CTC's likeliest texts of an audio, for an LLM to choose among (rescoring, 2012.05481, section 3.2).
 
 CTC alone takes each piece for itself and misspells; a small LLM alone paraphrases. Of texts that the audio may hold
-the LLM tells the likely ones.
+the LLM tells the likely ones, and of any other answers, such as the labels of a question, too.
 """
 
 import math
@@ -27,11 +27,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.modules.ctc import CTC
-from nemo_speechllm.modules.segments import IGNORE_INDEX
+from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs
 from nemo_speechllm.versions import named
 
 N_HYPOTHESES = 16
+ANSWERS_AT_ONCE = 32  # each needs a copy of what the LLM remembers of the prompt
 
 
 @dataclass
@@ -40,6 +42,19 @@ class Hypothesis:
 
     text: str
     log_prob: float
+
+
+@dataclass(frozen=True)
+class AnswerScore:
+    """How likely an answer is, once it has been asked for.
+
+    Attributes:
+        log_prob: the sum of its tokens' natural log-probabilities.
+        tokens: how many these are, the end token among them.
+    """
+
+    log_prob: float
+    tokens: int
 
 
 @torch.no_grad()
@@ -113,3 +128,19 @@ def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[in
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     )
     return -nats.view_as(labels).sum(1)
+
+
+def score_answers(llm: PreTrainedModel, inputs: LLMInputs, answers: list[list[list[int]]]) -> list[list[AnswerScore]]:
+    """Return how likely an LLM finds each of the answers to each of B prompts; see `answer_log_probs`.
+
+    Args:
+        inputs: the prompts, (B, T, d_llm); their padding and labels are not read.
+        answers: of each prompt ids with the end token, another before it.
+    """
+    scores: list[list[AnswerScore]] = []
+    for embeddings, mask, of_prompt in zip(inputs.embeddings, inputs.attention_mask, answers, strict=True):
+        scores.append([])
+        for ids in in_batches(of_prompt, ANSWERS_AT_ONCE):
+            log_probs = answer_log_probs(llm, embeddings[mask.bool()], ids).tolist()
+            scores[-1] += map(AnswerScore, log_probs, map(len, ids))
+    return scores

@@ -73,11 +73,25 @@ def ask(
     log: PredictionLog,
 ) -> None:
     """Ask what is not answered in the log yet, and add a ``prediction`` of each item."""
+
+    def predict(batch: list[T]) -> list[dict[str, Any]]:
+        conversations = [question(item) for item in batch]
+        answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
+        return [prediction(item, answer) for item, answer in zip(batch, answers, strict=True)]
+
+    predict_missing(cfg, items, predict, log)
+
+
+def predict_missing(
+    cfg: AskingArguments,
+    items: Sequence[T],
+    predict: Callable[[list[T]], list[dict[str, Any]]],
+    log: PredictionLog,
+) -> None:
+    """Add to the log, batch by batch, what ``predict`` makes of the items that are not in it yet."""
     with tqdm(total=len(items), initial=len(log.predictions), unit="answer") as progress:
         for batch in in_batches(items[len(log.predictions) :], cfg.batch_size):
-            conversations = [question(item) for item in batch]
-            answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
-            log.append([prediction(item, answer) for item, answer in zip(batch, answers, strict=True)])
+            log.append(predict(batch))
             progress.update(len(batch))
 
 

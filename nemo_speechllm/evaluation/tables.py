@@ -17,7 +17,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nemo_speechllm.metrics.classification import ClassificationReport
+from nemo_speechllm.metrics.classification import ClassificationReport, LikelihoodFigures
 from nemo_speechllm.metrics.hallucination import HallucinationReport
 from nemo_speechllm.metrics.instructions import InstructionReport, instruction_rows
 from nemo_speechllm.metrics.judge import JudgeReport
@@ -122,16 +122,26 @@ def format_translations(report: dict[str, TranslationFigures]) -> str:
 def format_classification_table(report: ClassificationReport) -> str:
     """Return a `classification_report` as a text table: each task, each category, all."""
     rows = [*report.tasks.items(), *report.categories.items(), ("all", report.all)]
+    head = ["", "answers", "acc %", "95 % CI", "chance %", "undecided %"]
+    if report.all.likelihood is not None:
+        head += ["unnormalised %", "AUC", "ECE %"]
     return text_table(
-        ["", "answers", "acc %", "95 % CI", "chance %", "undecided %"],
+        head,
         [
             [
                 *(name, str(figures.answers), percent(figures.accuracy), format_interval(figures.ci)),
                 *(percent(figures.chance), percent(figures.undecided)),
+                *_likelihood_cells(figures.likelihood),
             ]
             for name, figures in rows
         ],
     )
+
+
+def _likelihood_cells(figures: LikelihoodFigures | None) -> list[str]:
+    if figures is None:
+        return []
+    return [percent(figures.accuracy_unnormalised), decimal(figures.auc, 3), percent(figures.calibration_error)]
 
 
 def format_probe_table(report: ProbeReport) -> str:

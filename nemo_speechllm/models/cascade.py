@@ -25,12 +25,13 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
 from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import ConversationDataset, in_batches
 from nemo_speechllm.decoding.generate import generate_ids
+from nemo_speechllm.decoding.rescoring import AnswerScore, score_answers
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcriber import Transcriber
 from nemo_speechllm.modules.llm import load_llm
-from nemo_speechllm.modules.segments import join_segments
+from nemo_speechllm.modules.segments import LLMInputs, join_segments
 from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 from nemo_speechllm.recipes.sections import WhisperEncoder
 
@@ -84,14 +85,27 @@ class Cascade(Baseline):
             answers += self._answer(batch, limits)
         return answers
 
-    def _answer(self, conversations: list[Conversation], limits: dict[str, int]) -> list[Answer]:
+    @torch.inference_mode()
+    def score_answers(self, conversations: list[Conversation], answers: list[list[str]]) -> list[list[AnswerScore]]:
+        """Return how likely the LLM finds each answer; see `ScoresAnswers`. Each audio is transcribed once.
+
+        Raises:
+            TypeError, ValueError: they are no conversations that ask something; see `check_conversations`.
+        """
+        inputs = self._inputs(check_conversations(conversations))
+        return score_answers(self.llm, inputs, [self.prompt.answer_ids(texts) for texts in answers])
+
+    def _inputs(self, conversations: list[Conversation]) -> LLMInputs:
+        """Return what the LLM reads of conversations, up to where it is to speak."""
         batch = ConversationDataset(self.builder).collate(conversations)
         transcribed = map(_in_text, conversations, self.transcriber(batch))
         prompts = [self.prompt.segments(conversation.without_answer()) for conversation in transcribed]
-        inputs = join_segments(prompts, [[] for _ in prompts], self.llm.get_input_embeddings())
+        return join_segments(prompts, [[] for _ in prompts], self.llm.get_input_embeddings())
+
+    def _answer(self, conversations: list[Conversation], limits: dict[str, int]) -> list[Answer]:
         ids, truncated = generate_ids(
             self.llm,
-            inputs,
+            self._inputs(conversations),
             self.prompt.end_token_id,
             max_new_tokens=limits["max_new_tokens"],
             beam_size=limits["beam_size"],

@@ -23,9 +23,12 @@ from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, place_of
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
+from nemo_speechllm.decoding.rescoring import AnswerScore, score_answers
+from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -213,6 +216,23 @@ class DecoderOnlySpeechLM(SpeechLM):
             joint=self._joint_scores(batch, perceived, beam_size),
         )
         return [Answer(self._text(row), row, bool(cut)) for row, cut in zip(ids, truncated, strict=True)]
+
+    @torch.inference_mode()
+    def score_answers(self, conversations: list[Conversation], answers: list[list[str]]) -> list[list[AnswerScore]]:
+        """Return how likely the LLM finds each answer; see `ScoresAnswers`. It reads a prompt once for 32 of them.
+
+        Long recordings are not cut and keyword lists not shortened: what is asked is asked whole.
+
+        Raises:
+            TypeError, ValueError: they are no conversations that ask something; see `check_conversations`.
+            ValueError: the model was trained by CTC alone, or is in training mode.
+        """
+        require_trained_decoder(self)
+        require_evaluation_mode(self)
+        questions = [conversation.without_answer() for conversation in check_conversations(conversations)]
+        batch = ConversationDataset(self.builder).collate(questions).to(self.device)
+        inputs = self.prepare_inputs(batch, self.perceive(batch))
+        return score_answers(self.llm, inputs, [self.prompt.answer_ids(texts) for texts in answers])
 
     def _joint_scores(
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int

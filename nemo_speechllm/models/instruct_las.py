@@ -18,11 +18,15 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch, place_of
+from nemo_speechllm.data.conversation_check import check_conversations
+from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, in_batches, place_of
 from nemo_speechllm.decoding.generate import generate_text_ids
+from nemo_speechllm.decoding.rescoring import ANSWERS_AT_ONCE, AnswerScore
+from nemo_speechllm.models.answer_scores import require_trained_decoder
+from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.ctc import CTCHead
@@ -138,8 +142,16 @@ class InstructLAS(SpeechLM):
 
         Labels are smoothed in training alone, so that validation's loss is comparable.
         """
-        text, (states, lengths) = self._text(batch.conversations), self._attended(perceived)
-        logits = self.text_decoder(
+        text = self._text(batch.conversations)
+        smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
+        return las_loss(
+            self._logits(text, self._attended(perceived)), text, self.cfg.loss.instruction_weight, smoothing
+        )
+
+    def _logits(self, text: DecoderText, attended: States) -> Tensor:
+        """Return the decoder's prediction at each position of B texts of the next, (B, L, V)."""
+        states, lengths = attended
+        return self.text_decoder(
             inputs_embeds=add_positions(states),
             attention_mask=valid_positions(lengths, states.shape[1]),
             decoder_input_ids=text.ids,
@@ -147,8 +159,6 @@ class InstructLAS(SpeechLM):
             decoder_answer_start=text.answer_start,
             use_cache=False,
         ).logits
-        smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
-        return las_loss(logits, text, self.cfg.loss.instruction_weight, smoothing)
 
     def _text(self, conversations: list[Conversation]) -> DecoderText:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]
@@ -177,3 +187,37 @@ class InstructLAS(SpeechLM):
             Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut))
             for row, cut in zip(ids, truncated, strict=True)
         ]
+
+    @torch.inference_mode()
+    def score_answers(self, conversations: list[Conversation], answers: list[list[str]]) -> list[list[AnswerScore]]:
+        """Return how likely the decoder finds each answer; see `ScoresAnswers`.
+
+        Raises:
+            TypeError, ValueError: they are no conversations that ask something; see `check_conversations`.
+            ValueError: the model was trained by CTC alone, or is in training mode.
+        """
+        require_trained_decoder(self)
+        require_evaluation_mode(self)
+        questions = check_conversations(conversations)
+        batch = ConversationDataset(self.builder).collate(questions).to(self.device)
+        states, lengths = self._attended(self.perceive(batch))
+        return [
+            self._scores_of(
+                [question.with_answer(text) for text in texts], (states[row : row + 1], lengths[row : row + 1])
+            )
+            for row, (question, texts) in enumerate(zip(questions, answers, strict=True))
+        ]
+
+    def _scores_of(self, answered: list[Conversation], attended: States) -> list[AnswerScore]:
+        """Return how likely the answers of conversations about the same audio are; its states are (1, T, d)."""
+        states, lengths = attended
+        scores: list[AnswerScore] = []
+        for items in in_batches(answered, ANSWERS_AT_ONCE):
+            text, count = self._text(items), len(items)
+            logits = self._logits(text, (states.expand(count, -1, -1), lengths.expand(count)))
+            of_answers = las_loss(logits, text, instruction_weight=0.0, label_smoothing=0.0).of_answers
+            assert of_answers is not None, "it always has them"
+            scores += [
+                AnswerScore(-nats, int(tokens)) for nats, tokens in zip(*map(Tensor.tolist, of_answers), strict=True)
+            ]
+        return scores

@@ -32,6 +32,7 @@ from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder, ConversationDataset
 from nemo_speechllm.metrics.tally import ErrorTally
+from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import Answering, require_evaluation_mode
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
@@ -348,11 +349,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
             ValueError: the model was trained by CTC alone (``loss.lm_weight`` is 0), so its decoder says nothing; or
                 it is in training mode.
         """
-        if self.cfg.loss.lm_weight == 0:
-            raise ValueError(
-                f"this {type(self).__name__} was trained by CTC alone (model.loss.lm_weight is 0): its decoder has no "
-                "loss"
-            )
+        require_trained_decoder(self)
         require_evaluation_mode(self)
         collate, conversations = ConversationDataset(self.builder).collate, check_conversations(conversations, True)
         # one by one: a batch has one mean for all

@@ -15,6 +15,7 @@
 """Renders a conversation with an LLM's chat template into segments of token ids and audio."""
 
 import re
+from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -87,8 +88,8 @@ class ChatPrompt:
                 text = text.removesuffix(self._answer_lead)
             segments += self._template_text(text, texts, follows_answer, name)
             if in_answer:
-                (ids,) = self.encode.texts([texts[int(match[2])]], name)
-                segments.append(TextSegment(ids + [self.end_token_id], loss=True))
+                (ids,) = self.answer_ids([texts[int(match[2])]], name)
+                segments.append(TextSegment(ids, loss=True))
             else:
                 segments.append(AudioSegment(int(match[1])))
             position = match.end()
@@ -96,6 +97,17 @@ class ChatPrompt:
         if conversation.answer is None:
             segments += self._template_text(rendered[position:], texts, in_answer, name)
         return segments
+
+    def answer_ids(self, texts: Sequence[str], name: str = "a text") -> list[list[int]]:
+        """Return what the assistant has to write to answer each of the texts: their ids, and the end token.
+
+        Args:
+            name: where they come from, for messages.
+
+        Raises:
+            ValueError: a text holds a control token that the tokenizer cannot read as text.
+        """
+        return [[*ids, self.end_token_id] for ids in self.encode.texts(texts, name)]
 
     def _render(self, conversation: Conversation) -> tuple[str, list[str]]:
         """Return the conversation as template text with placeholders, and the texts they stand for."""

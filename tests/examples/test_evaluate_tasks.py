@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``examples/evaluate_tasks.py`` on a tiny SALM and on a cascade."""
+"""``examples/evaluate_tasks.py`` on a tiny SALM and on a cascade, by text and by likelihood."""
 
 import io
 import json
@@ -21,6 +21,8 @@ import pytest
 import soundfile
 from omegaconf import OmegaConf
 from pyarrow import Table, parquet
+
+from tests.tiny_desta2 import whole_whisper_folder  # noqa: F401
 
 ROWS = [
     {"instruction": "Happy or sad?", "label": "happy", "task": "emotion", "category": "paralinguistic"},
@@ -71,6 +73,46 @@ def test_a_cascade_is_evaluated_like_a_model(run, tiny_nemo, make_manifest, tmp_
     assert len(read_lines(output / "predictions.jsonl")) == 3
 
 
+@pytest.mark.parametrize("system", ["model", "cascade"])
+def test_labels_are_scored_once_and_the_figures_follow_from_the_file(
+    run, tiny_nemo, make_manifest, tmp_path, tiny_llm_folder, system
+):
+    manifest, output = make_manifest((0.3, 0.4, 0.5), rows=ROWS, transcription="what a day"), tmp_path / "likelihood"
+    model = tiny_nemo if system == "model" else f"cascade:{tiny_nemo}+{tiny_llm_folder}"
+    arguments = dict(model=model, manifest=str(manifest), output_dir=str(output), scoring="likelihood")
+    run(**arguments, batch_size=2)
+    predictions = output / "predictions.jsonl"
+    whole = read_lines(predictions)
+    assert [[*row["label_log_probs"]] for row in whole] == [row["labels"] for row in whole]
+    for row in whole:
+        means = {label: value / row["label_tokens"][label] for label, value in row["label_log_probs"].items()}
+        assert row["choice"] == max(means, key=means.__getitem__) and "pred_text" not in row
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["all"]["undecided"] == 0 and metrics["all"]["likelihood"]["bins"] == 15
+    assert metrics["tasks"]["emotion"]["likelihood"]["auc"] in (0.0, 1.0)  # of two questions
+    assert metrics["tasks"]["noise"]["likelihood"]["auc"] is None
+    assert "ECE" in (output / "results.md").read_text()
+    predictions.write_text("".join(predictions.read_text().splitlines(keepends=True)[:1]))
+    run(**arguments, batch_size=1)
+    again = read_lines(predictions)
+    for row, other in zip(whole, again, strict=True):
+        assert row["label_log_probs"] == pytest.approx(other["label_log_probs"], rel=1e-4)
+        assert {key: row[key] for key in ("choice", "label_tokens")} == {
+            key: other[key] for key in ("choice", "label_tokens")
+        }
+
+
+@pytest.mark.parametrize("first, second", [("text", "likelihood"), ("likelihood", "text")])
+def test_answers_and_scores_are_not_mixed_in_a_folder(run, tiny_nemo, make_manifest, tmp_path, first, second):
+    manifest = make_manifest((0.3,), rows=[ROWS[2]])
+    arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(tmp_path / "tasks"))
+    run(**arguments, scoring=first)
+    recorded = json.loads((tmp_path / "tasks/run.json").read_text())
+    assert recorded.get("scoring") == (None if first == "text" else "likelihood")  # as folders of old
+    with pytest.raises(ValueError, match="another evaluation.*scoring was"):
+        run(**arguments, scoring=second)
+
+
 def test_folders_in_the_layout_of_dynamic_superb_are_evaluated(run, tiny_nemo, make_audio, tmp_path):
     root, output = tmp_path / "dynamic_superb", tmp_path / "tasks"
     content = io.BytesIO()
@@ -104,6 +146,8 @@ def test_folders_in_the_layout_of_dynamic_superb_are_evaluated(run, tiny_nemo, m
     "row, message",
     [
         ({"label": None}, r"manifest.jsonl:1: \['label'\] must be texts"),
+        ({"labels": ["happy"]}, "manifest.jsonl:1: labels: .* must be two texts at least"),
+        ({"labels": ["happy", 3]}, "manifest.jsonl:1: labels: .* must be two texts at least"),
         ({"labels": ["sad", "angry"]}, "manifest.jsonl:1: labels: .* `label` 'happy' among them"),
         ({"labels": ["happy", "Happy!"]}, "manifest.jsonl:1: labels .* words of its own"),
     ],
@@ -112,3 +156,37 @@ def test_refuses(run, make_manifest, row, message):
     manifest = make_manifest((0.3,), rows=[ROWS[0] | {"labels": ["happy", "sad"]} | row])
     with pytest.raises(ValueError, match=message):
         run(model="unread.nemo", manifest=str(manifest), output_dir="unread")
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"scoring": "loglikelihood"}, "scoring is 'loglikelihood'; it must be one of text, likelihood"),
+        ({"scoring": "likelihood", "max_new_tokens": 2}, "scoring=likelihood writes no answers.*no max_new_tokens;"),
+        ({"scoring": "likelihood", "max_new_tokens": 2, "beam_size": 2}, "no max_new_tokens or beam_size;"),
+    ],
+)
+def test_refuses_settings(run, make_manifest, tmp_path, arguments, message):
+    manifest, output = make_manifest((0.3,), rows=[ROWS[2]]), tmp_path / "unwritten"
+    with pytest.raises(ValueError, match=message):
+        run(model="unread.nemo", manifest=str(manifest), output_dir=str(output), **arguments)
+    assert not output.exists()
+
+
+def test_a_task_of_one_label_cannot_be_asked(run, make_manifest):
+    """Without `labels` they are those of the task's rows."""
+    manifest = make_manifest((0.3, 0.3), rows=[ROWS[0], ROWS[0]])
+    with pytest.raises(ValueError, match=r"manifest.jsonl:1: labels: \['happy'\] must be two texts at least"):
+        run(model="unread.nemo", manifest=str(manifest), output_dir="unread", scoring="likelihood")
+
+
+def test_a_model_without_a_text_decoder_writes_nothing(run, make_manifest, tmp_path, whole_whisper_folder):  # noqa: F811
+    manifest, output = make_manifest((0.3,), rows=[ROWS[2]]), tmp_path / "unwritten"
+    with pytest.raises(ValueError, match="WhisperBaseline has no text decoder that reads an instruction"):
+        run(
+            model=f"whisper:{whole_whisper_folder}",
+            manifest=str(manifest),
+            output_dir=str(output),
+            scoring="likelihood",
+        )
+    assert not output.exists()

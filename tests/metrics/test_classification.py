@@ -12,12 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Which label an answer names."""
+"""Which label an answer names, or is likeliest to be."""
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from nemo_speechllm.evaluation.tables import format_classification_table
-from nemo_speechllm.metrics.classification import choose_label, classification_report
+from nemo_speechllm.metrics.classification import choose_label, choose_likeliest, classification_report
 
 EMOTIONS = ("happy", "sad", "neutral")
 
@@ -73,3 +75,85 @@ def test_figures_are_given_by_task_and_category_against_chance():
     assert report.all.answers == 44
     table = format_classification_table(report).splitlines()
     assert len(table) == 6 and table[-1].startswith("all") and "75.0" in table[1]
+
+
+def scored(label, log_probs, tokens=None, task="emotion"):
+    tokens = tokens or dict.fromkeys(log_probs, 2)
+    choice = choose_likeliest(log_probs, tokens)
+    likelihoods = {"label_log_probs": log_probs, "label_tokens": tokens}
+    return answer(choice, label, [*log_probs], task) | likelihoods
+
+
+def test_the_likeliest_label_is_that_of_the_highest_mean_whatever_the_order():
+    log_probs, tokens = {"happy": -4.0, "not happy at all": -5.0}, {"happy": 2, "not happy at all": 5}
+    assert choose_likeliest(log_probs, tokens) == "not happy at all"
+    assert choose_likeliest(dict(reversed(log_probs.items())), tokens) == "not happy at all"
+    for labels in (("b", "a"), ("a", "b")):  # equal ones
+        assert choose_likeliest(dict.fromkeys(labels, -1.0), dict.fromkeys(labels, 2)) == "a"
+    (figures,) = classification_report([scored("not happy at all", log_probs, tokens)]).tasks.values()
+    assert (figures.accuracy, figures.likelihood.accuracy_unnormalised) == (1.0, 0.0)
+
+
+def test_what_is_no_number_chooses_nothing():
+    with pytest.raises(ValueError, match="not finite"):
+        choose_likeliest({"a": float("nan"), "b": -1.0}, {"a": 2, "b": 2})
+
+
+def draw_scored(size, labels, seed=0):
+    """Questions whose right label is somewhat likelier than the rest."""
+    random = np.random.default_rng(seed)
+    return [
+        scored(right, {label: float(random.normal(-8 + 2 * (label == right), 2)) for label in labels})
+        for right in random.choice(labels, size)
+    ]
+
+
+@pytest.mark.parametrize("labels", [EMOTIONS, EMOTIONS[:2]])
+def test_auc_is_scikit_learn_s_one_against_the_rest_whatever_the_labels_order(labels):
+    answers = draw_scored(60, labels)
+    means = np.array([[row["label_log_probs"][label] / 2 for label in sorted(labels)] for row in answers])
+    probabilities = np.exp(means) / np.exp(means).sum(1, keepdims=True)
+    given = probabilities if len(labels) > 2 else probabilities[:, 1]
+    expected = roc_auc_score([row["label"] for row in answers], given, multi_class="ovr", average="macro")
+    figures = classification_report(answers).all
+    assert figures.likelihood.auc == pytest.approx(expected) and 0.6 < expected < 1
+    turned = [row | {"label_log_probs": dict(reversed(row["label_log_probs"].items()))} for row in answers]
+    assert classification_report(turned).all == figures
+
+
+def test_a_word_that_is_preferred_whatever_is_heard_costs_accuracy_and_no_auc():
+    answers = [scored(right, {"a": -1.0, "b": -9.0 + (right == "b")}) for right in ("a", "b") * 10]
+    figures = classification_report(answers).all
+    assert (figures.accuracy, figures.undecided, figures.likelihood.auc) == (0.5, 0.0, 1.0)
+
+
+def test_auc_of_a_category_is_the_mean_of_its_tasks_and_of_one_right_label_there_is_none():
+    told = [scored(right, {"a": -1.0 - (right == "b"), "b": -1.5}, task="told") for right in ("a", "b")]
+    deaf = [scored(right, {"c": -1.0, "d": -2.0}, task="deaf") for right in ("c", "d")]
+    same = [scored("a", {"a": -1.0, "b": -2.0}, task="same")] * 2
+    report = classification_report(told + deaf + same)
+    assert {task: figures.likelihood.auc for task, figures in report.tasks.items()} == {
+        "told": 1.0,
+        "deaf": 0.5,
+        "same": None,
+    }
+    assert report.categories["paralinguistic"].likelihood.auc == report.all.likelihood.auc == 0.75
+
+
+def test_calibration_compares_the_probability_of_the_whole_answer_with_how_often_it_is_right():
+    """Three of four are right at three to one: as sure as it should be, though the means of two tokens say less."""
+    log_probs = {"a": float(np.log(0.3)), "b": float(np.log(0.1))}
+    figures = classification_report([scored(right, log_probs) for right in "aaab"]).all.likelihood
+    assert figures.calibration_error == pytest.approx(0, abs=1e-6) and figures.bins == 15
+    wrong = classification_report([scored("b", log_probs)] * 4).all.likelihood
+    assert wrong.calibration_error == pytest.approx(0.75)
+    halves = [scored("a", log_probs)] * 4 + [scored("a", {"a": -1.0, "b": -1.0 + 1e-9})] * 4
+    assert classification_report(halves).all.likelihood.calibration_error == pytest.approx((0.25 + 0.5) / 2, abs=1e-6)
+
+
+def test_the_table_has_columns_for_what_was_scored_alone():
+    assert "AUC" not in format_classification_table(classification_report([answer("happy")] * 2))
+    head, *rows = format_classification_table(classification_report(draw_scored(20, EMOTIONS))).splitlines()
+    assert head.split()[-5:] == ["unnormalised", "%", "AUC", "ECE", "%"] and all("0." in row for row in rows)
+    same = format_classification_table(classification_report([scored("a", {"a": -1.0, "b": -2.0})])).splitlines()
+    assert same[-1].split()[-2] == "-"
