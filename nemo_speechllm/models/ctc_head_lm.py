@@ -200,15 +200,10 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
             return hypotheses[0].text
         (conversation,), weight = item.conversations, self.cfg.generation.ctc_weight
         asked = self.prepare_inputs(replace(item, conversations=[conversation.without_answer()]), perceived)
-        answers = [self._answer_ids(conversation.with_answer(hypothesis.text)) for hypothesis in hypotheses]
+        answers = self.prompt.answer_ids([hypothesis.text for hypothesis in hypotheses], conversation.id)
         of_llm = answer_log_probs(self.llm, asked.embeddings[0], answers)
         of_ctc = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).to(of_llm)
         return hypotheses[int((weight * of_ctc + (1 - weight) * of_llm).argmax())].text
-
-    def _answer_ids(self, conversation: Conversation) -> list[int]:
-        """Return what the LLM would have to write, with its end token."""
-        segments = self.prompt_segments(conversation)
-        return [i for segment in segments if isinstance(segment, TextSegment) and segment.loss for i in segment.ids]
 
     def _answer(self, text: str, generated: Answer, max_new_tokens: int) -> Answer:
         """Return a text as an answer of the LLM, which it may have generated."""
