@@ -216,7 +216,7 @@ def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(make_
 def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
     with pytest.raises(FileNotFoundError, match="ctc_head.tokenizer .*gone.model does not exist"):
         CTCPromptedLLM(recipe("stage1_whisper", ctc_head={"tokenizer": "gone.model"}).model)
-    with pytest.raises(ValueError, match="ctc_posterior.bank .*stage1.nemo holds no posteriors.npz .*measure_post"):
+    with pytest.raises(ValueError, match="ctc_posterior.bank .*stage1.nemo holds no posteriors.npz: .*measure_post"):
         make_stage2(bank=str(tmp_path / "stage1.nemo"))
     model = make_stage2()
     model._simulator = None
