@@ -28,6 +28,7 @@ _spec.loader.exec_module(package_info)
 
 # From what `make test` installs (the pins of constraints.txt) to what `make test-latest` had when it last passed.
 INSTALL_REQUIRES = [
+    "argcomplete>=3.7.2,<4",
     "av>=18.1.0,<19",
     "filelock>=4.2.11,<5",
     "fsspec>=2025.12.0,<2027",
@@ -40,6 +41,7 @@ INSTALL_REQUIRES = [
     "lhotse>=1.33.0,<2",
     "librosa>=0.11.0,<0.12",
     "lightning==2.4.*",  # NeMo's bound
+    "matplotlib>=3.11.2,<4",
     "nemo_toolkit[asr]==3.0.0",
     "numpy>=2.4.6,<3",
     "omegaconf==2.3.0",  # NeMo's bound
@@ -65,11 +67,9 @@ INSTALL_REQUIRES = [
     "whisper_normalizer>=0.1.15,<0.2",
 ]
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
-PLOT_REQUIRES = ["matplotlib>=3.11.2,<4"]
 EXTRAS_REQUIRE = {
-    "plots": PLOT_REQUIRES,  # analyze_alignment, the evaluate_….py, report and sweep draw
-    "test": [*TEST_REQUIRES, *PLOT_REQUIRES],
-    "dev": [*TEST_REQUIRES, *PLOT_REQUIRES, "mkdocs-material", "mypy", "ruff"],
+    "test": TEST_REQUIRES,
+    "dev": [*TEST_REQUIRES, "mkdocs-material", "mypy", "ruff"],
     # Voices for synthetic training speech; piper-tts and the phonemizer of kokoro-onnx are GPL-3.0, hence optional.
     "synthesis": [
         "hibari-tts>=0.2.1,<0.3",
@@ -78,6 +78,12 @@ EXTRAS_REQUIRE = {
         "onnxruntime>=1.31.1,<2",
         "piper-tts>=1.8.0,<2",
     ],
+}
+# What `nemo-speechllm` launches lies beside the package here and inside it in a wheel.
+LAUNCHED = {
+    "nemo_speechllm.conf": "conf",
+    "nemo_speechllm.examples": "examples",
+    "nemo_speechllm.examples.data": "examples/data",
 }
 
 setup(
@@ -89,8 +95,13 @@ setup(
     license=package_info.__license__,
     license_files=["LICENSE"],
     keywords=package_info.__keywords__,
-    packages=find_packages(include=["nemo_speechllm", "nemo_speechllm.*"]),
-    package_data={"nemo_speechllm": ["py.typed", "checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"]},
+    packages=[*find_packages(include=["nemo_speechllm", "nemo_speechllm.*"]), *LAUNCHED],
+    package_dir=LAUNCHED,
+    package_data={
+        "nemo_speechllm": ["py.typed", "checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"],
+        "nemo_speechllm.conf": ["**/*.yaml"],
+    },
+    entry_points={"console_scripts": ["nemo-speechllm = nemo_speechllm.__main__:main"]},
     python_requires=">=3.11.4,<3.13",  # TarFile.extract(filter=…)
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

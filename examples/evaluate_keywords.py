@@ -14,9 +14,9 @@
 
 """How well rare words are recognised with a list of keywords: the right ones, none, wrong ones, and both together.
 
-    python examples/evaluate_keywords.py model=salm_whisper_smollm2 manifest=test.jsonl train_manifest=train.jsonl \
+    python examples/evaluate_keywords.py model=salm_whisper_smollm2 manifest=test.jsonl train_manifest=train.jsonl \\
         output_dir=runs/keywords
-    python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl \
+    python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl \\
         output_dir=runs/keywords 'sizes=[10,100]' vocabulary=words.txt max_count=0 'evaluate=["batch_size=4"]'
 
 An utterance's keywords are its words that at most ``max_count`` training texts hold. Conditions: ``correct`` (its

@@ -15,8 +15,8 @@
 """Error rates of a model in noise and on minutes of speech at a stretch.
 
     python examples/evaluate_robustness.py model=salm_whisper_smollm2 manifest=test.jsonl output_dir=runs/robustness
-    python examples/evaluate_robustness.py model=x.nemo manifest=test.jsonl output_dir=runs/robustness \
-        noises=[white,recorded] noise_manifest=noise.jsonl 'snrs=[20,10]' lengths=[30] \
+    python examples/evaluate_robustness.py model=x.nemo manifest=test.jsonl output_dir=runs/robustness \\
+        noises=[white,recorded] noise_manifest=noise.jsonl 'snrs=[20,10]' lengths=[30] \\
         'evaluate=["batch_size=4","normalizer=basic"]'
 
 Noise is mixed in at a ratio that is exact over each utterance's own power, the same noise at every ratio. Utterances

@@ -12,13 +12,14 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Trains any recipe of ``conf/``.
+"""Trains a model as a recipe says, one of ``conf/`` or your own.
 
-    python examples/train.py --config-name=salm/whisper_smollm2 \
+    python examples/train.py --config-name=salm/whisper_smollm2 \\
         model.train_ds.manifest_filepath=train.jsonl model.validation_ds.manifest_filepath=dev.jsonl
 
 Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pretrained_model=salm_whisper_smollm2``;
-a run that was killed continues when the same command is given again.
+a run that was killed continues when the same command is given again. ``--config-dir=FOLDER --config-name=NAME`` takes
+a recipe of your own; its ``defaults`` may name one of ``conf/``.
 """
 
 from nemo.core.config import hydra_runner

@@ -18,6 +18,7 @@ import difflib
 import errno
 import multiprocessing
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -209,9 +210,8 @@ def cause_of(error: BaseException) -> str:
     if isinstance(error, HydraException) and isinstance(error.__cause__, OmegaConfBaseException):
         return _setting_error(error.__cause__, f"{error}\n{error.__cause__}")
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
         message = " ".join(str(error).split("\nSee http")[0].split()).removesuffix(" ^")
-        return f"{message}; in {error.override!r}, quote the value twice: \"{key}='{value}'\""
+        return f"{message}; {_how_to_write(error.override)}"
     if isinstance(error, OmegaConfBaseException):
         return _setting_error(error, str(error))
     message = " ".join(str(error).split())
@@ -222,6 +222,17 @@ def cause_of(error: BaseException) -> str:
     if not message or not is_expected(error):
         return f"{type(error).__name__}: {message}".removesuffix(": ")
     return message
+
+
+def _how_to_write(override: str) -> str:
+    """Return how a shell hands over a setting that Hydra cannot read as it came."""
+    key, given, value = override.partition("=")
+    if not given or not re.fullmatch(r"[+~]*[\w.@/:-]+", key):
+        return f"{override!r} is no setting: write key=value, without a space around ="
+    mark = '"' if "'" in value and '"' not in value else "'"
+    quoted = re.sub(rf"(\\*)({mark}|$)", lambda found: found[1] * 2 + (found[2] and f"\\{mark}"), value)
+    in_shell = re.sub(r'([\\"$`])', r"\\\1", f"{key}={mark}{quoted}{mark}")
+    return f'in {override!r}, quote the value twice: "{in_shell}"'
 
 
 def _setting_error(error: OmegaConfBaseException, message: str) -> str:

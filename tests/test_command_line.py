@@ -24,8 +24,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from nemo_speechllm.command_line import ProcessError, run_apart
+from nemo_speechllm.command_line import ProcessError, _how_to_write, run_apart
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "examples").rglob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -149,6 +150,7 @@ def test_a_traceback_is_shown_where_it_is_asked_for(tmp_path):
         (["model='x"], "model='x"),
         (["model=~/x.wav"], "model=~/x.wav; in 'model=~/x.wav', quote the value twice: \"model='~/x.wav'\""),
         (["model=a=b"], "in 'model=a=b', quote the value twice: \"model='a=b'\""),
+        (["clip.wav"], "'clip.wav' is no setting: write key=value, without a space around ="),
     ],
 )
 def test_a_wrong_setting_is_named_in_the_last_line(tmp_path, arguments, said):
@@ -156,6 +158,18 @@ def test_a_wrong_setting_is_named_in_the_last_line(tmp_path, arguments, said):
     last_line = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last_line.startswith("error: ") and said in last_line
     assert "Traceback" not in done.stderr and "HYDRA_FULL_ERROR" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a=b.wav", "What's said?", 'say "x"', 'it\'s "x"', "Größe.wav", "日本.wav", "C:\\x\\", "a\\'b", "$HOME `id`"]
+    + ["What, exactly?", "[x", "{x", "(x)", "~/x", "", "'", '"', "\\\"'", "a  b=", "#1", "100%:"],
+)
+def test_what_is_said_of_quoting_can_be_pasted_into_a_shell(value):
+    hint = _how_to_write(f"+prompt.text={value}").partition("quote the value twice: ")[2]
+    (word,) = subprocess.check_output(["bash", "-c", f"printf '%s\\n' {hint}"], text=True).splitlines()
+    override = OverridesParser.create().parse_override(word)
+    assert (override.key_or_group, override.value()) == ("prompt.text", value)
 
 
 def test_help_goes_to_stdout(tmp_path):

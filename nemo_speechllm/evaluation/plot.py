@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Error rates, accuracies and keyword figures, drawn with their intervals; needs matplotlib (the extra ``plots``)."""
+"""Error rates, accuracies and keyword figures, drawn with their intervals."""
 
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,7 +23,7 @@ try:
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "figures are drawn with matplotlib, which is not installed: pip install 'nemo_speechllm[plots]'"
+        "figures are drawn with matplotlib, which is not installed: pip install matplotlib"
     ) from error
 
 
