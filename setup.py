@@ -55,6 +55,7 @@ INSTALL_REQUIRES = [
     "regex>=2026.11.15,<2027",
     "sacrebleu>=2.6.0,<3",
     "safetensors>=0.8.0,<0.9",
+    "scikit-learn>=1.9.1,<2",
     "scipy>=1.17.1,<2",
     "sentencepiece>=0.2.3,<0.3",
     "soundfile>=0.14.0,<0.15",

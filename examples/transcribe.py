@@ -27,9 +27,10 @@
 for a long manifest that must survive a kill, use evaluate.py.
 
 With ``timestamps=true`` a manifest's lines get ``word`` and ``segment``, as those of NeMo's transcribe_speech.py do,
-and printed transcripts come segment by segment. An ``output_filename`` that ends in ``.srt`` or ``.vtt`` gets the
-subtitles of one recording, in ``.ctm`` the words of all. Times are of the recording where it is a part of one
-(``offset``); those in a manifest are of the part.
+and printed transcripts come segment by segment. With ``confidence=true`` they get ``word_confidence``, how probably
+each word is right, and printed words that are more probably wrong stand in brackets. An ``output_filename`` that ends
+in ``.srt`` or ``.vtt`` gets the subtitles of one recording, in ``.ctm`` the words of all. Times are of the recording
+where it is a part of one (``offset``); those in a manifest are of the part.
 
 Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1,
 the other transcripts are there. It is 1 as well where words that were to have times could be given none. Of
@@ -65,6 +66,8 @@ from nemo_speechllm.manifests.manifest import (
 from nemo_speechllm.models import load_model
 from nemo_speechllm.subtitles import TIMED_SUFFIXES, check_recordings, write_words
 
+DOUBTFUL = 0.5  # a word of less confidence is more probably wrong than right
+
 
 @dataclass
 class TranscribeArguments:
@@ -85,6 +88,7 @@ class TranscribeArguments:
     decoder: str | None = None  # llm, or ctc: the model's CTC head; None: the recipe's
     channel_selector: Any = None  # of files with several channels: a number or average
     timestamps: bool = False  # when each word is said; .srt, .vtt and .ctm always tell
+    confidence: bool = False  # how probably each word is right
 
 
 def input_rows(cfg: TranscribeArguments) -> tuple[list[dict], int]:
@@ -210,12 +214,18 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> int:
         "beam_size",
         "decoder",
         "channel_selector",
+        "confidence",
     )
     options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) | {"keywords": keywords_of(cfg)}
     timestamps = cfg.timestamps or is_timed_file(cfg.output_filename)
     hypotheses = load_model(cfg.model).transcribe(rows, timestamps=timestamps, return_hypotheses=True, **options)
     predictions = [
-        {**row, "pred_text": hypothesis.text, **(hypothesis.timestamp if timestamps else {})}
+        {
+            **row,
+            "pred_text": hypothesis.text,
+            **(hypothesis.timestamp if timestamps else {}),
+            **({"word_confidence": hypothesis.word_confidence} if cfg.confidence else {}),
+        }
         for row, hypothesis in zip(rows, hypotheses, strict=True)
     ]
     for prediction in predictions:
@@ -238,8 +248,12 @@ def write(predictions: list[dict], output: str | None) -> None:
 
 
 def printed(row: dict) -> list[str]:
-    """Return a transcript's lines: itself, or where there are times its segments."""
+    """Return a transcript's lines: itself, or where there are times its segments; doubtful words in brackets."""
     segments = row.get("segment") or [{"segment": row["pred_text"]}]
+    confidence = iter(row.get("word_confidence", ()))
+    for part in segments if "word_confidence" in row else ():
+        words = part["segment"].split()
+        part["segment"] = " ".join(f"[{word}]" if next(confidence) < DOUBTFUL else word for word in words)
     times = [f" [{part['start']:.2f} - {part['end']:.2f}]" if "start" in part else "" for part in segments]
     return [f"{row['audio_filepath']}{time}: {part['segment']}" for time, part in zip(times, segments, strict=True)]
 

@@ -106,9 +106,16 @@ def _log_probs_of(rows: list[list[int]], log_probs: Tensor, blank: int) -> list[
     return (-losses).tolist()
 
 
-@torch.no_grad()
 def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
-    """Return an LLM's log-probability of each of N answers to a prompt, (N,); the prompt is read once for all.
+    """Return an LLM's log-probability of each of N answers to a prompt, (N,); see `token_log_probs`."""
+    return token_log_probs(llm, prompt, answers).sum(1)
+
+
+@torch.no_grad()
+def token_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
+    """Return an LLM's log-probability of the tokens of each of N answers to a prompt, (N, L), 0 where one has ended.
+
+    The prompt is read once for all.
 
     Args:
         prompt: embeddings, (T, d_llm).
@@ -127,7 +134,7 @@ def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[in
     nats = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     )
-    return -nats.view_as(labels).sum(1)
+    return -nats.view_as(labels)
 
 
 def score_answers(llm: PreTrainedModel, inputs: LLMInputs, answers: list[list[list[int]]]) -> list[list[AnswerScore]]:

@@ -16,6 +16,7 @@
 
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +52,14 @@ class Word:
     def delayed(self, seconds: float) -> "Word":
         """Return the word as said so much later."""
         return replace(self, start=self.start + seconds, end=self.end + seconds)
+
+
+class TokenRun(NamedTuple):
+    """A token's class in CTC, the first frame in which a path reads it, and the one after the last."""
+
+    label: int
+    begin: int
+    end: int
 
 
 class UnalignableError(ValueError):
@@ -135,19 +144,32 @@ def _border(quiet: list[Span], begin: float, end: float) -> Span | None:
     return clear[0][0], clear[-1][1]
 
 
-def _frames(ctc: CTC, log_probs: Tensor, texts: list[str]) -> list[tuple[int, int] | None]:
-    """Return the first frame of each word and the one after its last; None of a word that has no class in CTC."""
-    known = set(ctc.tokens.tolist())
+def token_runs(ctc: CTC, log_probs: Tensor, texts: list[str]) -> list[list[TokenRun]]:
+    """Return where CTC's likeliest path through an audio reads the tokens of each word; none of what it never met.
+
+    Args:
+        log_probs: (T, C), without padding.
+        texts: words, at least one.
+
+    Raises:
+        UnalignableError: see `align_words`.
+    """
+    classes = {token: index for index, token in enumerate(ctc.tokens.tolist())}
     rows = ctc.ids([texts[0], *(f" {text}" for text in texts[1:])])  # as a tokenizer reads them in their text
-    rows = [[token for token in row if token in known] for row in rows]
+    rows = [[token for token in row if token in classes] for row in rows]
     if not any(rows):
         raise UnalignableError(f"in training CTC met no token of {' '.join(texts)!r}")
     try:
         runs = iter(ctc.align(log_probs, [token for row in rows for token in row]))
     except ValueError as error:
         raise UnalignableError(f"CTC cannot read so much text in so little audio: {error}") from error
-    found = [[next(runs) for _ in row] for row in rows]
-    return [(of_word[0][0], of_word[-1][1]) if of_word else None for of_word in found]
+    return [[TokenRun(classes[token], *next(runs)) for token in row] for row in rows]
+
+
+def _frames(ctc: CTC, log_probs: Tensor, texts: list[str]) -> list[tuple[int, int] | None]:
+    """Return the first frame of each word and the one after its last; None of a word that has no class in CTC."""
+    runs = token_runs(ctc, log_probs, texts)
+    return [(of_word[0].begin, of_word[-1].end) if of_word else None for of_word in runs]
 
 
 def _with_gaps(found: list[tuple[int, int] | None], frames: int) -> list[tuple[float, float]]:

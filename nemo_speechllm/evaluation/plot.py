@@ -17,6 +17,7 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from nemo_speechllm.metrics.confidence import reliability
 from nemo_speechllm.metrics.instructions import InstructionReport
 
 try:
@@ -111,6 +112,26 @@ def plot_training(path: str | Path | BinaryIO, curves: dict[str, dict[int, float
         axes.set_xlabel("steps")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
+    figure.savefig(path, dpi=120)
+
+
+def plot_reliability(path: str | Path, compared: dict[str, list[float]], right: list[bool]) -> None:
+    """Draw the share of right words over their confidence, in tenths of the scale; the diagonal is what it should be.
+
+    Args:
+        path: of the PNG.
+        compared: by name the confidences of the same words, and ``right`` whether they are right.
+    """
+    figure = Figure(figsize=(4.5, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":")
+    for name, confidence in compared.items():
+        bins = reliability(confidence, right)
+        axes.plot([part.confidence for part in bins], [part.right for part in bins], marker="o", label=name)
+    axes.set_xlabel("confidence")
+    axes.set_ylabel("share of right words")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
     figure.savefig(path, dpi=120)
 
 

@@ -37,8 +37,9 @@ from nemo_speechllm.data.dataset import (
 )
 from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
+from nemo_speechllm.decoding.word_confidence import Calibration, word_evidence
 from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
-from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.answers import Answer, joined
 from nemo_speechllm.models.segmentation import split_long_audio, starts_of
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
@@ -77,6 +78,11 @@ class AnsweringModel(Protocol):
     ) -> list[Answer]:
         """Return the text decoder's answers."""
 
+    def word_log_probs(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, texts: list[str]
+    ) -> list[list[float]]:
+        """Return how likely the text decoder finds each word of an answer to each conversation, given those before."""
+
 
 class Answering:
     """Answers conversations with a model, batch by batch and one thread at a time.
@@ -92,7 +98,12 @@ class Answering:
 
     @torch.inference_mode()
     def answer(
-        self, conversations: Iterable[Conversation], batch_size: int, timestamps: bool = False, **options
+        self,
+        conversations: Iterable[Conversation],
+        batch_size: int,
+        timestamps: bool = False,
+        confidence: bool = False,
+        **options,
     ) -> list[Answer]:
         """Return answers in order.
 
@@ -100,7 +111,7 @@ class Answering:
         ``batch_size`` pieces, whosever they are.
 
         Args:
-            timestamps: give words their times, see `require_times`.
+            timestamps, confidence: say when each word is said, and how probably it is right; see `require_transcript`.
             options: see `nemo_speechllm.models.answers.generation_options`.
 
         Raises:
@@ -108,25 +119,28 @@ class Answering:
             ValueError: the model is in training mode, or lacks the CTC that an option, guard or keyword list needs.
         """
         conversations = check_conversations(conversations)
-        if timestamps:
-            require_times(self.model, conversations)
+        for purpose in [name for name, asked in (("timestamps", timestamps), ("confidence", confidence)) if asked]:
+            require_transcript(self.model, conversations, purpose)
         collate = ConversationDataset(self.model.builder).collate
         starts: list[list[float]] = []
         answers: list[Answer] = []
         for pieces in in_batches(self._pieces(conversations, starts), batch_size):
             batch = collate(pieces).to(self.model.device)
             with self._lock:
-                answers += self.answer_batch(batch, timestamps, **options)
+                answers += self.answer_batch(batch, timestamps, confidence, **options)
         of_pieces = iter(answers)
-        return [_joined([next(of_pieces) for _ in of_recording], of_recording) for of_recording in starts]
+        return [joined([next(of_pieces) for _ in of_recording], of_recording) for of_recording in starts]
 
-    def answer_batch(self, batch: ConversationBatch, timestamps: bool = False, **options) -> list[Answer]:
+    def answer_batch(
+        self, batch: ConversationBatch, timestamps: bool = False, confidence: bool = False, **options
+    ) -> list[Answer]:
         """Return answers to the conversations of a batch: encode its audio, choose keywords, generate, guard, time."""
         require_evaluation_mode(self.model)
         perceived = self.model.perceive(batch)
         batch = self._with_likely_keywords(batch, perceived)
         answers = self._guarded(batch, perceived, self.generate(batch, perceived, **options), **options)
-        return self._timed(batch, perceived, answers) if timestamps else answers
+        answers = self._timed(batch, perceived, answers) if timestamps else answers
+        return self._with_confidence(batch, perceived, answers) if confidence else answers
 
     def generate(
         self,
@@ -272,12 +286,27 @@ class Answering:
     def _words(
         self, place: str, answer: Answer, frame_shift: float, log_probs: Tensor, samples: Tensor
     ) -> tuple[Word, ...] | None:
-        assert self.model.ctc is not None, "`require_times` has seen to it"
+        assert self.model.ctc is not None, "`require_transcript` has seen to it"
         try:
             return align_words(self.model.ctc, log_probs, answer.text, frame_shift, samples)
         except UnalignableError as error:
             logging.warning(f"{place}: the words of {answer.text!r} have no times: {error}")
             return None
+
+    def _with_confidence(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer]
+    ) -> list[Answer]:
+        """Return answers to conversations of one audio each with how probably each word is right."""
+        ctc, calibration = self.model.ctc, Calibration(**self.model.cfg.generation.confidence)
+        assert ctc is not None, "`require_transcript` has seen to it"
+        log_probs = batch.by_conversation(self.model.ctc_log_probs(perceived), self.model.ctc_states(perceived)[1])
+        of_decoder = self.model.word_log_probs(batch, perceived, [answer.text for answer in answers])
+        confident = []
+        for answer, (of_ctc,), of_words in zip(answers, log_probs, of_decoder, strict=True):
+            evidence = tuple(word_evidence(ctc, of_ctc.float(), answer.text, of_words))
+            confidence = tuple(map(calibration, evidence))
+            confident.append(replace(answer, word_evidence=evidence, word_confidence=confidence))
+        return confident
 
 
 class _Lock:
@@ -324,8 +353,11 @@ def require_transcripts(model: AnsweringModel, purpose: str) -> CTC:
     return model.ctc
 
 
-def require_times(model: AnsweringModel, conversations: Sequence[Conversation]) -> None:
-    """Refuse to time the words of answers that are no transcripts, or that CTC does not hear.
+def require_transcript(model: AnsweringModel, conversations: Sequence[Conversation], purpose: str) -> None:
+    """Refuse to tell of the words of answers that are no transcripts, or that CTC does not hear.
+
+    Args:
+        purpose: what is to be told, ``timestamps`` or ``confidence``.
 
     Raises:
         ValueError: the model has no CTC that hears words, or a conversation asks for something else than the
@@ -333,29 +365,15 @@ def require_times(model: AnsweringModel, conversations: Sequence[Conversation]) 
     """
     if model.ctc is None or not model.ctc.transcribes:
         raise ValueError(
-            f"timestamps: words get their times from CTC, and this {type(model).__name__} has none that hears words; "
-            "leave timestamps unset, or ask a model that was trained with model.loss.ctc_weight or "
+            f"{purpose}: of words it is CTC's, and this {type(model).__name__} has none that hears words; "
+            f"leave {purpose} unset, or ask a model that was trained with model.loss.ctc_weight or "
             "encoder_ctc_weight above 0"
         )
     for conversation in conversations:
         if conversation.task != "asr" or len(conversation.audios) != 1:
             raise ValueError(
-                f"{place_of(conversation)}: timestamps are of a transcript of one audio, and this asks for "
-                f"{conversation.task or 'something of its own'} of {len(conversation.audios)}; leave timestamps "
+                f"{place_of(conversation)}: only the transcript of one audio has {purpose}, and this asks for "
+                f"{conversation.task or 'something of its own'} of {len(conversation.audios)}; leave {purpose} "
                 "unset, or leave the instruction to the recipe (where yours does ask for a transcript, add "
                 "task: asr to the line or the prompt)"
             )
-
-
-def _joined(answers: list[Answer], starts: list[float]) -> Answer:
-    """Return the answers to consecutive pieces of one recording, which begin at ``starts`` in it, as one."""
-    text = " ".join(answer.text for answer in answers if answer.text)
-    words = [word.delayed(start) for answer, start in zip(answers, starts, strict=True) for word in answer.words or ()]
-    return Answer(
-        text,
-        [i for answer in answers for i in answer.ids],
-        any(answer.truncated for answer in answers),
-        tuple(intervention for answer in answers for intervention in answer.interventions),
-        None if any(answer.words is None for answer in answers) else tuple(words),
-        answers[0].frame_shift,
-    )

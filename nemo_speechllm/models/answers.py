@@ -15,15 +15,19 @@
 """What is asked of a model that answers, and what comes back."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import chain
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from nemo_speechllm.decoding.word_confidence import WordEvidence
 from nemo_speechllm.decoding.word_times import Word
 from nemo_speechllm.modules.fingerprint import state_digest
 from nemo_speechllm.recipes.sections import DECODERS, Generation
 from nemo_speechllm.recipes.settings import limits_of, whole_number
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -38,6 +42,8 @@ class Answer:
         words: of the text, with their times; None where these were not asked for, or cannot be given, which a warning
             says.
         frame_shift: seconds that a frame of CTC lasts, by which the words were timed.
+        word_evidence: what speaks for each word of the text, and
+        word_confidence: how probably it is right; both None where this was not asked for.
     """
 
     text: str
@@ -46,6 +52,29 @@ class Answer:
     interventions: tuple[str, ...] = ()
     words: tuple[Word, ...] | None = None
     frame_shift: float | None = None
+    word_evidence: tuple[WordEvidence, ...] | None = None
+    word_confidence: tuple[float, ...] | None = None
+
+
+def joined(answers: list[Answer], starts: list[float]) -> Answer:
+    """Return the answers to consecutive pieces of one recording, which begin at ``starts`` in it, as one."""
+    words = [word.delayed(start) for answer, start in zip(answers, starts, strict=True) for word in answer.words or ()]
+    return Answer(
+        text=" ".join(answer.text for answer in answers if answer.text),
+        ids=[i for answer in answers for i in answer.ids],
+        truncated=any(answer.truncated for answer in answers),
+        interventions=tuple(intervention for answer in answers for intervention in answer.interventions),
+        words=None if any(answer.words is None for answer in answers) else tuple(words),
+        frame_shift=answers[0].frame_shift,
+        word_evidence=_of_all([answer.word_evidence for answer in answers]),
+        word_confidence=_of_all([answer.word_confidence for answer in answers]),
+    )
+
+
+def _of_all(parts: list[tuple[T, ...] | None]) -> tuple[T, ...] | None:
+    """Return what is known of the words of all pieces; None where it was not asked for."""
+    known = [part for part in parts if part is not None]
+    return tuple(chain(*known)) if known else None
 
 
 def answering_record(

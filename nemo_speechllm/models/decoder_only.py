@@ -27,7 +27,8 @@ from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, place_of
 from nemo_speechllm.decoding.generate import generate_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
-from nemo_speechllm.decoding.rescoring import AnswerScore, score_answers
+from nemo_speechllm.decoding.rescoring import AnswerScore, score_answers, token_log_probs
+from nemo_speechllm.decoding.word_confidence import sums_by_word
 from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
@@ -216,6 +217,21 @@ class DecoderOnlySpeechLM(SpeechLM):
             joint=self._joint_scores(batch, perceived, beam_size),
         )
         return [Answer(self._text(row), row, bool(cut)) for row, cut in zip(ids, truncated, strict=True)]
+
+    @torch.inference_mode()
+    def word_log_probs(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, texts: list[str]
+    ) -> list[list[float]]:
+        """Return the LLM's log-probability of each word of an answer to each conversation, given those before it."""
+        require_trained_decoder(self)
+        questions = [conversation.without_answer() for conversation in batch.conversations]
+        inputs = self.prepare_inputs(replace(batch, conversations=questions), perceived)
+        return [
+            sums_by_word(ids[:-1], token_log_probs(self.llm, prompt[mask.bool()], [ids])[0].tolist(), text, self._text)
+            for prompt, mask, ids, text in zip(
+                inputs.embeddings, inputs.attention_mask, self.prompt.answer_ids(texts), texts, strict=True
+            )
+        ]
 
     @torch.inference_mode()
     def score_answers(self, conversations: list[Conversation], answers: list[list[str]]) -> list[list[AnswerScore]]:

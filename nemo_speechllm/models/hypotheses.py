@@ -33,10 +33,13 @@ def hypothesis_of(answer: Answer, timestamps: bool = False) -> Hypothesis:
         timestamps: give it ``timestamp``, a dict of lists: ``word`` and ``segment``, which ends with a full stop, a
             question or an exclamation mark. Each entry has its text under the list's name, ``start`` and ``end`` in
             seconds, and ``start_offset`` and ``end_offset`` in CTC's frames. They are empty where the answer's words
-            have no times.
+            have no times. Where the words' confidence was asked for it is in ``word_confidence``, and under
+            ``confidence`` in the entries of ``word``.
     """
     hypothesis = Hypothesis(score=0.0, y_sequence=torch.tensor(answer.ids), text=answer.text)
     hypothesis.interventions = answer.interventions
+    if answer.word_confidence is not None:
+        hypothesis.word_confidence = list(answer.word_confidence)
     if timestamps:
         words = _word_offsets(answer)
         hypothesis.timestamp = {"word": words, "segment": get_segment_offsets(words, list(SEGMENT_SEPARATORS))}
@@ -46,6 +49,7 @@ def hypothesis_of(answer: Answer, timestamps: bool = False) -> Hypothesis:
 def _word_offsets(answer: Answer) -> list[dict[str, Any]]:
     if not answer.words or answer.frame_shift is None:
         return []
+    confidence = [{"confidence": value} for value in answer.word_confidence or ()] or [{}] * len(answer.words)
     return [
         {
             "word": word.text,
@@ -53,6 +57,7 @@ def _word_offsets(answer: Answer) -> list[dict[str, Any]]:
             "end_offset": round(word.end / answer.frame_shift),
             "start": word.start,
             "end": word.end,
+            **of_word,
         }
-        for word in answer.words
+        for word, of_word in zip(answer.words, confidence, strict=True)
     ]

@@ -25,6 +25,7 @@ from nemo_speechllm.data.conversation_check import check_conversations
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset, in_batches, place_of
 from nemo_speechllm.decoding.generate import generate_text_ids
 from nemo_speechllm.decoding.rescoring import ANSWERS_AT_ONCE, AnswerScore
+from nemo_speechllm.decoding.word_confidence import sums_by_word
 from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
@@ -186,6 +187,23 @@ class InstructLAS(SpeechLM):
         return [
             Answer(self.tokenizer.ids_to_text(row).strip(), row, bool(cut))
             for row, cut in zip(ids, truncated, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def word_log_probs(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, texts: list[str]
+    ) -> list[list[float]]:
+        """Return the decoder's log-probability of each word of an answer to each conversation, given those before."""
+        require_trained_decoder(self)
+        answered = [item.with_answer(answer) for item, answer in zip(batch.conversations, texts, strict=True)]
+        text = self._text(answered)
+        log_probs = self._logits(text, self._attended(perceived))[:, :-1].float().log_softmax(-1)
+        of_tokens = log_probs.gather(2, text.ids[:, 1:, None]).squeeze(2)[:, text.answer_start - 1 :]
+        return [
+            sums_by_word(ids, row.tolist(), answer, self.tokenizer.ids_to_text)
+            for ids, row, answer in zip(
+                (self.tokenizer(answer).input_ids for answer in texts), of_tokens, texts, strict=True
+            )
         ]
 
     @torch.inference_mode()

@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
-from nemo_speechllm.models.answering import Answering, require_times, require_transcripts
+from nemo_speechllm.models.answering import Answering, require_transcript, require_transcripts
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.decoding_settings import differing_beside, differing_settings
 from nemo_speechllm.models.hypotheses import hypothesis_of
@@ -211,8 +211,9 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
-        if trcfg.timestamps:  # before any of them is answered
-            require_times(self, conversations)
+        for purpose in ("timestamps", "confidence"):  # before any of them is answered
+            if getattr(trcfg, purpose, None):
+                require_transcript(self, conversations, purpose)
         return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
 
     def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
@@ -239,13 +240,13 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     ) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")
         options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
-        options["timestamps"] = bool(trcfg.timestamps)
+        options |= {name: bool(getattr(trcfg, name, None)) for name in ("timestamps", "confidence")}
         if isinstance(batch, ConversationBatch):  # of a caller's own loader
             return self.answering.answer(batch.loaded(), len(batch.conversations), **options)
         return self.answering.answer(batch, trcfg.batch_size, **options)
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
-        if trcfg.return_hypotheses or trcfg.timestamps:
+        if trcfg.return_hypotheses or trcfg.timestamps or getattr(trcfg, "confidence", None):
             return [hypothesis_of(answer, bool(trcfg.timestamps)) for answer in outputs]
         return [answer.text for answer in outputs]
 

@@ -50,6 +50,8 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
             ``generation.max_keywords`` those that CTC may have heard. An empty list takes the manifest lines' own
             away.
         max_new_tokens, beam_size: of generation; None: the recipe's.
+        confidence: NeMo ``Hypothesis`` objects with ``word_confidence``, how probably each word is right, by what the
+            text decoder, CTC and CTC's other hypotheses say of it (see `nemo_speechllm.decoding.word_confidence`).
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
         prompt: NeMo's way to say the same: slots (``instruction``, ``keywords``, ``task``, ``source_lang``,
             ``target_lang``) as a dict or as one turn ``{role: user, slots: {…}}``. They replace what a manifest's
@@ -63,6 +65,7 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
     max_new_tokens: int | None = None
     beam_size: int | None = None
     decoder: str | None = None
+    confidence: bool | None = None
     prompt: Any = None
     text_field: str = "text"
     lang_field: str = "lang"
@@ -115,14 +118,16 @@ def check_settings(config: TranscribeConfig) -> None:
     """Refuse settings that a speech LM does not have, and numbers that are none.
 
     Raises:
-        ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``num_workers`` or
-            ``timestamps`` cannot be. It is named.
+        ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``num_workers``,
+            ``timestamps`` or ``confidence`` cannot be. It is named.
     """
     whole_number("batch_size", config.batch_size, Limits(at_least=1))
     if config.num_workers is not None:
         whole_number("num_workers", config.num_workers, Limits(at_least=0))
-    if config.timestamps not in (None, False, True):
-        raise ValueError(f"timestamps is {config.timestamps!r}; it must be true or false (null: false)")
+    for name in ("timestamps", "confidence"):
+        value = getattr(config, name, None)
+        if value not in (None, False, True):
+            raise ValueError(f"{name} is {value!r}; it must be true or false (null: false)")
     for name, (idle, instead) in UNSUPPORTED.items():
         value = getattr(config, name, None)
         if value not in idle:

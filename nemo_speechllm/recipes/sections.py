@@ -329,6 +329,21 @@ class Guards:
 
 
 @dataclass
+class Confidence:
+    """What the evidence for a word of a transcript is worth; see `nemo_speechllm.decoding.word_confidence`.
+
+    The defaults were fitted on dev prompts of the shipped models (docs/results/confidence.md);
+    ``examples/evaluate_confidence.py`` fits those of a model to its own.
+    """
+
+    bias: float = setting(0.7)
+    decoder: float = setting(1.85)
+    ctc: float = setting(0.8)
+    hypotheses: float = setting(1.6)
+    letters: float = setting(0.8)
+
+
+@dataclass
 class Generation:
     """How an answer is found."""
 
@@ -341,6 +356,7 @@ class Generation:
     max_audio_seconds: float | None = setting(None, at_least=0.5)  # longer recordings are cut at pauses; null: none
     max_keywords: int | None = setting(None, at_least=0)  # of longer lists CTC chooses the likely; null: all
     guards: Guards | None = setting(Guards)
+    confidence: Confidence = setting(Confidence)
 
 
 @dataclass

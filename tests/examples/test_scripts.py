@@ -119,6 +119,20 @@ def test_transcribe_with_timestamps_writes_what_nemo_s_script_does(tiny_ctc_nemo
     assert not any("word" in row for row in lines(output))
 
 
+def test_transcribe_with_confidence_marks_doubtful_words(tiny_ctc_nemo, make_manifest, tmp_path, capsys):
+    manifest, output = make_manifest((1.5,)), tmp_path / "out.jsonl"
+    arguments = dict(model=tiny_ctc_nemo, dataset_manifest=str(manifest), confidence=True)
+    call("transcribe", **arguments, output_filename=str(output))
+    (hypothesis,) = load_model(tiny_ctc_nemo).transcribe(str(manifest), confidence=True)
+    (row,) = lines(output)
+    assert row["word_confidence"] == pytest.approx(hypothesis.word_confidence)
+    capsys.readouterr()
+    call("transcribe", **arguments)
+    words = zip(hypothesis.text.split(), hypothesis.word_confidence, strict=True)
+    expected = " ".join(f"[{word}]" if confidence < 0.5 else word for word, confidence in words)
+    assert "[" in expected and capsys.readouterr().out.endswith(f": {expected}\n")
+
+
 def test_transcribe_writes_subtitles_and_ctm_by_the_suffix(tiny_ctc_nemo, make_manifest, tmp_path, capsys):
     make_manifest((1.0, 1.5))
     audio = [str(tmp_path / f"manifest-{i}.flac") for i in (0, 1)]

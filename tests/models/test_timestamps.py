@@ -161,7 +161,7 @@ class TestWithoutTimes:
     def test_what_is_no_transcript_is_refused_before_any_audio_is_encoded(self, salm, make_manifest, said):
         manifest = make_manifest(rows=[{}, {}, said, {}])
         salm.perception.encode = lambda *_: pytest.fail("the encoder was run")
-        with pytest.raises(ValueError, match=r"manifest.jsonl:3: timestamps are of a transcript"):
+        with pytest.raises(ValueError, match=r"manifest.jsonl:3: only the transcript of one audio has timestamps"):
             timed(salm, str(manifest), batch_size=1)
 
     def test_a_transcript_in_one_s_own_words_has_times(self, salm, make_manifest):
@@ -172,7 +172,7 @@ class TestWithoutTimes:
     def test_several_audios_are_refused(self, salm, audios):
         parts = [*map(Audio.from_samples, audios[:2]), "Transcribe the speech."]
         conversation = Conversation("two", [Turn("user", parts)], {"task": "asr"})
-        with pytest.raises(ValueError, match="two: timestamps are of a transcript of one audio"):
+        with pytest.raises(ValueError, match="two: only the transcript of one audio has timestamps"):
             salm.answering.answer([conversation], 1, timestamps=True, max_new_tokens=4, beam_size=1)
 
     def test_a_model_without_ctc_is_named(self, make_salm, audios):

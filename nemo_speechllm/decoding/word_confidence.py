@@ -1,0 +1,135 @@
+# Copyright (c) 2026, The nemo_speechllm authors.  All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+
+"""How sure one may be of each word of a transcript: what its decoder, CTC and CTC's other hypotheses say of it.
+
+A text decoder is sure of fluent words that nobody said; CTC of sounds that make no word. Together they tell a wrong
+word better than either, and a logistic model of both, fitted on transcripts whose references are known, turns what
+they say into the probability that the word is right.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+
+import torch
+from rapidfuzz.distance import Levenshtein
+from scipy.special import expit
+from torch import Tensor
+
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
+from nemo_speechllm.decoding.word_times import UnalignableError, token_runs
+from nemo_speechllm.metrics.confidence import bare_words
+from nemo_speechllm.modules.ctc import CTC
+
+UNHEARD = math.log(1e-4)  # what CTC is taken to say of a token that it never met, or has no frame for
+
+
+@dataclass(frozen=True)
+class WordEvidence:
+    """What speaks for a word; each is larger the more does.
+
+    Attributes:
+        decoder: how unlikely the text decoder finds it after the words before it, -log(1 - log p) of its tokens.
+        ctc: the same of the least likely of its tokens by CTC, in the frame that reads it best.
+        hypotheses: how probable CTC's hypotheses with this word in this place are together, 0 to 1.
+        letters: how many it has, as a logarithm; long words are rarely made up.
+    """
+
+    decoder: float
+    ctc: float
+    hypotheses: float
+    letters: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A logistic model of `WordEvidence`: what each is worth.
+
+    Attributes:
+        bias: the logit where nothing speaks for a word.
+        decoder, ctc, hypotheses, letters: by how much the logit grows with each.
+    """
+
+    bias: float
+    decoder: float
+    ctc: float
+    hypotheses: float
+    letters: float
+
+    def __call__(self, evidence: WordEvidence) -> float:
+        """Return the probability that a word is right."""
+        bias, *weights = astuple(self)
+        logit = bias + sum(weight * value for weight, value in zip(weights, astuple(evidence), strict=True))
+        return float(expit(logit))
+
+
+def word_evidence(ctc: CTC, log_probs: Tensor, text: str, decoder: list[float]) -> list[WordEvidence]:
+    """Return what speaks for each word of a transcript of one audio.
+
+    Args:
+        ctc: what reads the audio.
+        log_probs: of its classes, (T, C), without padding.
+        text: the transcript, whatever gave it.
+        decoder: the text decoder's log-probability of each of its words.
+    """
+    words = text.split()
+    if not words:
+        return []
+    heard, shares = _ctc_log_probs(ctc, log_probs, words), _shares(ctc, log_probs, text)
+    return [
+        WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)))
+        for word, of_decoder, of_ctc, share in zip(words, decoder, heard, shares, strict=True)
+    ]
+
+
+def sums_by_word(ids: list[int], log_probs: list[float], text: str, decode: Callable[[list[int]], str]) -> list[float]:
+    """Return the log-probability of each word of a text whose tokens' are known.
+
+    A token is of the word that the text has reached with it.
+
+    Args:
+        ids, log_probs: of the text's tokens; what comes after them (an end token's) is not read.
+        decode: ids to text.
+    """
+    sums = [0.0] * len(text.split())
+    for place, log_prob in zip(range(1, len(ids) + 1), log_probs, strict=False):
+        reached = len(decode(ids[:place]).split())
+        if 0 < reached <= len(sums):
+            sums[reached - 1] += log_prob
+    return sums
+
+
+def _ctc_log_probs(ctc: CTC, log_probs: Tensor, words: list[str]) -> list[float]:
+    """Return the log-probability of the least likely token of each word."""
+    try:
+        runs = token_runs(ctc, log_probs, words)
+    except UnalignableError:
+        return [UNHEARD] * len(words)
+    best = [[float(log_probs[run.begin : run.end, run.label].max()) for run in of_word] for of_word in runs]
+    return [min(of_word, default=UNHEARD) for of_word in best]
+
+
+def _shares(ctc: CTC, log_probs: Tensor, text: str) -> list[float]:
+    """Return how probable those of CTC's hypotheses are together that have each word of a text where it stands."""
+    words = bare_words(text)
+    hypotheses = ctc_hypotheses(ctc, log_probs, N_HYPOTHESES, text)
+    weights = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).softmax(0).tolist()
+    shares = [0.0] * len(words)
+    for hypothesis, weight in zip(hypotheses, weights, strict=True):
+        for block in Levenshtein.opcodes(words, bare_words(hypothesis.text)):
+            if block.tag == "equal":
+                for place in range(block.src_start, block.src_end):
+                    shares[place] += weight
+    return shares
