@@ -25,7 +25,7 @@ evidence is worth is fitted on these (and the decoder's probability alone, to co
 model that goes by it; the settings are printed as well.
 
 ``predictions.jsonl`` and ``calibration/predictions.jsonl`` grow batch by batch: the same command takes up a run that
-was killed. ``metrics.json``, ``results.md`` and ``reliability.png`` (with matplotlib) are written at the end.
+was killed. ``metrics.json``, ``results.md`` and ``reliability.png`` are written at the end.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -42,10 +42,11 @@ from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.decoding.word_confidence import Calibration, WordEvidence
 from nemo_speechllm.evaluation.confidence import figures_table, fit_calibration, judged_words, of_decoder_alone
+from nemo_speechllm.evaluation.plot import plot_reliability
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.files import file_digest, write_json, write_text
 from nemo_speechllm.manifests.manifest import read_manifest, require_texts
-from nemo_speechllm.metrics.confidence import confidence_figures
+from nemo_speechllm.metrics.confidence import confidence_figures, reliability
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record, generation_options
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -128,12 +129,10 @@ def write_results(output: Path, compared: dict[str, list[float]], right: list[bo
     table = figures_table(figures)
     write_text(output / "results.md", table + "\n")
     emit(table)
-    try:
-        from nemo_speechllm.evaluation.plot import plot_reliability
-    except ModuleNotFoundError as error:
-        logging.warning(f"reliability.png is not drawn: {error}")
-    else:
-        plot_reliability(output / "reliability.png", compared, right)
+    curves = {
+        name: [(part.confidence, part.right) for part in reliability(given, right)] for name, given in compared.items()
+    }
+    plot_reliability(output / "reliability.png", curves)
 
 
 def save_calibrated(model: SpeechLM, calibration: Calibration, path: str) -> None:

@@ -17,7 +17,6 @@
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from nemo_speechllm.metrics.confidence import reliability
 from nemo_speechllm.metrics.instructions import InstructionReport
 
 try:
@@ -115,19 +114,18 @@ def plot_training(path: str | Path | BinaryIO, curves: dict[str, dict[int, float
     figure.savefig(path, dpi=120)
 
 
-def plot_reliability(path: str | Path, compared: dict[str, list[float]], right: list[bool]) -> None:
-    """Draw the share of right words over their confidence, in tenths of the scale; the diagonal is what it should be.
+def plot_reliability(path: str | Path, curves: dict[str, list[tuple[float, float]]]) -> None:
+    """Draw how often words of a confidence are right; the diagonal is how often they should be.
 
     Args:
         path: of the PNG.
-        compared: by name the confidences of the same words, and ``right`` whether they are right.
+        curves: by name pairs of confidence and share of right words.
     """
     figure = Figure(figsize=(4.5, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle=":")
-    for name, confidence in compared.items():
-        bins = reliability(confidence, right)
-        axes.plot([part.confidence for part in bins], [part.right for part in bins], marker="o", label=name)
+    for name, curve in curves.items():
+        axes.plot(*zip(*curve, strict=True), marker="o", label=name)
     axes.set_xlabel("confidence")
     axes.set_ylabel("share of right words")
     axes.grid(alpha=0.3)

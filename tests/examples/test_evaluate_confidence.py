@@ -50,6 +50,7 @@ def test_words_are_judged_and_a_calibrated_model_is_saved(run, tmp_path, manifes
     saved = tmp_path / "calibrated.nemo"
     run(calibration_manifest=str(manifest), save_to=str(saved))
     figures = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (tmp_path / "out" / "reliability.png").stat().st_size > 0
     assert {(row["words"], row["wrong"]) for row in figures.values()} == {(9, 2)}
     assert figures["calibrated"]["nats"] < figures["the model's"]["nats"]  # on the words it was fitted on
     assert "model.generation.confidence={bias:" in capsys.readouterr().out
