@@ -18,7 +18,8 @@
     python examples/evaluate_instructions.py model=salm_whisper_smollm2 manifest=test.jsonl \\
         output_dir=runs/salm per_cell=50
 
-Each skill is asked for in ``per_cell`` seen and as many unseen wordings; traps and pairs of speakers come on top.
+Each skill is asked for in ``per_cell`` wordings of each split: seen in training, withheld from it (``held_out``), and
+with verbs that it has not met (``unseen``). Traps and pairs of speakers come on top.
 Every speech is also transcribed plainly, for the word error rate and for the accuracy given what the model itself
 hears. The test set depends on the manifest and the seed alone. ``predictions.jsonl`` grows batch by batch: the same
 command takes up a run that was killed. ``metrics.json``, ``results.csv``, ``results.md``, ``results.png`` and

@@ -40,6 +40,7 @@ EARLIER_STAGE = {
     "instruct_las/small": {"model.tokenizer.dir"},
     "instruct_las/digits_encoder": {"model.tokenizer.dir"},
     "instruct_las/digits": {"model.tokenizer.dir", "init_from_nemo_model"},
+    "instruct_las/digits_text_encoder": {"model.tokenizer.dir", "init_from_nemo_model"},
     "instruct_las/librispeech": {"model.tokenizer.dir"},
 }
 # those that train nothing are no recipes; test_sweep.py and test_build_desta.py in tests/examples compose them

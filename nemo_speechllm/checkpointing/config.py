@@ -53,7 +53,7 @@ PLACES = (
     "tokenizer.dir",
     "ctc_posterior.bank",
 )
-REFERENCES = ("llm", "perception.encoder")
+REFERENCES = ("llm", "perception.encoder", "text_encoder")
 NAMES_OTHERS = re.compile(
     r"_files?$|name_or_path$|^auto_map$|attn_implementation|experts_implementation|^custom_generate$"
 )

@@ -16,7 +16,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -65,6 +65,21 @@ class ConversationBatch:
             self.audio_lengths.to(device, non_blocking=non_blocking),
             self.is_repeated,
             self.spoken,
+        )
+
+    def asked(self, conversations: list[list[Conversation]]) -> "ConversationBatch":
+        """Return the batch with each conversation replaced by some about the same audios."""
+        if all(len(others) == 1 for others in conversations):
+            return replace(self, conversations=[item for (item,) in conversations])
+        rows, start = [], 0
+        for before, others in zip(self.conversations, conversations, strict=True):
+            end = start + len(before.audios)
+            rows += [*range(start, end)] * len(others)
+            start = end
+        spoken = {place: self.spoken[row] for place, row in enumerate(rows) if row in self.spoken}
+        every = [item for others in conversations for item in others]
+        return replace(
+            self, conversations=every, audio=self.audio[rows], audio_lengths=self.audio_lengths[rows], spoken=spoken
         )
 
     def split(self) -> list["ConversationBatch"]:

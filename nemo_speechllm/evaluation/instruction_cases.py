@@ -66,7 +66,7 @@ class Case:
         speech: what it is about.
         group: ``skills``, ``adversarial``, ``concatenated`` or ``overlapped``.
         name: the skill, or the category of a trap.
-        split: of the instruction, ``seen`` or ``unseen``; a trap has none.
+        split: of the instruction, one of `SPLITS`; a trap has none.
         complexity: ``word`` or ``semantic``; a trap has none.
         expected: skills of which any one is right, each with arguments that go before the case's own.
         arguments: of every slot.

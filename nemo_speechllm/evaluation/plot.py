@@ -179,7 +179,7 @@ def plot_keyword_figures(
 
 
 def plot_instructions(path: str | Path, report: InstructionReport) -> None:
-    """Draw accuracy by skill, seen and unseen, and beside it what was done for what was asked.
+    """Draw accuracy by skill and split, and beside it what was done for what was asked.
 
     Args:
         path: of the PNG.
@@ -194,14 +194,15 @@ def plot_instructions(path: str | Path, report: InstructionReport) -> None:
     for number, split in enumerate(splits):
         by_skill = enumerate(report.skills.values())
         tried = [(place, by_split[split]) for place, by_split in by_skill if split in by_split]
-        places = [place + 0.38 * (number - (len(splits) - 1) / 2) for place, _ in tried]
+        thick = 0.76 / len(splits)
+        places = [place + thick * (number - (len(splits) - 1) / 2) for place, _ in tried]
         accuracy = [100 * figures.accuracy for _, figures in tried]
         intervals = [figures.accuracy_ci or [figures.accuracy] * 2 for _, figures in tried]
         reach = [
             [max(0.0, share - 100 * low) for share, (low, _) in zip(accuracy, intervals, strict=True)],
             [max(0.0, 100 * high - share) for share, (_, high) in zip(accuracy, intervals, strict=True)],
         ]
-        bars.barh(places, accuracy, 0.36, xerr=reach, label=split, color=f"C{number}", alpha=0.7)
+        bars.barh(places, accuracy, 0.95 * thick, xerr=reach, label=split, color=f"C{number}", alpha=0.7)
         given = [100 * figures.given_own_transcript.accuracy for _, figures in tried]
         label = "given own transcript" if number == 0 else None
         bars.plot(given, places, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False, label=label)

@@ -39,13 +39,15 @@ from nemo_speechllm.modules.las_decoder import (
     join_text,
     las_loss,
 )
-from nemo_speechllm.modules.losses import Mean
+from nemo_speechllm.modules.losses import Mean, joined_mean
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
+from nemo_speechllm.modules.text_encoder import TextEncoder
 from nemo_speechllm.prompts.instruction_prompt import InstructionPrompt, InstructionTokenizer
-from nemo_speechllm.prompts.segments import check_context
+from nemo_speechllm.prompts.segments import TextSegment, check_context
 from nemo_speechllm.recipes.models import InstructLASRecipe
 
 TOKENIZER_NAME = "tokenizer.model"
+TEXTS_AT_ONCE = 24  # read together in training, of about one length
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
 
 
@@ -56,8 +58,10 @@ class InstructLAS(SpeechLM):
     With an empty instruction it is a plain listen-attend-spell model. With ``ctc_compression`` the decoder attends to
     one vector for each token that CTC hears, in place of every frame: where it has only hours of speech to learn from,
     finding the place in the audio is what it is slowest to learn. With ``loss.lm_weight`` 0 the decoder is not run at
-    all: the encoder alone is taught, by CTC. Beside it a CTC head may learn, from the same encoder's states, what is
-    said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
+    all: the encoder alone is taught, by CTC. With ``text_encoder`` the decoder attends as well to what a frozen
+    sentence encoder makes of the instruction. Its own sub-words of it the decoder reads all the same, in training but
+    for a share (``instruction_dropout``). Beside the decoder a CTC head may learn, from the same encoder's states,
+    what is said, whatever the answer (``loss.encoder_ctc_weight``); ``decoder=ctc`` asks it.
 
     Raises:
         FileNotFoundError: there is no tokenizer in ``model.tokenizer.dir``.
@@ -70,7 +74,7 @@ class InstructLAS(SpeechLM):
         "teach the encoder by CTC first (conf/instruct_las/digits_encoder.yaml), let the decoder attend to what CTC "
         "hears (model.ctc_compression), train longer and on more voices"
     )
-    reference_sections = ("perception.encoder",)
+    reference_sections = ("perception.encoder", "text_encoder")
 
     def build_modules(self) -> None:
         """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
@@ -87,6 +91,10 @@ class InstructLAS(SpeechLM):
             raise ValueError(
                 "model.loss.lm_weight and model.loss.encoder_ctc_weight are both 0: there is nothing to learn"
             )
+        self.text_encoder = None
+        if self.cfg.text_encoder is not None:
+            self.text_encoder = TextEncoder(self.cfg.text_encoder, self.cfg.decoder.d_model)
+            self.add_reference("text_encoder.encoder", self.cfg.text_encoder)
         self.ctc_head = CTCHead(cast(int, self.perception.encoder.d_model), tokenizer_file) if has_ctc else None
         if self.cfg.ctc_compression and not (has_ctc and self.perception.has_frames_of_encoder):
             raise ValueError(
@@ -126,8 +134,8 @@ class InstructLAS(SpeechLM):
             losses["encoder_ctc_loss"] = self.ctc_head.loss(*perceived.encoded, batch.transcripts())
         return losses
 
-    def _attended(self, perceived: PerceptionOutput) -> States:
-        """Return what the decoder attends to, (B, T', d), lengths (B,).
+    def _heard(self, perceived: PerceptionOutput) -> States:
+        """Return what the decoder hears, (B, T', d), lengths (B,).
 
         It is every frame, or with ``ctc_compression`` every token that CTC reads.
         """
@@ -138,34 +146,59 @@ class InstructLAS(SpeechLM):
         # where nothing was heard there is still a place to look at: attention over nothing is not defined
         return nn.functional.pad(tokens, (0, 0, 0, 1)), counts + 1
 
+    def _attended(self, heard: States, conversations: list[Conversation]) -> tuple[Tensor, Tensor]:
+        """Return what the decoder attends to, (B, T', d), and where there is something, (B, T').
+
+        It is what is heard, and what the text encoder makes of the instruction.
+        """
+        states, lengths = heard
+        attended, mask = add_positions(states), valid_positions(lengths, states.shape[1])
+        if self.text_encoder is None:
+            return attended, mask
+        meant, meant_mask = self.text_encoder([self.prompt.asked(conversation) for conversation in conversations])
+        return torch.cat([attended, meant], dim=1), torch.cat([mask, meant_mask], dim=1)
+
     def lm_loss(self, batch: ConversationBatch, perceived: PerceptionOutput) -> Mean:
         """Return cross-entropy of the text.
 
-        Labels are smoothed in training alone, so that validation's loss is comparable.
+        Labels are smoothed in training alone, so that validation's loss is comparable. Texts are read beside others of
+        about their length: instructions and answers differ so much in it that most of a batch would be padding.
         """
-        text = self._text(batch.conversations)
         smoothing = self.cfg.loss.label_smoothing if self.training else 0.0
-        return las_loss(
-            self._logits(text, self._attended(perceived)), text, self.cfg.loss.instruction_weight, smoothing
-        )
+        states, lengths = self._heard(perceived)
+        prompts, losses = self._prompts(batch.conversations), []
+        by_length = sorted(range(len(prompts)), key=lambda row: [len(segment.ids) for segment in prompts[row][::-1]])
+        for rows in in_batches(by_length, TEXTS_AT_ONCE):
+            text = join_text([prompts[row] for row in rows], self.tokenizer.eos_id, self.device)
+            attended = self._attended((states[rows], lengths[rows]), [batch.conversations[row] for row in rows])
+            losses.append(las_loss(self._logits(text, *attended), text, self.cfg.loss.instruction_weight, smoothing))
+        return joined_mean(losses, by_length)
 
-    def _logits(self, text: DecoderText, attended: States) -> Tensor:
+    def _logits(self, text: DecoderText, attended: Tensor, mask: Tensor) -> Tensor:
         """Return the decoder's prediction at each position of B texts of the next, (B, L, V)."""
-        states, lengths = attended
         return self.text_decoder(
-            inputs_embeds=add_positions(states),
-            attention_mask=valid_positions(lengths, states.shape[1]),
-            decoder_input_ids=text.ids,
+            inputs_embeds=attended,
+            attention_mask=mask,
+            decoder_input_ids=self._with_dropout(text) if self.training else text.ids,
             decoder_attention_mask=text.attention_mask,
             decoder_answer_start=text.answer_start,
             use_cache=False,
         ).logits
 
+    def _with_dropout(self, text: DecoderText) -> Tensor:
+        """Return the ids (B, L) with a share of the instructions' sub-words unknown."""
+        dropped = torch.rand(text.ids.shape, device=text.ids.device) < self.cfg.instruction_dropout
+        dropped &= ~text.learned & (text.ids != self.tokenizer.end_of_instruction_id)
+        return text.ids.masked_fill(dropped, self.tokenizer.tokenizer.unk_id())
+
     def _text(self, conversations: list[Conversation]) -> DecoderText:
+        return join_text(self._prompts(conversations), self.tokenizer.eos_id, self.device)
+
+    def _prompts(self, conversations: list[Conversation]) -> list[list[TextSegment]]:
         prompts = [self.prompt.segments(conversation) for conversation in conversations]
         for conversation, prompt in zip(conversations, prompts, strict=True):
             check_context([*prompt], [], MAX_TEXT_TOKENS, place_of(conversation))
-        return join_text(prompts, self.tokenizer.eos_id, self.device)
+        return prompts
 
     @torch.inference_mode()
     def generate_answers(
@@ -173,11 +206,9 @@ class InstructLAS(SpeechLM):
     ) -> list[Answer]:
         """Return answers of the decoder."""
         text = self._text([conversation.without_answer() for conversation in batch.conversations])
-        states, lengths = self._attended(perceived)
         ids, truncated = generate_text_ids(
             self.text_decoder,
-            add_positions(states),
-            valid_positions(lengths, states.shape[1]),
+            *self._attended(self._heard(perceived), batch.conversations),
             text,
             self.tokenizer.eos_id,
             max_new_tokens,
@@ -197,7 +228,8 @@ class InstructLAS(SpeechLM):
         require_trained_decoder(self)
         answered = [item.with_answer(answer) for item, answer in zip(batch.conversations, texts, strict=True)]
         text = self._text(answered)
-        log_probs = self._logits(text, self._attended(perceived))[:, :-1].float().log_softmax(-1)
+        attended = self._attended(self._heard(perceived), batch.conversations)
+        log_probs = self._logits(text, *attended)[:, :-1].float().log_softmax(-1)
         of_tokens = log_probs.gather(2, text.ids[:, 1:, None]).squeeze(2)[:, text.answer_start - 1 :]
         return [
             sums_by_word(ids, row.tolist(), answer, self.tokenizer.ids_to_text)
@@ -218,21 +250,21 @@ class InstructLAS(SpeechLM):
         require_evaluation_mode(self)
         questions = check_conversations(conversations)
         batch = ConversationDataset(self.builder).collate(questions).to(self.device)
-        states, lengths = self._attended(self.perceive(batch))
+        states, lengths = self._heard(self.perceive(batch))
         return [
             self._scores_of(
-                [question.with_answer(text) for text in texts], (states[row : row + 1], lengths[row : row + 1])
+                [question.with_answer(text) for text in texts],
+                *self._attended((states[row : row + 1], lengths[row : row + 1]), [question]),
             )
             for row, (question, texts) in enumerate(zip(questions, answers, strict=True))
         ]
 
-    def _scores_of(self, answered: list[Conversation], attended: States) -> list[AnswerScore]:
-        """Return how likely the answers of conversations about the same audio are; its states are (1, T, d)."""
-        states, lengths = attended
+    def _scores_of(self, answered: list[Conversation], attended: Tensor, mask: Tensor) -> list[AnswerScore]:
+        """Return how likely the answers of conversations about one audio are; what is attended to is (1, T, d)."""
         scores: list[AnswerScore] = []
         for items in in_batches(answered, ANSWERS_AT_ONCE):
             text, count = self._text(items), len(items)
-            logits = self._logits(text, (states.expand(count, -1, -1), lengths.expand(count)))
+            logits = self._logits(text, attended.expand(count, -1, -1), mask.expand(count, -1))
             of_answers = las_loss(logits, text, instruction_weight=0.0, label_smoothing=0.0).of_answers
             assert of_answers is not None, "it always has them"
             scores += [

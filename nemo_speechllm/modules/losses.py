@@ -36,6 +36,20 @@ class Mean:
     of_answers: tuple[Tensor, Tensor] | None = None
 
 
+def joined_mean(means: Sequence[Mean], rows: Sequence[int]) -> Mean:
+    """Return the mean of a batch that was read in parts.
+
+    Args:
+        means: of the parts, each with ``of_answers``.
+        rows: the places in the batch of the answers of all parts, in their order.
+    """
+    counts = torch.stack([torch.as_tensor(mean.count) for mean in means])
+    value = (torch.stack([mean.value for mean in means]) * counts).sum() / counts.sum()
+    order = torch.tensor(rows).argsort()
+    nats, tokens = zip(*[mean.of_answers for mean in means if mean.of_answers is not None], strict=True)
+    return Mean(value, counts.sum(), (torch.cat(nats)[order], torch.cat(tokens)[order]))
+
+
 def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Tensor]:
     """Return this process's parts of losses that are means over the counts of all processes, times their number.
 

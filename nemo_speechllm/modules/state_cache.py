@@ -66,13 +66,14 @@ class CachedEncoder(Encoder):
         """Return states (B, T', d_model) and lengths (B,) of samples (B, T), from disk where they are known."""
         self._claim_folder()
         paths = [self._path(samples[:length]) for samples, length in zip(audio, audio_lengths.tolist(), strict=True)]
-        states = [self._load(path, audio.device) for path in paths]
-        missing = [i for i, item in enumerate(states) if item is None]
+        places = dict(zip(paths, range(len(paths)), strict=True))  # what comes several times is read once
+        states = {path: self._load(path, audio.device) for path in places}
+        missing = [path for path, item in states.items() if item is None]
         if missing:
-            self._encode_and_store(audio[missing], audio_lengths[missing], [paths[i] for i in missing])
-            for i in missing:
-                states[i] = self._load(paths[i], audio.device)
-        items = cast(list[Tensor], states)
+            rows = [places[path] for path in missing]
+            self._encode_and_store(audio[rows], audio_lengths[rows], missing)
+            states |= {path: self._load(path, audio.device) for path in missing}
+        items = [cast(Tensor, states[path]) for path in paths]
         lengths = torch.tensor([len(item) for item in items], device=audio.device)
         return pad_sequence(items, batch_first=True), lengths
 

@@ -75,29 +75,38 @@ class InstructionPrompt:
         self.tokenizer = tokenizer
         self.keywords = keywords or ""
 
+    def asked(self, conversation: Conversation) -> str:
+        """Return the instruction: the text of the last user turn; it may be empty.
+
+        Raises:
+            ValueError: the conversation does not end with what a user asks.
+        """
+        turns = conversation.without_answer().rendered(self.keywords)
+        if not turns or turns[-1].role != "user":
+            raise ValueError(f"{conversation.id}: the last turn before the answer must be the user's")
+        return turns[-1].text
+
     def segments(self, conversation: Conversation) -> list[TextSegment]:
         """``instruction [EOT]``, and where the conversation has an answer, it and its end token, with loss.
 
-        The instruction is the text of the last user turn; it may be empty. What was asked and answered before it is
-        not read: a model of this kind is taught one instruction at a time.
+        What was asked and answered before the instruction is not read: a model of this kind is taught one instruction
+        at a time.
 
         Raises:
             ValueError: the conversation has not one audio, it does not end with what a user asks, or it is a training
                 example with several answers.
         """
-        turns = conversation.without_answer().rendered(self.keywords)
         if len(conversation.audios) != 1:
             raise ValueError(
                 f"{conversation.id}: a listen-attend-spell decoder answers about one audio, this conversation has "
                 f"{len(conversation.audios)}"
             )
-        if not turns or turns[-1].role != "user":
-            raise ValueError(f"{conversation.id}: the last turn before the answer must be the user's")
-        if conversation.answer is not None and len(turns) > 1:
+        asked = self.asked(conversation)
+        if conversation.answer is not None and len(conversation.turns) > 2:
             raise ValueError(
                 f"{conversation.id}: a training example is one instruction and one answer; make one of each exchange"
             )
-        ids = self.tokenizer(turns[-1].text).input_ids
+        ids = self.tokenizer(asked).input_ids
         instruction = TextSegment(ids + [self.tokenizer.end_of_instruction_id])
         if conversation.answer is None:
             return [instruction]

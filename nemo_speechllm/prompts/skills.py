@@ -29,7 +29,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from inspect import signature
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def same_word(first: str, second: str) -> bool:
     return _key(first) == _key(second) != ""
 
 
+@lru_cache(maxsize=4096)
 def _key(word: str) -> str:
     return unicodedata.normalize("NFC", core_of(unicodedata.normalize("NFC", word)).casefold())
 

@@ -107,6 +107,10 @@ class InstructLASRecipe(SpeechLMRecipe):
 
     tokenizer: sections.Tokenizer = setting(sections.Tokenizer)
     decoder: sections.TextDecoder = setting(sections.TextDecoder)
+    text_encoder: sections.TextEncoder | None = setting(
+        None
+    )  # null: the decoder knows instructions by its own sub-words
+    instruction_dropout: float = setting(0.0, at_least=0, below=1)  # share of those that training reads as unknown
     loss: sections.InstructLASLoss = setting(sections.InstructLASLoss)
 
 

@@ -225,6 +225,16 @@ class CTCHeadLoss(Loss):
 
 
 @dataclass
+class TextEncoder:
+    """A frozen sentence encoder: InstructLAS's decoder attends to its states of the instruction beside the audio's."""
+
+    pretrained: str = setting()  # asset name, folder or hub id
+    embed: bool = setting(False)  # put the weights into every checkpoint, though they are frozen
+    fingerprint: str | None = setting(None)  # of the reference's weights
+    by_reference: bool | None = setting(None)  # whether the checkpoint leaves the weights out
+
+
+@dataclass
 class InstructLASLoss:
     """Weights of the losses of InstructLAS, and what its cross-entropy is taken of."""
 
@@ -268,7 +278,10 @@ class InstructionSampling:
     skills: list[str] | None = setting(None)  # null: all of nemo_speechllm/prompts/skills.py
     alpha: float = setting(56.0, at_least=0)  # weight of transcribe (section 3)
     beta: float = setting(4.0, at_least=0)  # of summarise and keywords; the others weigh 1
-    split: str = setting("seen", one_of=("seen", "unseen"))  # of the wordings; unseen is for evaluation
+    split: str = setting(
+        "seen", one_of=("seen", "held_out", "unseen")
+    )  # see nemo_speechllm/prompts/instruction_pools.py
+    per_audio: int = setting(1, at_least=1)  # instructions drawn for an utterance at a time, all in its batch
     seed: int = setting(0)
     targets: Targets = setting(Targets)  # of summarise and keywords
 

@@ -31,9 +31,9 @@ from nemo_speechllm.training.llm_targets import Targets, build_targets
 class InstructionSampler:
     """Rewrites instruction and answer of the transcription tasks in a batch.
 
-    What is drawn depends on (seed, epoch, id of the sample) and nothing else: the number of workers and of ranks, the
-    batch and a resumption do not change it. A conversation with an instruction of its own, or of another task, stays
-    as it is.
+    What is drawn depends on (seed, epoch, id of the sample, number of the draw) and nothing else: the number of
+    workers and of ranks, the batch and a resumption do not change it. A conversation with an instruction of its own,
+    or of another task, stays as it is.
 
     Args:
         cfg: the recipe's ``model.instruction_sampling`` section.
@@ -56,23 +56,30 @@ class InstructionSampler:
         self.shares = [weight / sum(drawn) for weight in drawn]
         self.split = cfg.split
         self.seed = cfg.seed
+        self.per_audio = cfg.per_audio
         self.target_of: Targets = build_targets(cfg.targets)
         self._epoch: int | None = None
         self._seen: set[str] = set()
 
     def __call__(self, batch: ConversationBatch, epoch: int) -> ConversationBatch:
-        """Return the batch with other instructions and answers; its audio is the same."""
+        """Return the batch with other instructions and answers, ``per_audio`` of them about each audio."""
         if epoch != self._epoch:
             self._epoch, self._seen = epoch, set()
-        return replace(batch, conversations=[self.sample(item, epoch) for item in batch.conversations])
+        return batch.asked([self._samples(item, epoch) for item in batch.conversations])
 
-    def sample(self, conversation: Conversation, epoch: int) -> Conversation:
+    def _samples(self, conversation: Conversation, epoch: int) -> list[Conversation]:
+        first = self.sample(conversation, epoch)
+        if first is conversation:  # which has an instruction of its own
+            return [conversation]
+        self._check_repetition(conversation.id, epoch)
+        return [first, *(self.sample(conversation, epoch, draw) for draw in range(1, self.per_audio))]
+
+    def sample(self, conversation: Conversation, epoch: int, draw: int = 0) -> Conversation:
         """Return the conversation as an epoch asks and answers it; ``metadata`` tells ``skill`` and ``arguments``."""
         transcript = conversation.answer
         if conversation.question is None or conversation.task != "asr" or transcript is None:
             return conversation
-        self._check_repetition(conversation.id, epoch)
-        random = named_random((self.seed, epoch, conversation.id))
+        random = named_random((self.seed, epoch, conversation.id, *([draw] if draw else [])))
         skill = self.skills[random.choice(len(self.skills), p=self.shares)]
         instruction, arguments = load_pools()[skill].draw(self.split, transcript, random)
         target = self.target_of(skill, transcript) if skill in WRITTEN else apply_rule(skill, transcript, arguments)

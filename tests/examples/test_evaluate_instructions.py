@@ -38,13 +38,14 @@ def test_results_hold_every_skill_and_a_killed_run_goes_on(run, tiny_nemo, make_
     metrics = json.loads((output / "metrics.json").read_text())
     assert list(metrics["skills"]) == arguments["skills"]
     assert metrics["skills"]["reverse"]["unseen"]["answers"] == 2
+    assert metrics["skills"]["reverse"]["held_out"]["answers"] == 2
     assert metrics["rule"]["seen"]["answers"] == 4 and metrics["written"]["seen"]["answers"] == 2
     assert metrics["adversarial"]["all"]["answers"] == len(load_adversarial())
     assert metrics["concatenated"]["answers"] == metrics["overlapped"]["answers"] == 2
     assert metrics["transcription"]["utterances"] == 3 and metrics["targets"] == {"kind": "extractive"}
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
     answers = read_lines(output / "answers.jsonl")
-    assert len(answers) == 12 + len(load_adversarial()) + 4
+    assert len(answers) == 18 + len(load_adversarial()) + 4
     reverse = next(a for a in answers if a["name"] == "reverse" and a["group"] == "skills")
     assert reverse["targets"] == [["reverse", " ".join(reversed(reverse["transcript"].split()))]]
     assert reverse["own_targets"] == [["reverse", " ".join(reversed(reverse["own_transcript"].split()))]]

@@ -141,6 +141,19 @@ class TestTraining:
         assert len({float(item["encoder_ctc_loss"]) for item in losses}) == 1
         assert len({float(item["lm_loss"]) for item in losses}) == 3
 
+    def test_texts_read_beside_those_of_their_length_have_the_loss_of_all(
+        self, make_instruct_las, make_audio, monkeypatch
+    ):
+        model = make_instruct_las()
+        texts = [("Hold", "Thank you."), ("", "Please hold the line."), ("Repeat the last word.", ""), ("", "Thank")]
+        batch = collate(model, [asked(make_audio(1.0, seed=i), *text, "Hold.") for i, text in enumerate(texts)])
+        perceived = model.perceive(batch)
+        whole = model.lm_loss(batch, perceived)
+        monkeypatch.setattr("nemo_speechllm.models.instruct_las.TEXTS_AT_ONCE", 2)
+        parts = model.lm_loss(batch, perceived)
+        torch.testing.assert_close(parts.value, whole.value)
+        torch.testing.assert_close(parts.of_answers, whole.of_answers)
+
     def test_only_training_has_dropout_masks_and_smoothed_labels(self, make_instruct_las, make_audio):
         model = make_instruct_las()
         batch = collate(model, [asked(make_audio(2.0), "", "Thank you.")])
@@ -231,7 +244,7 @@ class TestCompression:
         model = make_instruct_las(ctc_compression=True)
         batch = collate(model, conversations)
         perceived = model.perceive(batch)
-        attended, lengths = model._attended(perceived)
+        attended, lengths = model._heard(perceived)
         read = [len(item.ids) for item in model.ctc.greedy(model.ctc_log_probs(perceived), perceived.encoded[1])]
         assert lengths.tolist() == [count + 1 for count in read]
         assert attended.shape[1] == max(read) + 1 and max(read) > min(read)

@@ -18,7 +18,7 @@ tests/models/test_distributed.py."""
 import torch
 from torch import nn
 
-from nemo_speechllm.modules.losses import Mean, count_targets, no_loss, parts_of_all
+from nemo_speechllm.modules.losses import Mean, count_targets, joined_mean, no_loss, parts_of_all
 
 
 def test_a_single_process_s_part_is_its_loss():
@@ -26,6 +26,15 @@ def test_a_single_process_s_part_is_its_loss():
     assert parts_of_all(losses, ["lm_loss", "ctc_loss", "other_loss"]) == {
         name: loss.value for name, loss in losses.items()
     }
+
+
+def test_a_batch_read_in_parts_has_one_mean_over_its_tokens_and_its_answers_in_order():
+    nats, tokens = torch.tensor([6.0, 1.0, 2.0]), torch.tensor([3.0, 1.0, 1.0])
+    parts = [Mean((nats[rows].sum() / tokens[rows].sum()), tokens[rows].sum(), (nats[rows], tokens[rows]))
+             for rows in ([1, 2], [0])]  # fmt: skip
+    joined = joined_mean(parts, [1, 2, 0])
+    assert joined.value == nats.sum() / tokens.sum() and joined.count == tokens.sum()
+    assert torch.equal(joined.of_answers[0], nats) and torch.equal(joined.of_answers[1], tokens)
 
 
 def test_a_transcript_without_a_word_counts_as_one():

@@ -88,6 +88,14 @@ def test_an_item_is_found_in_any_batch_and_padding(encoder, batch, count_items, 
     assert count_items == [3, 1]
 
 
+def test_what_comes_several_times_is_encoded_once(encoder, batch, count_items, tmp_path):
+    audio, lengths = batch
+    rows = [0, 1, 0, 0, 2]
+    states, state_lengths = CachedEncoder(encoder, tmp_path)(audio[rows], lengths[rows])
+    assert sum(count_items) == 3 and len(entries(tmp_path)) == 3
+    assert torch.equal(states[0], states[2]) and torch.equal(states[2], states[3]) and len(state_lengths) == 5
+
+
 def test_every_tapped_layer_is_kept(batch, tiny_whisper_folder, tmp_path):
     encoder = whisper(tiny_whisper_folder, taps=[0, 1])
     states, _ = CachedEncoder(encoder, tmp_path)(*batch)

@@ -34,7 +34,7 @@ from tests.whole_recipes import model_section, recipe_of
         ("keyword_context.words", 5, "0.1 .positive_ratio. of 5 words is less than one"),
         ("keyword_context.probability", 1.5, "probability is 1.5; it must be a number, from 0 to 1"),
         ("keyword_context.max_count", 0, "max_count is 0; it must be a whole number, at least 1, or null"),
-        ("instruction_sampling", {"split": "test"}, "split is 'test'; it must be one of seen, unseen"),
+        ("instruction_sampling", {"split": "test"}, "split is 'test'; it must be one of seen, held_out, unseen"),
         ("instruction_sampling.targets", {"kind": "oracle"}, "targets.kind is 'oracle'; it must be one of extractive"),
         ("instruction_sampling.targets", {"kind": "endpoint"}, "targets.url is missing; kind=endpoint needs it"),
         ("freeze_params", "^llm", "model.freeze_params is '\\^llm'; it must be a list of values, each text, or null"),

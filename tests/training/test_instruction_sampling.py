@@ -81,6 +81,17 @@ def test_a_draw_depends_on_seed_epoch_and_sample_alone():
     assert first != asked(sampler(seed=1).sample(item, 3) for item in items)
 
 
+def test_several_instructions_may_be_about_one_audio_in_a_batch():
+    own = conversation("own", instruction="Who speaks?")
+    batch = ConversationBatch([conversation("a"), own, conversation("b")], torch.arange(3.0)[:, None], torch.ones(3))
+    drawn = sampler(alpha=1.0, per_audio=5)(batch, 2)
+    assert [item.id for item in drawn.conversations] == ["a"] * 5 + ["own"] + ["b"] * 5
+    assert drawn.audio[:, 0].tolist() == [0] * 5 + [1] + [2] * 5 and len(drawn.audio_lengths) == 11
+    assert drawn.conversations[5] is own and len(set(asked(drawn)[:5])) > 1
+    once = sampler(alpha=1.0)(batch, 2)
+    assert asked(once) == [asked(drawn)[i] for i in (0, 5, 6)] and once.audio is batch.audio
+
+
 def test_unseen_instructions_are_of_the_unseen_split():
     draw = sampler(skills=["reverse"], split="unseen")
     assert {draw.sample(conversation(str(i)), 0).question.instruction for i in range(300)} == set(
