@@ -50,6 +50,7 @@ from nemo_speechllm.checkpointing.restoring import (
     referenced_bytes,
 )
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
+from nemo_speechllm.modules.quantization import is_int8
 from nemo_speechllm.versions import warn_of_untested_versions
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -319,14 +320,12 @@ class ReferencedModel(ModelPT):
         return path
 
     def save_to(self, save_path: str | Path) -> None:
-        """Write a ``.nemo``. A killed or failing save leaves nothing under the final name.
-
-        Args:
-            save_path: file name, must end in ``.nemo``.
-        """
+        """Write a ``.nemo``, as which the file must be named; a killed save leaves nothing under the final name."""
         save_path = Path(save_path).expanduser().absolute()
         if save_path.suffix != ".nemo":
             raise CheckpointError(f"{save_path}: a checkpoint's name must end in .nemo")
+        if is_int8(self):
+            raise CheckpointError(f"{save_path}: weights of 8 bits are not saved; save the model loaded without int8:")
         self.state_dict()  # decides which parts go by reference before the config is written
         super().save_to(save_path)
 

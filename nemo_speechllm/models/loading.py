@@ -25,8 +25,9 @@ from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.modules.quantization import to_int8
 
-WHISPER, CASCADE = "whisper:", "cascade:"
+WHISPER, CASCADE, INT8 = "whisper:", "cascade:", "int8:"
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:
@@ -38,13 +39,18 @@ def load_model(reference: str | Path) -> SpeechLM:
     """Restore a model in evaluation mode; its class is the one its config names.
 
     Args:
-        reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``.
+        reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``; for a
+            CPU one of these after ``int8:``, see `nemo_speechllm.modules.quantization.to_int8`.
 
     Raises:
         CheckpointError: nothing is found under the reference, or the checkpoint cannot be restored; see
             `SpeechLM.restore_from`.
     """
     name, path = str(reference), Path(reference).expanduser()
+    if name.startswith(INT8):
+        model = load_model(name.removeprefix(INT8))
+        to_int8(model)
+        return model
     if name in shipped_models():
         return SpeechLM.restore_from(shipped_models()[name]).eval()
     if path.suffix == ".nemo" or path.is_file():

@@ -45,6 +45,7 @@ from nemo_speechllm.models.transcription import (
     transcription_config,
 )
 from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.quantization import is_int8
 
 # attributes that scripts read of other models
 ABSENT = {
@@ -127,8 +128,11 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         """Make optimizer and schedule, as NeMo's method does; the length of the schedule must be known in steps.
 
         Raises:
-            ValueError: it is not: the data are a stream, in batches of any size, so epochs do not tell.
+            ValueError: weights have 8 bits, which learn nothing; or the length is not known: the data are a stream, in
+                batches of any size, so epochs do not tell.
         """
+        if is_int8(self):
+            raise ValueError("weights of 8 bits learn nothing: train the model that is loaded without int8:")
         config = optim_config if optim_config is not None else self.cfg.optim or {}
         sched = config.get("sched")
         endless = self._trainer is not None and self._trainer.max_steps < 0

@@ -18,6 +18,8 @@ import pytest
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, load_model, load_system, loading
+from nemo_speechllm.models.answers import answering_record
+from nemo_speechllm.modules.quantization import is_int8
 
 
 def test_systems_have_names(monkeypatch):
@@ -55,3 +57,31 @@ def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch
 def test_load_model_of_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
         load_model(tmp_path / "gone.nemo")
+
+
+class TestInt8:
+    def test_it_answers_and_is_another_model_to_a_record_of_answers(self, tiny_nemo, make_audio):
+        exact, rounded = load_model(tiny_nemo), load_model(f"int8:{tiny_nemo}")
+        assert is_int8(rounded) and not is_int8(exact) and not rounded.training
+        audio = [make_audio(seconds) for seconds in (0.5, 1.2)]
+        alone = [rounded.transcribe(item, batch_size=1, verbose=False, max_new_tokens=4)[0] for item in audio]
+        assert rounded.transcribe(audio, batch_size=2, verbose=False, max_new_tokens=4) == alone
+        assert answering_record(exact)["model"] != answering_record(rounded)["model"]
+
+    @pytest.mark.parametrize("kind", ["ctc_prompted", "instruct_las", "desta2"])
+    def test_every_kind_of_model_answers(self, request, make_audio, tmp_path, kind):
+        path = tmp_path / "model" / "x.nemo"
+        request.getfixturevalue(f"make_{kind}")().save_to(path)
+        assert len(load_model(f"int8:{path}").transcribe([make_audio(0.7)], verbose=False, max_new_tokens=3)) == 1
+
+    def test_it_is_neither_saved_nor_trained(self, tiny_nemo, tmp_path):
+        model = load_model(f"int8:{tiny_nemo}")
+        with pytest.raises(CheckpointError, match="8 bits are not saved.*without int8:"):
+            model.save_to(tmp_path / "x.nemo")
+        assert not list(tmp_path.glob("x*"))
+        with pytest.raises(ValueError, match="8 bits learn nothing"):
+            model.setup_optimization()
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
+            load_model(f"int8:{tmp_path / 'gone.nemo'}")
