@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoTokenizer
 
 from nemo_speechllm import assets
@@ -33,18 +33,17 @@ from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.modules.answer_loss import answer_nats
 from nemo_speechllm.modules.ctc import CTC, EmbeddingCTC
 from nemo_speechllm.modules.llm import add_lora, load_llm
 from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
-from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs, join_segments
+from nemo_speechllm.modules.segments import LLMInputs, join_segments
 from nemo_speechllm.prompts.chat_prompt import ChatPrompt
 from nemo_speechllm.prompts.segments import Segment, check_context
 from nemo_speechllm.recipes.models import DecoderOnlyRecipe
-from nemo_speechllm.versions import named
 
 PROJECTION = "perception.projection."
-ALIBI_LLMS = {"bloom", "mpt"}  # they have no positions but those that they count from the attention mask
 
 
 class DecoderOnlySpeechLM(SpeechLM):
@@ -181,24 +180,8 @@ class DecoderOnlySpeechLM(SpeechLM):
         return self.alignment.compress(*perceived.frames, log_probs)
 
     def lm_loss(self, batch: ConversationBatch, perceived: PerceptionOutput) -> Mean:
-        """Return mean cross-entropy over the positions with a label; logits are computed from the first of them on."""
-        inputs = self.prepare_inputs(batch, perceived)
-        first = max(1, int((inputs.labels != IGNORE_INDEX).any(0).float().argmax()))  # nothing predicts position 0
-        positions = {"position_ids": (inputs.attention_mask.cumsum(1) - 1).clamp(min=0)}
-        given = named(
-            self.llm,
-            inputs_embeds=inputs.embeddings,
-            attention_mask=inputs.attention_mask,
-            logits_to_keep=inputs.labels.shape[1] - first + 1,
-            **({} if getattr(self.llm.config, "model_type", None) in ALIBI_LLMS else positions),
-        )
-        logits = self.llm(**given, use_cache=False).logits
-        # the last position predicts nothing; cutting it off would copy the logits, the largest tensor of a step
-        labels = nn.functional.pad(inputs.labels[:, first:], (0, 1), value=IGNORE_INDEX)
-        losses = nn.functional.cross_entropy(
-            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
-        )
-        nats, tokens = losses.view_as(labels).sum(1), (labels != IGNORE_INDEX).sum(1)
+        """Return mean cross-entropy of answers and their end tokens."""
+        nats, tokens = answer_nats(self.llm, self.prepare_inputs(batch, perceived))
         return Mean(nats.sum() / tokens.sum(), tokens.sum(), (nats.detach(), tokens))
 
     @torch.inference_mode()

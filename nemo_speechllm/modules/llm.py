@@ -24,6 +24,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from nemo_speechllm.modules.packing import allow_packing
 from nemo_speechllm.recipes.sections import LoRA
 
 PATTERN_SECONDS = 5  # for all parameters; a sane pattern takes milliseconds
@@ -31,6 +32,8 @@ PATTERN_SECONDS = 5  # for all parameters; a sane pattern takes milliseconds
 
 def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) -> PreTrainedModel:
     """Load a causal LLM of an architecture that transformers itself has; code in the folder is not run.
+
+    It reads packed rows where it can; see `allow_packing`.
 
     Args:
         folder: a Hugging Face model folder (``config.json`` is enough when ``with_weights`` is false).
@@ -44,9 +47,12 @@ def load_llm(folder: Path, dtype: str = "float32", with_weights: bool = True) ->
     if not isinstance(torch_dtype, torch.dtype):
         raise ValueError(f"model.llm.dtype is {dtype!r}, which is no torch dtype; use float32 or bfloat16")
     if with_weights:
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, trust_remote_code=False)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    return AutoModelForCausalLM.from_config(config, dtype=torch_dtype, trust_remote_code=False)
+        llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch_dtype, trust_remote_code=False)
+    else:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        llm = AutoModelForCausalLM.from_config(config, dtype=torch_dtype, trust_remote_code=False)
+    allow_packing(llm)
+    return llm
 
 
 def add_lora(llm: PreTrainedModel, cfg: LoRA) -> None:

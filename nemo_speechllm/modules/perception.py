@@ -20,9 +20,10 @@ from typing import Any, cast
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from nemo_speechllm.modules.adapters import ADAPTERS, Adapter, FrameStacking, LLMProjection
-from nemo_speechllm.modules.encoders import Encoder, build_encoder
+from nemo_speechllm.modules.encoders import SAMPLE_RATE, Encoder, build_encoder
 from nemo_speechllm.modules.qformer import QFormer  # noqa: F401  # which registers itself
 from nemo_speechllm.modules.state_cache import CachedEncoder
 
@@ -202,9 +203,35 @@ class Perception(nn.Module):
         self._cache = [CachedEncoder(self.encoder, folder)] if folder else []
 
     def encode(self, audio: Tensor, audio_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one."""
+        """Return the encoder's states (B, T, d_model) and lengths (B,), from the cache if there is one.
+
+        Where nothing is drawn and nothing learned, audios of unlike lengths are encoded one group after the other.
+        """
         encoder = self._cache[0] if self._cache else self.encoder
-        return encoder(audio, audio_lengths)
+        learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.encoder.parameters())
+        if learns or self.encoder.training:
+            return encoder(audio, audio_lengths)
+        items: dict[int, Tensor] = {}
+        sizes = audio_lengths.clamp(min=SAMPLE_RATE).tolist()
+        for places in alike(sizes):
+            states, lengths = encoder(audio[places, : sizes[places[0]]], audio_lengths[places])
+            items |= {p: row[:n] for p, row, n in zip(places, states, lengths.tolist(), strict=True)}
+        rows = [items[place] for place in range(len(audio))]
+        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]).to(audio_lengths)
+
+
+def alike(lengths: list[int]) -> list[list[int]]:
+    """Return the places of audios in groups in which little is padding, each and all from the longest to the shortest.
+
+    None has less than two thirds of its group's longest.
+    """
+    groups: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if groups and lengths[place] * 3 >= lengths[groups[-1][0]] * 2:
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
 
 
 def _build_adapter(cfg: DictConfig, encoder: Encoder) -> Adapter:

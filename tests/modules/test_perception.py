@@ -18,7 +18,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from nemo_speechllm.modules.perception import Perception
+from nemo_speechllm.modules.perception import Perception, alike
 from nemo_speechllm.recipes import complete, sections
 
 
@@ -106,3 +106,21 @@ def test_frames_of_a_stack_are_projected_alone_where_nothing_mixes_them(cfg, mak
         alone = states[0, t] @ weight[:, place : place + perception.encoder.d_model].T + bias
         expected = torch.nn.functional.rms_norm(alone, alone.shape) * perception.projection.scale
         torch.testing.assert_close(frames[0, t], expected)
+
+
+@torch.no_grad()
+def test_unlike_audios_are_encoded_apart(cfg, make_audio):
+    perception, sizes = build(cfg).eval(), []
+    lengths = torch.tensor([4000, 32000, 17000, 31000, 0])
+    audio = torch.stack([torch.from_numpy(make_audio(2.0, seed=i)) for i in range(5)])
+    expected = perception.encoder(audio, lengths)
+    perception.encoder.register_forward_hook(lambda _, given, __: sizes.append(given[0].shape))
+    states = perception.encode(audio, lengths)
+    assert sizes == [(2, 32000), (3, 17000)]
+    for got, one_batch in zip(states, expected, strict=True):
+        torch.testing.assert_close(got, one_batch, atol=1e-5, rtol=0)
+
+
+def test_audios_that_are_alike():
+    assert alike([20, 3, 14, 2, 1, 13]) == [[0, 2], [5], [1, 3], [4]]
+    assert alike([]) == []
