@@ -21,8 +21,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel, RepetitionPenaltyLogitsProcessor
 
+from nemo_speechllm.decoding.greedy import Scores, greedy_ids
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.modules.las_decoder import DecoderText
+from nemo_speechllm.modules.packing import can_pack
 from nemo_speechllm.modules.segments import LLMInputs
 
 
@@ -35,8 +37,11 @@ def generate_ids(
     beam_size: int = 1,
     repetition_penalty: float = 1.0,
     joint: JointCTCScores | None = None,
+    drafts: list[list[int]] | None = None,
 ) -> tuple[list[list[int]], Tensor]:
     """Generate answers by greedy (``beam_size`` 1) or beam search.
+
+    Greedy search is this package's own where the LLM can read packed rows, and otherwise Hugging Face's.
 
     Args:
         llm: the language model.
@@ -46,10 +51,16 @@ def generate_ids(
         repetition_penalty: by which a token that is in the answer already becomes less likely; 1: it does not. What
             was asked does not count.
         joint: CTC's say in each next token; None: the LLM decides alone.
+        drafts: what each answer may be, for greedy search to be faster; see `greedy_ids`.
 
     Returns:
         ids of each answer without its end token, and a bool tensor (B,) that is true where the answer was cut.
     """
+    if beam_size == 1 and can_pack(llm):
+        scores = _scores(repetition_penalty, joint)
+        rows = greedy_ids(llm, inputs, end_token_id, max_new_tokens, scores, drafts)
+        cut = torch.tensor([row[-1] != end_token_id for row in rows])
+        return [row if is_cut else row[:-1] for row, is_cut in zip(rows, cut, strict=True)], cut
     generate = cast(Callable[..., Tensor], llm.generate)  # ids alone where nothing else is asked for
     ids = generate(
         inputs_embeds=inputs.embeddings,
@@ -118,6 +129,21 @@ def _penalty(factor: float, n_asked: int | None = None) -> list[LogitsProcessor]
     padded by.
     """
     return [] if factor == 1 else [RepetitionPenaltyLogitsProcessor(float(factor), prompt_ignore_length=n_asked)]
+
+
+def _scores(repetition_penalty: float, joint: JointCTCScores | None) -> Scores | None:
+    """Return what chooses the next token of a row beside the LLM, if anything does."""
+    penalty = _penalty(repetition_penalty)
+    if not penalty and joint is None:
+        return None
+
+    def scores(row: int, ids: list[int], logits: Tensor) -> Tensor:
+        written = torch.tensor([ids], dtype=torch.long, device=logits.device)
+        for processor in penalty:
+            logits = processor(written, logits[None])[0]
+        return logits if joint is None else joint.of_row(row, ids, logits)
+
+    return scores
 
 
 def _until_end(ids: Tensor, end_token_id: int) -> tuple[list[list[int]], Tensor]:

@@ -18,11 +18,14 @@ Alone, a small LLM paraphrases, repeats and skips; a hypothesis that does so has
 """
 
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import LogitsProcessor
+
+LEAST = -1e4  # of a log-probability: sums stay numbers, and such a path is none
 
 
 @dataclass
@@ -52,7 +55,7 @@ class CTCPrefixScores:
     """
 
     def __init__(self, log_probs: np.ndarray):
-        self.log_probs = log_probs.astype(np.float64)
+        self.log_probs = log_probs.astype(np.float64).clip(min=LEAST)
         self._probs = np.exp(self.log_probs[:, 1:])
         never = np.full(len(log_probs) + 1, -np.inf)
         blank = np.concatenate([[0.0], self.log_probs[:, 0].cumsum()])
@@ -85,11 +88,17 @@ class CTCPrefixScores:
         label = prefix[-1]
         repeats = len(prefix) > 1 and prefix[-2] == label
         before = shorter.blank if repeats else np.logaddexp(shorter.token, shorter.blank)
-        token, blank = np.full_like(before, -np.inf), np.full_like(before, -np.inf)
-        for t, frame in enumerate(self.log_probs, 1):
-            token[t] = np.logaddexp(token[t - 1], before[t - 1]) + frame[1 + label]
-            blank[t] = np.logaddexp(token[t - 1], blank[t - 1]) + frame[0]
-        return Prefix(token, blank, float(self._extended(before, label)))
+        token = _prolonged(before, self.log_probs[:, 1 + label])
+        return Prefix(token, _prolonged(token, self.log_probs[:, 0]), float(self._extended(before, label)))
+
+
+def _prolonged(entered: np.ndarray, stays: np.ndarray) -> np.ndarray:
+    """Return x of x[0] = -inf, x[t + 1] = log(exp(x[t]) + exp(entered[t])) + stays[t], (T + 1,).
+
+    Less the sum of what it has stayed for, it is a sum of what entered.
+    """
+    stayed = np.concatenate([[0.0], stays.cumsum()])
+    return np.concatenate([[-np.inf], np.logaddexp.accumulate(entered[:-1] - stayed[:-1]) + stayed[1:]])
 
 
 class JointCTCScores(LogitsProcessor):
@@ -117,12 +126,12 @@ class JointCTCScores(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         """Return joint scores of generated ids (B · beam_size, L) and scores (B · beam_size, V)."""
-        scores = scores.log_softmax(-1)
-        for row, ids in enumerate(input_ids.tolist()):
-            scorer = self.scorers[row // self.beam_size]
-            if scorer is not None and self.end_token_id not in ids:
-                scores[row] = self._joint(scorer, ids, scores[row])
-        return scores
+        return torch.stack([self.of_row(*row) for row in zip(count(), input_ids.tolist(), scores)])
+
+    def of_row(self, row: int, ids: list[int], scores: Tensor) -> Tensor:
+        """Return joint scores of one of the rows, (V,)."""
+        scores, scorer = scores.log_softmax(-1), self.scorers[row // self.beam_size]
+        return scores if scorer is None or self.end_token_id in ids else self._joint(scorer, ids, scores)
 
     def _joint(self, scorer: CTCPrefixScores, ids: list[int], llm: Tensor) -> Tensor:
         scores, end = scorer.next(tuple(self._class_of[token] for token in ids))

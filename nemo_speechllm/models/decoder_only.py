@@ -30,7 +30,7 @@ from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.rescoring import AnswerScore, score_answers, token_log_probs
 from nemo_speechllm.decoding.word_confidence import sums_by_word
 from nemo_speechllm.models.answer_scores import require_trained_decoder
-from nemo_speechllm.models.answering import require_evaluation_mode
+from nemo_speechllm.models.answering import require_evaluation_mode, require_transcripts
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.answer_loss import answer_nats
@@ -198,8 +198,23 @@ class DecoderOnlySpeechLM(SpeechLM):
             beam_size=beam_size,
             repetition_penalty=self.cfg.generation.repetition_penalty,
             joint=self._joint_scores(batch, perceived, beam_size),
+            drafts=self._drafts(batch, perceived) if self.cfg.generation.draft == "ctc" else None,
         )
         return [Answer(self._text(row), row, bool(cut)) for row, cut in zip(ids, truncated, strict=True)]
+
+    def _drafts(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[list[int]]:
+        """Return what CTC hears, as the LLM would write it, where a transcript of one audio is asked for."""
+        drafts: list[list[int]] = [[] for _ in batch.conversations]
+        if len(batch.audio) == 0:
+            return drafts
+        ctc = require_transcripts(self, "model.generation.draft=ctc")
+        log_probs, (_, lengths) = self.ctc_log_probs(perceived), self.ctc_states(perceived)
+        texts = iter([transcript.text.strip() for transcript in ctc.greedy(log_probs, lengths)])
+        for draft, conversation in zip(drafts, batch.conversations, strict=True):
+            heard = [next(texts) for _ in conversation.audios]
+            if len(heard) == 1 and conversation.task == "asr":
+                draft += self.prompt.answer_ids(heard, conversation.id)[0]
+        return drafts
 
     @torch.inference_mode()
     def word_log_probs(

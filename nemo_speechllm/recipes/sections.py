@@ -366,6 +366,8 @@ class Generation:
     repetition_penalty: float = setting(1.0, above=0)
     # of CTC in the choice of a transcript's next token; with a CTC head, of one of its 16 hypotheses
     ctc_weight: float = setting(0.0, at_least=0, at_most=1)
+    # ctc: what CTC hears is read by the LLM at once, which writes on from where it differs: the same text, sooner
+    draft: str | None = setting(None, one_of=("ctc",))
     max_audio_seconds: float | None = setting(None, at_least=0.5)  # longer recordings are cut at pauses; null: none
     max_keywords: int | None = setting(None, at_least=0)  # of longer lists CTC chooses the likely; null: all
     guards: Guards | None = setting(Guards)

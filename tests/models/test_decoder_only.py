@@ -203,3 +203,22 @@ class TestLoss:
     def test_a_missing_llm_folder_is_an_error(self, make_salm):
         with pytest.raises(assets.AssetError, match="/nowhere/llm"):
             make_salm(llm={"pretrained": "/nowhere/llm"})
+
+
+class TestDraft:
+    @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+    def test_ctc_drafts_change_no_answer(self, salm, make_audio, ctc_weight):
+        salm.cfg.generation.ctc_weight = ctc_weight
+        items = [asked(make_audio(seconds, seed=i), task="asr") for i, seconds in enumerate(DURATIONS)]
+        items += [asked(make_audio(1.0)), Conversation("text", [Turn("user", ["Hello."])])]
+        plain = [answer.ids for answer in salm.generate(items, max_new_tokens=12)]
+        salm.cfg.generation.draft = "ctc"
+        assert [answer.ids for answer in salm.generate(items, max_new_tokens=12)] == plain
+        assert [answer.ids for answer in salm.generate(items, batch_size=1, max_new_tokens=12)] == plain
+
+    def test_it_needs_ctc(self, make_salm, make_audio):
+        changes = {"loss": {"ctc_weight": 0.0}, "ctc_compression": False, "generation": {"ctc_weight": 0.0}}
+        model = make_salm(**changes)
+        model.cfg.generation.draft = "ctc"
+        with pytest.raises(ValueError, match="model.generation.draft=ctc: this needs CTC's hypothesis"):
+            model.generate([asked(make_audio(0.5), task="asr")])
