@@ -104,8 +104,7 @@ def _read(
     llm: PreTrainedModel, cache: RowCache, rows: list[_Row], prompts: list[Tensor], ahead: list[list[int]]
 ) -> list[Tensor]:
     """Read prompts, at first, or each row's last token, and what is foreseen; return the logits behind them."""
-    embed = llm.get_input_embeddings()
-    device = embed.weight.device
+    embed, device = llm.get_input_embeddings(), llm.device
     texts = [foreseen if prompts else row.ids[-1:] + foreseen for row, foreseen in zip(rows, ahead, strict=True)]
     embedded = embed(torch.tensor([token for text in texts for token in text], device=device, dtype=torch.long))
     parts = list(embedded.split([len(text) for text in texts]))
@@ -130,9 +129,9 @@ def _write(
     row: _Row, foreseen: list[int], logits: Tensor, scores: Scores | None, end_token_id: int, max_new_tokens: int
 ) -> None:
     """Add the tokens that have been computed: those that were foreseen, and the one after them or in their place."""
-    best = logits.argmax(-1).tolist() if scores is None else None
     for place, expected in enumerate([*foreseen, None]):
-        token = best[place] if best else int(scores(row.place, row.ids, logits[place]).argmax())
+        chosen = logits[place] if scores is None else scores(row.place, row.ids, logits[place])
+        token = int(chosen.argmax())
         row.ids.append(token)
         if token != expected or token == end_token_id:
             break

@@ -347,8 +347,8 @@ def require_transcripts(model: AnsweringModel, purpose: str) -> CTC:
     if model.ctc is None or not model.ctc.transcribes:
         raise ValueError(
             f"{purpose}: this needs CTC's hypothesis, and this {type(model).__name__} has none that hears words; "
-            "give fewer keywords and other guards, or set model.generation.max_keywords=null and "
-            "model.generation.guards=null"
+            "give fewer keywords and other guards, or set model.generation.max_keywords=null, "
+            "model.generation.guards=null and model.generation.draft=null"
         )
     return model.ctc
 

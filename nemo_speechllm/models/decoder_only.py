@@ -35,7 +35,7 @@ from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.answer_loss import answer_nats
 from nemo_speechllm.modules.ctc import CTC, EmbeddingCTC
-from nemo_speechllm.modules.llm import add_lora, load_llm
+from nemo_speechllm.modules.llm import add_lora, checkpoint_activations, load_llm
 from nemo_speechllm.modules.losses import Mean
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 from nemo_speechllm.modules.segments import LLMInputs, join_segments
@@ -112,6 +112,8 @@ class DecoderOnlySpeechLM(SpeechLM):
             self.add_reference("llm", cfg)
         if self.cfg.lora is not None and self.cfg.lora.r > 0:
             add_lora(self.llm, self.cfg.lora)
+        if cfg.activation_checkpointing:
+            checkpoint_activations(self.llm)
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
         """Load as every checkpoint; where a model is but initialised, a projection of another stride stays as it is.

@@ -84,6 +84,20 @@ def add_lora(llm: PreTrainedModel, cfg: LoRA) -> None:
             parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
 
 
+def checkpoint_activations(llm: PreTrainedModel) -> None:
+    """Let each layer of an LLM in training mode keep what it reads alone, and compute the rest anew for its gradient.
+
+    Raises:
+        ValueError: its architecture cannot.
+    """
+    if not llm.supports_gradient_checkpointing:
+        raise ValueError(
+            f"model.llm.activation_checkpointing: {type(llm).__name__} does not have it in transformers; set it to "
+            "false"
+        )
+    llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
 def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
     """Stop the gradient of every parameter whose name a pattern matches from its start.
 

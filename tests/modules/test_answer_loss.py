@@ -19,7 +19,7 @@ import torch
 
 from nemo_speechllm.modules import answer_loss
 from nemo_speechllm.modules.answer_loss import answer_nats, cross_entropy
-from nemo_speechllm.modules.llm import add_lora, load_llm
+from nemo_speechllm.modules.llm import add_lora, checkpoint_activations, load_llm
 from nemo_speechllm.modules.segments import IGNORE_INDEX, join_segments
 from nemo_speechllm.prompts.segments import AudioSegment, TextSegment
 from nemo_speechllm.recipes.sections import LoRA
@@ -97,3 +97,20 @@ def test_without_an_answer_there_is_nothing_to_predict(llm):
     assert (inputs.labels == IGNORE_INDEX).all()
     nats, tokens = answer_nats(llm, inputs)
     assert nats.tolist() == [0.0] and tokens.tolist() == [0]
+
+
+def test_checkpointed_activations_give_the_same_gradients_and_take_less_memory(llm):
+    def saved() -> int:
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t: sizes.__setitem__(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) or t, lambda t: t
+        ):
+            result.append(taught(llm))
+        return sum(sizes.values())
+
+    result: list = []
+    llm.train()
+    whole = saved()
+    checkpoint_activations(llm)
+    assert saved() < whole / 2
+    torch.testing.assert_close(result[1], result[0])
