@@ -92,6 +92,7 @@ def _run_script(name: str, arguments: list[str]) -> None:
 
 
 def _run(script: Path, arguments: list[str]) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read by PyTorch's threads: one that waits leaves its core
     sys.argv = arguments
     sys.path[0] = str(script.resolve().parent)  # `python -m` has the current folder there, a console script its own
     runpy.run_path(arguments[0], run_name="__main__")

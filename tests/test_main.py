@@ -30,12 +30,12 @@ if __name__ == "__main__":
 """
 
 
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     root = Path(__file__).parents[1]
     return subprocess.run(
         [sys.executable, "-m", "nemo_speechllm", *arguments],
         cwd=cwd,
-        env={"PYTHONPATH": str(root), "PATH": ""},
+        env={"PYTHONPATH": str(root), "PATH": ""} | environment,
         capture_output=True,
         text=True,
     )
@@ -50,6 +50,14 @@ def test_a_script_runs_as_by_itself(script, tmp_path):
     assert done.returncode == 3
     expected = f"{[script, '3', '--name=x y']} {tmp_path / 'scripts'} neighbour True {script}"
     assert done.stdout.strip() == expected, done.stderr
+
+
+@pytest.mark.parametrize("given, policy", [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_waiting_threads_leave_their_core_to_others(given, policy, tmp_path):
+    """Which counts only where PyTorch has not been loaded before."""
+    code = "import os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
+    (tmp_path / "client.py").write_text(code)
+    assert run("client.py", cwd=tmp_path, **given).stdout.split() == [policy, "False"]
 
 
 def test_its_error_is_the_last_line(tmp_path):

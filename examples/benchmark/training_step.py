@@ -12,7 +12,7 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Time and memory of a training step: NeMo's SALM, and that of this package with padded and with packed rows.
+"""Time and memory of a training step: NeMo's SALM, and that of this package with padded, packed, checkpointed rows.
 
     python examples/benchmark/training_step.py --output runs/benchmark/training_step.json
     python examples/benchmark/training_step.py --seconds 1 7 13 20 --output runs/benchmark/training_step_mixed.json
@@ -47,6 +47,7 @@ from torch import Tensor, nn
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.files import write_json
+from nemo_speechllm.modules.llm import checkpoint_activations
 from nemo_speechllm.modules.packing import ROW_ATTENTION
 
 
@@ -70,14 +71,18 @@ def contestants(sizes: argparse.Namespace) -> dict[str, Callable[[], None]]:
     nemos = nemos_batch(ours, batch, theirs)
     step = step_of(ours, lambda: ours.training_step(batch, 0)["loss"])
 
-    def with_attention(name: str) -> None:
-        ours.llm.set_attn_implementation(name)
+    def ours_with(attention: str, checkpoints: bool = False) -> None:
+        ours.llm.set_attn_implementation(attention)
+        ours.llm.gradient_checkpointing_disable()
+        if checkpoints:
+            checkpoint_activations(ours.llm)
         step()
 
     return {
         "nemo": step_of(theirs, lambda: theirs.training_step(nemos, 0)["loss"]),
-        "padded": lambda: with_attention("sdpa"),
-        "packed": lambda: with_attention(ROW_ATTENTION),
+        "padded": lambda: ours_with("sdpa"),
+        "packed": lambda: ours_with(ROW_ATTENTION),
+        "checkpointed": lambda: ours_with(ROW_ATTENTION, checkpoints=True),
     }
 
 
@@ -102,7 +107,9 @@ def main() -> None:
         share = count / seconds / peak
         report[name] = {"seconds": seconds, "times_faster_than_nemo": ratio, "mib": mib}
         report[name] |= {"gflop": count / 1e9, "share_of_peak": share}
-        emit(f"{name:8s} {seconds:7.3f} s {ratio:6.2f} × {mib:7.0f} MiB {count / 1e9:7.0f} GFLOP {share:6.1%} of peak")
+        emit(
+            f"{name:12s} {seconds:7.3f} s {ratio:6.2f} × {mib:7.0f} MiB {count / 1e9:7.0f} GFLOP {share:6.1%} of peak"
+        )
     sizes.output.parent.mkdir(parents=True, exist_ok=True)
     arguments = {name: value for name, value in vars(sizes).items() if name != "output"}
     write_json(sizes.output, {"arguments": arguments, "peak_gflops": peak / 1e9, "steps": report})

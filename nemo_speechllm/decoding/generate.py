@@ -27,6 +27,13 @@ from nemo_speechllm.modules.las_decoder import DecoderText
 from nemo_speechllm.modules.packing import can_pack
 from nemo_speechllm.modules.segments import LLMInputs
 
+# what an LLM's own generation_config.json may ask of its answers, which Hugging Face's ``generate`` heeds
+OWN_RULES = (
+    *("no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
+    *("forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens"),
+    "exponential_decay_length_penalty",
+)
+
 
 @torch.no_grad()
 def generate_ids(
@@ -41,7 +48,7 @@ def generate_ids(
 ) -> tuple[list[list[int]], Tensor]:
     """Generate answers by greedy (``beam_size`` 1) or beam search.
 
-    Greedy search is this package's own where the LLM can read packed rows, and otherwise Hugging Face's.
+    Greedy search is this package's own where the LLM can read packed rows and has no `OWN_RULES`; else Hugging Face's.
 
     Args:
         llm: the language model.
@@ -56,7 +63,7 @@ def generate_ids(
     Returns:
         ids of each answer without its end token, and a bool tensor (B,) that is true where the answer was cut.
     """
-    if beam_size == 1 and can_pack(llm):
+    if beam_size == 1 and can_pack(llm) and not any(getattr(llm.generation_config, rule, None) for rule in OWN_RULES):
         scores = _scores(repetition_penalty, joint)
         rows = greedy_ids(llm, inputs, end_token_id, max_new_tokens, scores, drafts)
         cut = torch.tensor([row[-1] != end_token_id for row in rows])

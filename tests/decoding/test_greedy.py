@@ -63,6 +63,13 @@ def test_it_writes_what_hugging_faces_search_does(llm, repetition_penalty):
         assert answers(llm, **options) == hugging_faces(llm, **options)
 
 
+def test_what_an_llm_asks_of_its_own_answers_is_heeded(llm):
+    plain, _ = answers(llm)
+    llm.generation_config.suppress_tokens = [plain[0][0]]
+    assert plain[0][0] not in answers(llm)[0][0]
+    assert answers(llm) == hugging_faces(llm)
+
+
 def test_nothing_is_read_for_a_row_that_has_ended(llm, passes):
     (first, second, third), _ = answers(llm)
     end = next(token for token in first if token not in second + third)
