@@ -22,7 +22,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from nemo_speechllm.decoding.generate import generate_ids
-from nemo_speechllm.decoding.joint import CTCPrefixScores, JointCTCScores
+from nemo_speechllm.decoding.joint import CTCPrefixScores, JointCTCScores, _prolonged
 from nemo_speechllm.modules.segments import join_segments
 from nemo_speechllm.prompts.segments import TextSegment
 
@@ -108,3 +108,15 @@ def test_where_ctc_has_no_say_the_llm_decides_alone(llm):
     joint = JointCTCScores([None, clear_audio(3, 1)], torch.tensor([40, 300, 7000]), END, weight=1.0)
     together, _ = generate_ids(llm, inputs, END, max_new_tokens=6, joint=joint)
     assert together == [alone[0], [300]]
+
+
+@pytest.mark.parametrize("frames", [0, 1, 60])
+def test_what_stays_for_many_frames_is_summed_as_frame_by_frame(frames):
+    rng = np.random.default_rng(frames)
+    entered = rng.normal(-30, 20, frames + 1)
+    entered[: frames // 3] = -np.inf
+    stays = -rng.exponential(3, frames)
+    expected = [-np.inf]
+    for t in range(frames):
+        expected.append(np.logaddexp(expected[t], entered[t]) + stays[t])
+    np.testing.assert_allclose(_prolonged(entered, stays), expected, rtol=1e-9)
