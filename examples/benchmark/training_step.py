@@ -73,7 +73,7 @@ def contestants(sizes: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
     def ours_with(attention: str, checkpoints: bool = False) -> None:
         ours.llm.set_attn_implementation(attention)
-        ours.llm.gradient_checkpointing_disable()
+        ours.llm.activation_checkpointing_disable()
         if checkpoints:
             checkpoint_activations(ours.llm)
         step()

@@ -95,7 +95,7 @@ def checkpoint_activations(llm: PreTrainedModel) -> None:
             f"model.llm.activation_checkpointing: {type(llm).__name__} does not have it in transformers; set it to "
             "false"
         )
-    llm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    llm.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def freeze_by_pattern(module: nn.Module, patterns: list[str]) -> None:
