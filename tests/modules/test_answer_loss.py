@@ -119,5 +119,6 @@ def test_checkpointed_activations_give_the_same_gradients_and_take_less_memory(l
     llm.train()
     whole = saved()
     checkpoint_activations(llm)
-    assert saved() < whole / 2
+    of_logits = 4 * llm.config.vocab_size * int(result[0][1].sum())
+    assert saved() - of_logits < (whole - of_logits) / 2
     torch.testing.assert_close(result[1], result[0])
