@@ -67,10 +67,18 @@ INSTALL_REQUIRES = [
     "transformers>=5.23.0,<5.25",
     "whisper_normalizer>=0.1.15,<0.2",
 ]
+# The server of `nemo-speechllm serve`.
+SERVE_REQUIRES = [
+    "prometheus_client>=0.26.0,<0.27",
+    "python-multipart>=0.0.34,<0.1",
+    "starlette>=1.10.0,<2",
+    "uvicorn>=0.54.0,<0.55",
+]
 TEST_REQUIRES = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
 EXTRAS_REQUIRE = {
-    "test": TEST_REQUIRES,
-    "dev": [*TEST_REQUIRES, "mkdocs-material", "mypy", "ruff"],
+    "serve": SERVE_REQUIRES,
+    "test": [*TEST_REQUIRES, *SERVE_REQUIRES],
+    "dev": [*TEST_REQUIRES, *SERVE_REQUIRES, "mkdocs-material", "mypy", "ruff"],
     # Voices for synthetic training speech; piper-tts and the phonemizer of kokoro-onnx are GPL-3.0, hence optional.
     "synthesis": [
         "hibari-tts>=0.2.1,<0.3",

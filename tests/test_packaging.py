@@ -178,7 +178,7 @@ def test_constraints_install_from_any_index():
 def test_version_and_extras(wheel_metadata):
     info = runpy.run_path(str(ROOT / "nemo_speechllm" / "package_info.py"))
     assert wheel_metadata["Version"] == info["__version__"]
-    assert set(wheel_metadata.get_all("Provides-Extra")) == {"test", "dev", "synthesis"}
+    assert set(wheel_metadata.get_all("Provides-Extra")) == {"serve", "test", "dev", "synthesis"}
 
 
 @pytest.mark.parametrize("source", [s for line in dockerfile_instructions("COPY") for s in line.split()[:-1]])

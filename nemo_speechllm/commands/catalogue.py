@@ -29,7 +29,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 HOME = PACKAGE if (PACKAGE / "examples").is_dir() else PACKAGE.parent
 EXAMPLES, RECIPES = HOME / "examples", HOME / "conf"
 GROUPS = ("", "data")  # folders of scripts; the commands of one begin with its name
-FIRST = ("train", "transcribe", "evaluate", "report", "chat", "export")
+FIRST = ("train", "transcribe", "evaluate", "report", "chat", "export", "serve")
 NOT_COMMANDS = ("demo",)  # it works in a checkout
 
 
