@@ -22,6 +22,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -29,7 +30,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -44,6 +45,11 @@ MAX_FIELD_BYTES = 1 << 18
 MAX_FIELDS = 256
 PATIENCE = 4  # clients that are still sending do not look for an answer
 CLIENT_GONE = 499  # nginx's: nobody reads the response
+PAGE = Path(__file__).with_name("page.html")
+# nothing from, or to, another host
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
+)
 Handler = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
 
@@ -76,6 +82,7 @@ class App:
             for path, (handler, method) in guarded.items()
         ]
         routes += [Route(f"/{handler.__name__}", self._told("", handler)) for handler in (self.health, self.metrics)]
+        routes.append(Route("/", _page))
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
     async def transcriptions(self, request: Request) -> Response:
@@ -282,6 +289,10 @@ def _check_key(request: Request, api_key: str | None) -> None:
             "the API key is missing or wrong; send `Authorization: Bearer KEY`",
             *(None, 401, "invalid_api_key", {"WWW-Authenticate": "Bearer"}),
         )
+
+
+async def _page(request: Request) -> Response:
+    return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

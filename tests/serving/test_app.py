@@ -15,6 +15,7 @@
 """What OpenAI's client gets from a real server."""
 
 import base64
+import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -161,6 +162,25 @@ def test_a_file_is_an_upload_and_no_path(address):
 @pytest.mark.parametrize("path", ["/..%2f..%2fetc/passwd", "/v1/models/..%2f..%2fetc%2fpasswd", "/etc/passwd"])
 def test_no_other_path_is_served(address, path):
     assert httpx.get(f"{address}{path}").status_code == 404
+
+
+def test_the_page_needs_no_other_host_and_asks_what_the_server_answers(address, client):
+    """What the page sends for a recording, field by field, is answered with what it shows."""
+    done = httpx.get(address)
+    assert done.status_code == 200 and done.headers["content-type"].startswith("text/html")
+    assert "connect-src 'self'" in done.headers["content-security-policy"] and "//" not in done.text
+    fields = set(re.findall(r'set\("([\w\[\]]+)"', done.text))
+    assert fields == {
+        *("model", "instruction", "prompt", "response_format", "timestamp_granularities[]", "confidence")
+    }
+    sent = {"model": "digits", "response_format": "verbose_json", "timestamp_granularities[]": "word"}
+    told = httpx.post(
+        f"{address}/v1/audio/transcriptions",
+        data=sent | {"confidence": "true"},
+        files={"file": ("recording", DIGITS.read_bytes())},
+    ).json()
+    assert [word["word"] for word in told["words"]] == TEXT.split()
+    assert all(0 <= word["start"] < word["end"] and 0 < word["confidence"] <= 1 for word in told["words"])
 
 
 def test_models_are_listed_and_others_unknown(client):

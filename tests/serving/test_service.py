@@ -26,8 +26,8 @@ from tests.serving.conftest import DIGITS
 
 
 def test_a_model_is_served_by_the_name_of_its_file():
-    references = ["salm_whisper_smollm2", "runs/mine/checkpoints/mine.nemo", "org/name"]
-    assert [name for name, _ in named(references)] == ["salm_whisper_smollm2", "mine", "name"]
+    references = ["salm_whisper_smollm2", "runs/mine/mine.nemo", "int8:runs/mine/mine.nemo", "org/name"]
+    assert [name for name, _ in named(references)] == ["salm_whisper_smollm2", "mine", "int8:mine", "name"]
     with pytest.raises(ValueError, match="a/x.nemo and b/x.nemo would both be served as x"):
         dict(named(["a/x.nemo", "b/x.nemo"]))
 
