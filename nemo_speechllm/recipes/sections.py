@@ -37,7 +37,7 @@ class LLM:
     pretrained: str | None = setting()  # asset name, folder, .gguf file or hub id; null: the checkpoint holds it
     dtype: str = setting("float32")  # torch dtype of the weights; bfloat16 on a GPU
     pretrained_weights: bool = setting(True)  # false: random weights of the same architecture
-    # in training compute each layer anew for its gradient: a third more time, and only a layer's memory at a time
+    # in training compute each layer anew for its gradient: a quarter more time, and only a layer's memory at a time
     activation_checkpointing: bool = setting(False)
     embed: bool = setting(False)  # put the weights into every checkpoint, also where they are frozen
     fingerprint: str | None = setting(None)  # of the reference's weights

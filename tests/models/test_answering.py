@@ -200,11 +200,11 @@ class TestOnePass:
                 assert runs == [1, "adapted"], action
             assert hypothesis.interventions == (f"silence: {action}",)
 
-    def test_every_batch_of_a_validation_is_encoded_once(self, salm, audios):
-        runs = []
-        salm.perception.encoder.register_forward_hook(lambda *_: runs.append(1))
+    def test_every_audio_of_a_validation_is_encoded_once(self, salm, audios):
+        encoded = []
+        salm.perception.encoder.register_forward_hook(lambda _, given, __: encoded.extend(given[1].tolist()))
         salm.validation_step(with_answers(salm, audios), 0)
-        assert runs == [1]
+        assert sorted(encoded) == sorted(map(len, audios))
 
     def test_the_losses_of_a_step_see_the_same_masked_states(self, make_ctc_prompted, audios):
         mask = {"freq_masks": 2, "freq_width": 27, "time_masks": 2, "time_width": 0.2}
