@@ -84,11 +84,11 @@ def test_neither_batch_nor_order_nor_other_answers_change_a_score(model, convers
     assert sum(in_parts, []) == pytest.approx(alone, rel=1e-4, abs=1e-4)
 
 
-def test_a_batch_is_encoded_once_and_its_own_answers_are_not_read(model, conversations):
-    runs: list[int] = []
-    model.perception.encoder.register_forward_hook(lambda *_: runs.append(1))
+def test_every_audio_is_encoded_once_and_its_own_answers_are_not_read(model, conversations):
+    encoded: list[int] = []
+    model.perception.encoder.register_forward_hook(lambda _, given, __: encoded.extend(given[1].tolist()))
     scores = model.score_answers(conversations, [LABELS] * 3)
-    assert len(runs) == 1
+    assert sorted(encoded) == sorted(len(audio.load()) for item in conversations for audio in item.audios)
     answered = [conversation.with_answer("calm") for conversation in conversations]
     assert log_probs(model.score_answers(answered, [LABELS] * 3)) == log_probs(scores)
 
