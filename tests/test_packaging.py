@@ -166,7 +166,8 @@ def test_what_the_package_imports_is_required(requirements):
     homes = packages_distributions()
     for path in (path for path in SOURCES if ROOT / "tests" not in path.parents and path.name != "setup.py"):
         roots = {name.partition(".")[0] for name in imported_modules(path, always=True)} - sys.stdlib_module_names
-        for root in roots - {"nemo_speechllm", "hydra"}:
+        beside = {neighbour.stem for neighbour in path.parent.glob("*.py")}  # of a script
+        for root in roots - beside - {"nemo_speechllm", "hydra"}:
             assert {canonicalize_name(home) for home in homes.get(root, [root])} & required, f"{path}: {root}"
 
 
