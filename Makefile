@@ -25,7 +25,7 @@ define CHECK_PYTHON
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-latest test-wheel soak demo lint docs assets clean
+.PHONY: help venv test test-latest test-wheel test-page soak demo lint docs assets clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ $(READY): setup.py pyproject.toml constraints.txt nemo_speechllm/package_info.py
 # One thread a worker: more only make the workers fight for the cores.
 test: $(READY)  ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+
+test-page: $(READY)  ## try the server's page in a headless Chromium, which must be installed
+	$(BIN)/pip install playwright==1.65.2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/serving/test_page.py
 
 test-latest:  ## run all tests with the newest versions that setup.py allows
 	$(CHECK_PYTHON)
