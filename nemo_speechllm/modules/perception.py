@@ -211,13 +211,15 @@ class Perception(nn.Module):
         learns = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.encoder.parameters())
         if learns or self.encoder.training:
             return encoder(audio, audio_lengths)
-        items: dict[int, Tensor] = {}
+        items: dict[int, tuple[Tensor, int]] = {}
         sizes = audio_lengths.clamp(min=SAMPLE_RATE).tolist()
         for places in alike(sizes):
             states, lengths = encoder(audio[places, : sizes[places[0]]], audio_lengths[places])
-            items |= {p: row[:n] for p, row, n in zip(places, states, lengths.tolist(), strict=True)}
-        rows = [items[place] for place in range(len(audio))]
-        return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows]).to(audio_lengths)
+            items |= dict(zip(places, zip(states, lengths.tolist(), strict=True), strict=True))
+        rows, counts = zip(*(items[place] for place in range(len(audio))), strict=True)
+        # one that is shorter than a frame has a place all the same, which convolutions need
+        kept = [row[: max(count, 1)] for row, count in zip(rows, counts, strict=True)]
+        return pad_sequence(kept, batch_first=True), torch.tensor(counts).to(audio_lengths)
 
 
 def alike(lengths: list[int]) -> list[list[int]]:
