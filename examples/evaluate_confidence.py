@@ -35,12 +35,11 @@ from typing import Any
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, open_dict
-from tqdm import tqdm
 
 from nemo_speechllm.command_line import check_output_file, check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
-from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.decoding.word_confidence import Calibration, WordEvidence
+from nemo_speechllm.evaluation.asking import predict_missing
 from nemo_speechllm.evaluation.confidence import figures_table, fit_calibration, judged_words, of_decoder_alone
 from nemo_speechllm.evaluation.plot import plot_reliability
 from nemo_speechllm.evaluation.predictions import PredictionLog
@@ -72,24 +71,22 @@ def answered(model: SpeechLM, manifest: str, folder: Path, cfg: EvaluateConfiden
         require_texts(row, ("text",), f"{manifest}, line {number}")
     options = generation_options(model.cfg.generation, decoder=cfg.decoder)
     log = PredictionLog(folder, answering_record(model, decoder=cfg.decoder) | {"manifest": file_digest(manifest)})
-    with tqdm(total=len(rows), initial=len(log.predictions), unit="recording") as progress:
-        for batch in in_batches(rows[len(log.predictions) :], cfg.batch_size):
-            answers = model.answering.answer(
-                [question(row, model) for row in batch], cfg.batch_size, confidence=True, **options
-            )
-            log.append(
-                [
-                    {
-                        "audio_filepath": row["audio_filepath"],
-                        "text": row["text"],
-                        "pred_text": answer.text,
-                        "word_confidence": answer.word_confidence,
-                        "evidence": [asdict(of_word) for of_word in answer.word_evidence or ()],
-                    }
-                    for row, answer in zip(batch, answers, strict=True)
-                ]
-            )
-            progress.update(len(batch))
+
+    def predict(batch: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        asked = [question(row, model) for row in batch]
+        answers = model.answering.answer(asked, cfg.batch_size, confidence=True, **options)
+        return [
+            {
+                "audio_filepath": row["audio_filepath"],
+                "text": row["text"],
+                "pred_text": answer.text,
+                "word_confidence": answer.word_confidence,
+                "evidence": [asdict(of_word) for of_word in answer.word_evidence or ()],
+            }
+            for row, answer in zip(batch, answers, strict=True)
+        ]
+
+    predict_missing(cfg.batch_size, rows, predict, log)
     return log.predictions
 
 

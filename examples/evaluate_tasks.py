@@ -160,7 +160,7 @@ def main(cfg: EvaluateTasksArguments) -> None:
     if cfg.scoring == "likelihood":
         predict = partial(scored_predictions, require_answer_scores(model), question)
         log = PredictionLog(output, record | {"scoring": cfg.scoring})  # that of text has no such entry
-        predict_missing(cfg, items, predict, log)
+        predict_missing(cfg.batch_size, items, predict, log)
     else:
         log = PredictionLog(output, record)
         ask(cfg, model, items, question, written_prediction, log)

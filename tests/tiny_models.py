@@ -28,6 +28,7 @@ from nemo.collections.asr.models import EncDecCTCModelBPE
 from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
 from omegaconf import DictConfig, OmegaConf
 
+from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS
 from nemo_speechllm.models.speech_lm import SpeechLM
 
@@ -40,6 +41,7 @@ SENTENCES = (
     "Нажмите решетку.",
     "Merci de patienter.",
 )
+DURATIONS = (1.0, 0.21, 2.4, 0.7, 1.77)  # of what is transcribed word by word
 TINY_ENCODER = {"n_layers": 1, "d_model": 32, "n_heads": 4, "subsampling_conv_channels": 8, "ff_expansion_factor": 2}
 
 
@@ -117,6 +119,20 @@ def talkative(model: SALM) -> SALM:
         if model.alignment is not None:
             model.alignment.seen[:40] = True  # CTC hears only tokens that it met in training
     return model
+
+
+def knowing_words(salm: SALM) -> SALM:
+    """A SALM whose CTC has met a few words, and nothing else."""
+    words = "press one for support please hold the line thank you".split()
+    salm.alignment.seen[:] = False
+    salm.alignment.seen[
+        [token for row in salm.alignment.ids([*words, *(f" {w}" for w in words)]) for token in row]
+    ] = True
+    return salm
+
+
+def asked(model: SpeechLM, samples: np.ndarray) -> Conversation:
+    return model.builder.conversation(Audio(torch.from_numpy(samples)), {"lang": "en"}, "recording 7")
 
 
 def with_blanks(model: SpeechLM, samples: np.ndarray) -> SpeechLM:

@@ -53,12 +53,12 @@ class Command:
     @property
     def summary(self) -> str:
         """The first line of what the script says of itself."""
-        return self.as_typed(_docstring(self.source)).partition("\n")[0]
+        return self.description.partition("\n")[0]
 
     @property
     def description(self) -> str:
         """What the script says of itself, with examples as commands."""
-        return self.as_typed(_docstring(self.source))
+        return self.as_typed(ast.get_docstring(self.source) or "")
 
     @property
     def uses_hydra(self) -> bool:
@@ -104,7 +104,11 @@ class Command:
 def commands() -> dict[str, Command]:
     """Return the commands by name, those of the main job first."""
     scripts = [path for group in GROUPS for path in sorted((EXAMPLES / group).glob("*.py"))]
-    found = [Command(_name(path), path) for path in scripts if path.stem not in (*NOT_COMMANDS, "__init__")]
+    found = [
+        Command(_name(str(path.relative_to(EXAMPLES).with_suffix(""))), path)
+        for path in scripts
+        if path.stem not in (*NOT_COMMANDS, "__init__")
+    ]
     found.sort(key=lambda command: FIRST.index(command.name) if command.name in FIRST else len(FIRST))
     return {command.name: command for command in found}
 
@@ -114,17 +118,14 @@ def recipes(folder: str | Path = RECIPES) -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in Path(folder).rglob("*.yaml"))
 
 
-def _name(script: Path) -> str:
-    return str(script.relative_to(EXAMPLES).with_suffix("")).replace("/", " ").replace("_", "-")
+def _name(path: str | Path) -> str:
+    """Return how a script is typed, of its path in ``examples/`` without a suffix."""
+    return str(path).replace("/", " ").replace("_", "-")
 
 
 def _typed(path: str) -> str:
-    name = path.replace("/", " ").replace("_", "-")
+    name = _name(path)
     return f"nemo-speechllm {name}" if name in commands() else f"python examples/{path}.py"
-
-
-def _docstring(source: ast.Module) -> str:
-    return ast.get_docstring(source) or ""
 
 
 def _plain(node: ast.expr) -> Any:

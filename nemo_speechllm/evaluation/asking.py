@@ -79,18 +79,18 @@ def ask(
         answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
         return [prediction(item, answer) for item, answer in zip(batch, answers, strict=True)]
 
-    predict_missing(cfg, items, predict, log)
+    predict_missing(cfg.batch_size, items, predict, log)
 
 
 def predict_missing(
-    cfg: AskingArguments,
+    batch_size: int,
     items: Sequence[T],
     predict: Callable[[list[T]], list[dict[str, Any]]],
     log: PredictionLog,
 ) -> None:
     """Add to the log, batch by batch, what ``predict`` makes of the items that are not in it yet."""
     with tqdm(total=len(items), initial=len(log.predictions), unit="answer") as progress:
-        for batch in in_batches(items[len(log.predictions) :], cfg.batch_size):
+        for batch in in_batches(items[len(log.predictions) :], batch_size):
             log.append(predict(batch))
             progress.update(len(batch))
 

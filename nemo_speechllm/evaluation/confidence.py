@@ -22,7 +22,7 @@ from typing import Any
 from sklearn.linear_model import LogisticRegression
 
 from nemo_speechllm.decoding.word_confidence import Calibration, WordEvidence
-from nemo_speechllm.evaluation.tables import markdown_table
+from nemo_speechllm.evaluation.tables import decimal, markdown_table
 from nemo_speechllm.metrics.confidence import ConfidenceFigures, right_words
 
 
@@ -61,11 +61,14 @@ def figures_table(rows: dict[str, ConfidenceFigures]) -> str:
     return markdown_table(
         ["confidence", "words", "wrong", "AUC", "ECE", "nats a word"],
         [
-            [name, str(row.words), str(row.wrong), _number(row.auc), _number(row.ece), _number(row.nats)]
+            [
+                name,
+                str(row.words),
+                str(row.wrong),
+                "" if row.auc is None else decimal(row.auc, 3),
+                decimal(row.ece, 3),
+                decimal(row.nats, 3),
+            ]
             for name, row in rows.items()
         ],
     )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -28,6 +28,7 @@ from nemo_speechllm.recipes.sections import DECODERS, Generation
 from nemo_speechllm.recipes.settings import limits_of, whole_number
 
 T = TypeVar("T")
+OF_WORDS = ("timestamps", "confidence")  # what may be told of each word of a transcript
 
 
 @dataclass

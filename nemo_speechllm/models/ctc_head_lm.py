@@ -14,7 +14,6 @@
 """Decoder-only models with a CTC head of small vocabulary, whose LLM may read what the head hears."""
 
 import tempfile
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, cast
@@ -199,7 +198,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         if len(hypotheses) == 1:
             return hypotheses[0].text
         (conversation,), weight = item.conversations, self.cfg.generation.ctc_weight
-        asked = self.prepare_inputs(replace(item, conversations=[conversation.without_answer()]), perceived)
+        asked = self.prepare_questions(item, perceived)
         answers = self.prompt.answer_ids([hypothesis.text for hypothesis in hypotheses], conversation.id)
         of_llm = answer_log_probs(self.llm, asked.embeddings[0], answers)
         of_ctc = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).to(of_llm)

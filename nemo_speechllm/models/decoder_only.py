@@ -172,6 +172,11 @@ class DecoderOnlySpeechLM(SpeechLM):
             check_context(prompt, [len(audio) for audio in embedded], limit, place_of(conversation))
         return join_segments(prompts, audios, self.llm.get_input_embeddings())
 
+    def prepare_questions(self, batch: ConversationBatch, perceived: PerceptionOutput) -> LLMInputs:
+        """Return `prepare_inputs` of the conversations without the answers that they may have."""
+        questions = [conversation.without_answer() for conversation in batch.conversations]
+        return self.prepare_inputs(replace(batch, conversations=questions), perceived)
+
     def _compressed(self, perceived: PerceptionOutput) -> States:
         """Return one embedding for each token that CTC reads, (N, T', d_llm), lengths (N,), at least 1."""
         assert self.alignment is not None, "`_build_ctc` has seen to it"
@@ -191,10 +196,9 @@ class DecoderOnlySpeechLM(SpeechLM):
         self, batch: ConversationBatch, perceived: PerceptionOutput, max_new_tokens: int, beam_size: int
     ) -> list[Answer]:
         """Return answers of the LLM, with ``generation.ctc_weight`` of its and CTC's joint choice in transcripts."""
-        questions = [conversation.without_answer() for conversation in batch.conversations]
         ids, truncated = generate_ids(
             self.llm,
-            self.prepare_inputs(replace(batch, conversations=questions), perceived),
+            self.prepare_questions(batch, perceived),
             self.prompt.end_token_id,
             max_new_tokens=max_new_tokens,
             beam_size=beam_size,
@@ -224,8 +228,7 @@ class DecoderOnlySpeechLM(SpeechLM):
     ) -> list[list[float]]:
         """Return the LLM's log-probability of each word of an answer to each conversation, given those before it."""
         require_trained_decoder(self)
-        questions = [conversation.without_answer() for conversation in batch.conversations]
-        inputs = self.prepare_inputs(replace(batch, conversations=questions), perceived)
+        inputs = self.prepare_questions(batch, perceived)
         return [
             sums_by_word(ids[:-1], token_log_probs(self.llm, prompt[mask.bool()], [ids])[0].tolist(), text, self._text)
             for prompt, mask, ids, text in zip(

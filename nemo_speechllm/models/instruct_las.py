@@ -232,10 +232,8 @@ class InstructLAS(SpeechLM):
         log_probs = self._logits(text, *attended)[:, :-1].float().log_softmax(-1)
         of_tokens = log_probs.gather(2, text.ids[:, 1:, None]).squeeze(2)[:, text.answer_start - 1 :]
         return [
-            sums_by_word(ids, row.tolist(), answer, self.tokenizer.ids_to_text)
-            for ids, row, answer in zip(
-                (self.tokenizer(answer).input_ids for answer in texts), of_tokens, texts, strict=True
-            )
+            sums_by_word(self.tokenizer(answer).input_ids, row.tolist(), answer, self.tokenizer.ids_to_text)
+            for row, answer in zip(of_tokens, texts, strict=True)
         ]
 
     @torch.inference_mode()

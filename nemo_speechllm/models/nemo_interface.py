@@ -33,7 +33,7 @@ from tqdm import tqdm
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.models.answering import Answering, require_transcript, require_transcripts
-from nemo_speechllm.models.answers import Answer, generation_options
+from nemo_speechllm.models.answers import OF_WORDS, Answer, generation_options
 from nemo_speechllm.models.decoding_settings import differing_beside, differing_settings
 from nemo_speechllm.models.hypotheses import hypothesis_of
 from nemo_speechllm.models.inputs import conversations_of
@@ -215,7 +215,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
-        for purpose in ("timestamps", "confidence"):  # before any of them is answered
+        for purpose in OF_WORDS:  # before any of them is answered
             if getattr(trcfg, purpose, None):
                 require_transcript(self, conversations, purpose)
         return self._setup_transcribe_dataloader({"conversations": conversations, "transcribe": trcfg})
@@ -244,7 +244,7 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     ) -> list[Answer]:
         names = ("max_new_tokens", "beam_size", "decoder")
         options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
-        options |= {name: bool(getattr(trcfg, name, None)) for name in ("timestamps", "confidence")}
+        options |= {name: bool(getattr(trcfg, name, None)) for name in OF_WORDS}
         if isinstance(batch, ConversationBatch):  # of a caller's own loader
             return self.answering.answer(batch.loaded(), len(batch.conversations), **options)
         return self.answering.answer(batch, trcfg.batch_size, **options)

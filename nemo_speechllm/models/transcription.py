@@ -21,6 +21,7 @@ from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from omegaconf import OmegaConf
 
 from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS
+from nemo_speechllm.models.answers import OF_WORDS
 from nemo_speechllm.models.inputs import without_path
 from nemo_speechllm.recipes.settings import Limits, whole_number
 
@@ -124,7 +125,7 @@ def check_settings(config: TranscribeConfig) -> None:
     whole_number("batch_size", config.batch_size, Limits(at_least=1))
     if config.num_workers is not None:
         whole_number("num_workers", config.num_workers, Limits(at_least=0))
-    for name in ("timestamps", "confidence"):
+    for name in OF_WORDS:
         value = getattr(config, name, None)
         if value not in (None, False, True):
             raise ValueError(f"{name} is {value!r}; it must be true or false (null: false)")

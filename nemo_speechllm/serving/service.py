@@ -25,7 +25,7 @@ from typing import Any
 from nemo_speechllm.audio.audio_file import audio_info
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.models.answering import require_transcript
-from nemo_speechllm.models.answers import Answer, generation_options, joined
+from nemo_speechllm.models.answers import OF_WORDS, Answer, generation_options, joined
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.models.loading import INT8
 from nemo_speechllm.models.segmentation import split_long_audio, starts_of
@@ -35,7 +35,6 @@ from nemo_speechllm.serving.batching import REQUESTS, SECONDS, Admission, Batche
 from nemo_speechllm.serving.errors import RequestError
 from nemo_speechllm.serving.metrics import Metrics
 
-OF_WORDS = ("timestamps", "confidence")
 READERS = 2  # recordings that are decoded at a time
 
 

@@ -14,11 +14,16 @@
 
 """Tiny models for the tests of this folder."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 from omegaconf import DictConfig
 
+from nemo_speechllm.models.speech_lm import SpeechLM
 from tests.tiny_desta2 import desta2_recipe, make_desta2, talkative_llm_folder, whole_whisper_folder  # noqa: F401
 from tests.tiny_models import *  # noqa: F403  # fixtures
+from tests.tiny_models import DURATIONS, knowing_words, with_blanks
 
 
 @pytest.fixture
@@ -26,3 +31,20 @@ def recipe(tiny_salm_config: DictConfig, make_manifest) -> DictConfig:
     """The tiny recipe with a validation set of a name that NeMo accepts."""
     tiny_salm_config.model.validation_ds.manifest_filepath = str(make_manifest((0.5, 0.7, 0.6), "dev.jsonl"))
     return tiny_salm_config
+
+
+@pytest.fixture
+def make(request, make_audio) -> Callable[..., SpeechLM]:
+    """``make(kind)`` → a tiny model of the kind in eval mode whose CTC can read what it has written."""
+
+    def make(kind: str) -> SpeechLM:
+        if kind == "salm":
+            return knowing_words(request.getfixturevalue("salm"))
+        return with_blanks(request.getfixturevalue(f"make_{kind}")(), make_audio(4.0))
+
+    return make
+
+
+@pytest.fixture
+def audios(make_audio) -> list[np.ndarray]:
+    return [make_audio(seconds, seed=i) for i, seconds in enumerate(DURATIONS)]

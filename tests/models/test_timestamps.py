@@ -15,7 +15,6 @@
 """Times of the words of an answer, whatever model and decoder gave it."""
 
 import logging
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,41 +25,13 @@ import torch
 from omegaconf import open_dict
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
-from nemo_speechllm.models import SALM, load_model
+from nemo_speechllm.models import load_model
 from nemo_speechllm.models.segmentation import split_at_pauses
 from nemo_speechllm.models.speech_lm import SpeechLM
-from tests.tiny_models import with_blanks
+from tests.tiny_models import DURATIONS, asked, knowing_words
 
 MODELS = ("salm", "ctc_prompted", "instruct_las")
-DURATIONS = (1.0, 0.21, 2.4, 0.7, 1.77)
 RECORDINGS = Path(__file__).parents[1] / "recordings"
-
-
-@pytest.fixture
-def make(request, make_audio) -> Callable[..., SpeechLM]:
-    """``make(kind)`` → a tiny model of the kind in eval mode whose CTC can read what it has written."""
-
-    def make(kind: str) -> SpeechLM:
-        if kind == "salm":
-            return knowing_words(request.getfixturevalue("salm"))
-        return with_blanks(request.getfixturevalue(f"make_{kind}")(), make_audio(4.0))
-
-    return make
-
-
-@pytest.fixture
-def audios(make_audio) -> list[np.ndarray]:
-    return [make_audio(seconds, seed=i) for i, seconds in enumerate(DURATIONS)]
-
-
-def knowing_words(salm: SALM) -> SALM:
-    """A SALM whose CTC has met a few words, and nothing else."""
-    words = "press one for support please hold the line thank you".split()
-    salm.alignment.seen[:] = False
-    salm.alignment.seen[
-        [token for row in salm.alignment.ids([*words, *(f" {w}" for w in words)]) for token in row]
-    ] = True
-    return salm
 
 
 def timed(model: SpeechLM, audio, **options) -> list:
@@ -184,10 +155,6 @@ class TestWithoutTimes:
         salm.alignment.transcribes = False
         with pytest.raises(ValueError, match="timestamps: .*none that hears words"):
             timed(salm, audios[0])
-
-
-def asked(model: SpeechLM, samples: np.ndarray) -> Conversation:
-    return model.builder.conversation(Audio(torch.from_numpy(samples)), {"lang": "en"}, "recording 7")
 
 
 @pytest.mark.parametrize(

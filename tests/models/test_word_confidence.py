@@ -20,7 +20,8 @@ from omegaconf import open_dict
 
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.models import load_model
-from tests.models.test_timestamps import DURATIONS, MODELS, RECORDINGS, asked, audios, knowing_words, make  # noqa: F401
+from tests.models.test_timestamps import MODELS, RECORDINGS
+from tests.tiny_models import asked, knowing_words
 
 
 def confident(model, audio, **options) -> list:
@@ -30,7 +31,7 @@ def confident(model, audio, **options) -> list:
 class TestEveryModel:
     @pytest.mark.parametrize("decoder", ["llm", "ctc"])
     @pytest.mark.parametrize("kind", MODELS)
-    def test_each_word_of_the_transcript_has_a_probability(self, make, audios, kind, decoder):  # noqa: F811
+    def test_each_word_of_the_transcript_has_a_probability(self, make, audios, kind, decoder):
         model, options = make(kind), {"decoder": decoder, "max_new_tokens": 3}
         hypotheses = confident(model, audios, **options)
         assert [hypothesis.text for hypothesis in hypotheses] == model.transcribe(audios, verbose=False, **options)
@@ -40,14 +41,14 @@ class TestEveryModel:
             assert all(0 <= value <= 1 for value in hypothesis.word_confidence)
 
     @pytest.mark.parametrize("kind", MODELS)
-    def test_they_do_not_depend_on_the_batch(self, make, audios, kind):  # noqa: F811
+    def test_they_do_not_depend_on_the_batch(self, make, audios, kind):
         model, options = make(kind), {"decoder": "ctc"}
         alone = [value for h in confident(model, audios, batch_size=1, **options) for value in h.word_confidence]
         together = [value for h in confident(model, audios, batch_size=5, **options) for value in h.word_confidence]
         assert together == pytest.approx(alone, abs=1e-4)
 
     @pytest.mark.parametrize("kind", MODELS)
-    def test_words_and_the_end_are_as_likely_as_the_answer(self, make, audios, kind):  # noqa: F811
+    def test_words_and_the_end_are_as_likely_as_the_answer(self, make, audios, kind):
         """A text of one word has the log-probability of `score_answers`, but for the end token's."""
         model = make(kind)
         questions = [asked(model, samples) for samples in audios]
@@ -60,27 +61,27 @@ class TestEveryModel:
             assert first == pytest.approx(alone, abs=1e-3)
             assert whole.log_prob < first + second < 0
 
-    def test_a_long_recording_s_are_those_of_its_pieces(self, make, make_audio):  # noqa: F811
+    def test_a_long_recording_s_are_those_of_its_pieces(self, make, make_audio):
         model = make("salm")
         model.cfg.generation.max_audio_seconds = 2.0
         (whole,) = confident(model, make_audio(7.0), decoder="ctc")
         assert len(whole.word_confidence) == len(whole.text.split()) > 3
 
 
-def test_times_and_confidence_stand_side_by_side(salm, audios):  # noqa: F811
+def test_times_and_confidence_stand_side_by_side(salm, audios):
     knowing_words(salm)
     (hypothesis,) = confident(salm, audios[2], timestamps=True, decoder="ctc")
     assert [word["confidence"] for word in hypothesis.timestamp["word"]] == hypothesis.word_confidence != []
 
 
-def test_it_is_not_computed_unless_it_is_asked_for(salm, audios):  # noqa: F811
+def test_it_is_not_computed_unless_it_is_asked_for(salm, audios):
     salm.word_log_probs = lambda *_: pytest.fail("the LLM was asked")
     (hypothesis,) = salm.transcribe(audios[0], return_hypotheses=True, verbose=False)
     assert hypothesis.word_confidence is None
     assert salm.generate([asked(salm, audios[0])])[0].word_confidence is None
 
 
-def test_a_recipe_s_calibration_is_what_counts(make_ctc_prompted, audios):  # noqa: F811
+def test_a_recipe_s_calibration_is_what_counts(make_ctc_prompted, audios):
     model = make_ctc_prompted()
     with open_dict(model.cfg):
         model.cfg.generation.confidence = dict.fromkeys(("decoder", "ctc", "hypotheses", "letters"), 0.0) | {
@@ -98,13 +99,13 @@ def test_what_is_no_transcript_is_refused(salm, make_manifest, said):
         confident(salm, str(make_manifest((0.5, 0.6), rows=[{}, said])))
 
 
-def test_a_model_without_ctc_is_named(make_salm, audios):  # noqa: F811
+def test_a_model_without_ctc_is_named(make_salm, audios):
     model = make_salm(loss={"ctc_weight": 0}, ctc_compression=False, generation={"ctc_weight": 0})
     with pytest.raises(ValueError, match="confidence: .*this SALM has none.*ctc_weight"):
         confident(model, audios[0])
 
 
-def test_a_model_that_was_trained_by_ctc_alone_is_named(make_instruct_las, audios):  # noqa: F811
+def test_a_model_that_was_trained_by_ctc_alone_is_named(make_instruct_las, audios):
     model = make_instruct_las()
     with open_dict(model.cfg):
         model.cfg.loss.lm_weight = 0.0
