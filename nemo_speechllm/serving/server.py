@@ -62,6 +62,7 @@ def serve(cfg: ServeArguments) -> None:
         ValueError: a setting cannot be.
         OSError: the address is taken.
         CheckpointError: a model cannot be restored.
+        KeyboardInterrupt: it is told to.
     """
     check_limits(cfg)
     listener = bound(cfg.host, cfg.port)
@@ -79,6 +80,7 @@ def serve(cfg: ServeArguments) -> None:
         uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off")).run(sockets=[listener])
     finally:
         service.close()
+    raise KeyboardInterrupt  # uvicorn ends by a signal alone and raises it again, where nobody may catch it
 
 
 def check_limits(cfg: ServeArguments) -> None:
