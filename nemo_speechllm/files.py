@@ -20,6 +20,7 @@ import io
 import json
 import os
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,32 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         if partial.exists():
             partial.unlink()
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a folder to write to, which takes the name ``path`` at the end; after an error there is none.
+
+    Raises:
+        FileExistsError: there is something already.
+    """
+    check_new_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as partial:
+        folder = Path(partial) / path.name
+        folder.mkdir()
+        yield folder
+        folder.rename(path)
+
+
+def check_new_folder(path: Path) -> None:
+    """Refuse a folder to be written that holds something already.
+
+    Raises:
+        FileExistsError: it does, or is a file.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(f"{path} is there already; give the name of a new folder, or remove it")
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from nemo_speechllm.evaluation.predictions import PredictionLog
-from nemo_speechllm.files import FolderInUse, FolderLock, Journal, write_text
+from nemo_speechllm.files import FolderInUse, FolderLock, Journal, whole_folder, write_text
 from nemo_speechllm.manifests.manifest import write_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -125,3 +125,29 @@ def test_names_the_file_and_the_line_that_is_damaged(tmp_path):
     (tmp_path / "rows.jsonl").write_text("{}\noops\n")
     with pytest.raises(ValueError, match="rows.jsonl:2: not a finished row .*remove the folder"):
         Journal(tmp_path / "rows.jsonl", "a finished row")
+
+
+class TestWholeFolder:
+    def test_appears_at_the_end_also_in_the_place_of_an_empty_one(self, tmp_path):
+        (tmp_path / "new").mkdir()
+        for name in ("new", "above/new"):
+            with whole_folder(tmp_path / name) as folder:
+                write_text(folder / "a.txt", "a")
+                assert folder != tmp_path / name and not (tmp_path / name / "a.txt").exists()
+            assert [path.name for path in (tmp_path / name).iterdir()] == ["a.txt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["above", "new"]
+
+    def test_is_not_there_after_an_error(self, tmp_path):
+        with pytest.raises(RuntimeError, match="disk"), whole_folder(tmp_path / "new") as folder:
+            write_text(folder / "a.txt", "a")
+            raise RuntimeError("disk")
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize("kind", ["file", "folder"])
+    def test_keeps_what_is_there(self, tmp_path, kind):
+        place = tmp_path / "mine" if kind == "file" else tmp_path
+        (tmp_path / "mine").write_text("mine")
+        with pytest.raises(FileExistsError, match="is there already; give the name of a new folder"):
+            with whole_folder(place):
+                pass
+        assert (tmp_path / "mine").read_text() == "mine"

@@ -21,6 +21,7 @@ from typing import Any
 import regex
 import torch
 from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -82,6 +83,18 @@ def add_lora(llm: PreTrainedModel, cfg: LoRA) -> None:
             parameter.data = parameter.data.float()
         else:
             parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
+
+
+def merge_lora(module: nn.Module) -> None:
+    """Replace every layer with LoRA by an ordinary one that computes the same, in place and added up in float32."""
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, BaseTunerLayer):
+                layer = child.get_base_layer()
+                dtype = next(layer.parameters()).dtype
+                layer.float()
+                child.merge()
+                setattr(parent, name, layer.to(dtype))
 
 
 def checkpoint_activations(llm: PreTrainedModel) -> None:

@@ -15,8 +15,9 @@
 """Weights of 8 bits for CPUs: linear layers of a quarter of the size, which a small machine multiplies sooner."""
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from nemo_speechllm.modules.llm import merge_lora
 
 CONFORMER_INPUT = "pre_encode"  # NeMo's Conformer asks whether it is an nn.Linear, and calls it otherwise if not
 LARGEST = 127
@@ -65,9 +66,9 @@ def to_int8(model: nn.Module) -> None:
     Embeddings, convolutions and norms stay as they are. Such a model answers; it is not trained any more.
     """
     model.to(device="cpu", dtype=torch.float32).requires_grad_(False)
+    merge_lora(model)
     for parent in list(model.modules()):
-        for name, child in parent.named_children():
-            layer = _merged(child)
+        for name, layer in parent.named_children():
             if type(layer) is nn.Linear and name != CONFORMER_INPUT:
                 setattr(parent, name, Int8Linear(layer).train(layer.training))
 
@@ -75,11 +76,3 @@ def to_int8(model: nn.Module) -> None:
 def is_int8(model: nn.Module) -> bool:
     """Whether a model's linear layers hold 8 bits."""
     return any(isinstance(module, Int8Linear) for module in model.modules())
-
-
-def _merged(module: nn.Module) -> nn.Module:
-    """Return a layer with its LoRA merged into it; any other module as it is."""
-    if not isinstance(module, BaseTunerLayer):
-        return module
-    module.merge()
-    return module.get_base_layer()

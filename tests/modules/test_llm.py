@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from nemo_speechllm import assets
 from nemo_speechllm.modules import fingerprint
 from nemo_speechllm.modules.fingerprint import matches_fingerprint, sampled_fingerprint, weight_fingerprint
-from nemo_speechllm.modules.llm import add_lora, freeze_by_pattern, load_llm
+from nemo_speechllm.modules.llm import add_lora, freeze_by_pattern, load_llm, merge_lora
 from nemo_speechllm.recipes.sections import LoRA
 
 
@@ -177,3 +177,18 @@ def test_code_in_a_folder_is_not_run(tiny_llm_folder, tmp_path, with_weights):
     with pytest.raises(ValueError, match="trust_remote_code"):
         load_llm(folder, with_weights=with_weights)
     assert not (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_merged_lora_computes_the_same_in_ordinary_layers(tiny_llm_folder, dtype):
+    llm = load_llm(tiny_llm_folder, dtype).eval()
+    names = [name for name, _ in llm.named_parameters()]
+    add_lora(llm, lora("q_proj", "down_proj"))
+    for name, parameter in llm.named_parameters():
+        if ".lora_" in name:
+            nn.init.normal_(parameter, std=0.2)
+    ids = torch.arange(20)[None]
+    expected = llm(ids).logits
+    merge_lora(llm)
+    assert [name for name, _ in llm.named_parameters()] == names and llm.dtype == getattr(torch, dtype)
+    torch.testing.assert_close(llm(ids).logits, expected, atol=1e-5 if dtype == "float32" else 0.02, rtol=0)
