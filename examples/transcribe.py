@@ -23,8 +23,9 @@
     python examples/transcribe.py model=x.nemo audio_dir=recordings output_filename=words.ctm
 
 ``model`` is the name of a shipped checkpoint, a ``.nemo`` file or a hub id. The output is a manifest with
-``pred_text``; without ``output_filename`` the transcripts are printed. It is written at the end, whole or not at all;
-for a long manifest that must survive a kill, use evaluate.py.
+``pred_text``; it is written at the end, whole or not at all; for a long manifest that must survive a kill, use
+evaluate.py. Without ``output_filename`` transcripts are printed as they are found, those of long recordings piece by
+piece, with their seconds. A recording is read while it is transcribed, and may be of any length.
 
 With ``timestamps=true`` a manifest's lines get ``word`` and ``segment``, as those of NeMo's transcribe_speech.py do,
 and printed transcripts come segment by segment. With ``confidence=true`` they get ``word_confidence``, how probably
@@ -39,15 +40,18 @@ the other transcripts are there. It is 1 as well where words that were to have t
 
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.config import hydra_runner
 from nemo.utils import logging
 from omegaconf import MISSING, OmegaConf
+from tqdm import tqdm
 
 from nemo_speechllm.audio.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.command_line import check_output_file, check_settings, emit, run_command
@@ -64,9 +68,14 @@ from nemo_speechllm.manifests.manifest import (
     write_manifest,
 )
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig
 from nemo_speechllm.subtitles import TIMED_SUFFIXES, check_recordings, write_words
 
 DOUBTFUL = 0.5  # a word of less confidence is more probably wrong than right
+MODEL_SETTINGS = [
+    *("batch_size", "batch_duration", "num_workers", "instruction", "max_new_tokens", "beam_size", "decoder"),
+    *("channel_selector", "confidence"),
+]
 
 
 @dataclass
@@ -78,7 +87,8 @@ class TranscribeArguments:
     audio_dir: str | None = None  # searched with its subfolders
     dataset_manifest: str | None = None
     output_filename: str | None = None
-    batch_size: int = 8
+    batch_size: int = 8  # recordings, or pieces of long ones, that are transcribed together,
+    batch_duration: float | None = None  # of at most so many seconds altogether
     num_workers: int = 0
     instruction: str | None = None  # None: the manifest line's own, or the recipe's
     keywords: list[str] | None = None  # words that may occur
@@ -192,7 +202,8 @@ def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]
     kept = []
     for row in rows:
         try:
-            Audio.from_file(row["audio_filepath"], channel_selector=channel_selector).load()
+            _, blocks = Audio.from_file(row["audio_filepath"], channel_selector=channel_selector).stream()
+            deque(blocks, maxlen=0)  # read to the end, and kept nothing of
             kept.append(row)
         except (AudioError, FileNotFoundError) as error:
             logging.warning(f"left out: {error}")
@@ -206,39 +217,51 @@ def is_timed_file(path: str | None) -> bool:
 
 def transcribe(rows: list[dict], cfg: TranscribeArguments) -> int:
     """Print or write the rows' transcripts; return how many have words and no times of them, which were asked for."""
-    names = (
-        "batch_size",
-        "num_workers",
-        "instruction",
-        "max_new_tokens",
-        "beam_size",
-        "decoder",
-        "channel_selector",
-        "confidence",
-    )
-    options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, names)) | {"keywords": keywords_of(cfg)}
     timestamps = cfg.timestamps or is_timed_file(cfg.output_filename)
-    hypotheses = load_model(cfg.model).transcribe(rows, timestamps=timestamps, return_hypotheses=True, **options)
-    predictions = [
-        {
-            **row,
-            "pred_text": hypothesis.text,
-            **(hypothesis.timestamp if timestamps else {}),
-            **({"word_confidence": hypothesis.word_confidence} if cfg.confidence else {}),
-        }
-        for row, hypothesis in zip(rows, hypotheses, strict=True)
-    ]
-    for prediction in predictions:
-        prediction.pop(PLACE_KEY, None)
+    options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, MODEL_SETTINGS))
+    options |= {"keywords": keywords_of(cfg), "timestamps": timestamps, "return_hypotheses": True}
+    model, settings = load_model(cfg.model), SpeechLMTranscribeConfig(**options)
+    if cfg.output_filename is None:
+        return show(rows, model.transcribe_generator(rows, settings), settings)
+    hypotheses = model.transcribe(rows, override_config=settings)
+    predictions = [prediction_of(row, hypothesis, settings) for row, hypothesis in zip(rows, hypotheses, strict=True)]
     write(predictions, cfg.output_filename)
-    return sum(timestamps and bool(row["pred_text"].strip()) and not row["word"] for row in predictions)
+    return sum(has_no_times(row) for row in predictions)
 
 
-def write(predictions: list[dict], output: str | None) -> None:
-    """Print transcripts, or write them in the form that the suffix of ``output`` names."""
-    if output is None:
-        emit(*(line for row in predictions for line in printed(row)))
-        return
+def prediction_of(row: dict, hypothesis: Hypothesis, settings: SpeechLMTranscribeConfig) -> dict:
+    """Return the manifest's row with what was found."""
+    found = {"pred_text": hypothesis.text, **(hypothesis.timestamp if settings.timestamps else {})}
+    found |= {"word_confidence": hypothesis.word_confidence} if settings.confidence else {}
+    return {key: value for key, value in row.items() if key != PLACE_KEY} | found
+
+
+def has_no_times(prediction: dict) -> bool:
+    """Tell whether a transcript has words that were to have times and could be given none."""
+    return bool(prediction["pred_text"].strip()) and prediction.get("word") == []
+
+
+def show(rows: list[dict], batches: Iterable[list[Hypothesis]], settings: SpeechLMTranscribeConfig) -> int:
+    """Print transcripts as they are found, those of long recordings piece by piece.
+
+    Returns:
+        how many have words in a piece that could be given no times.
+    """
+    untimed = set()
+    for hypothesis in chain.from_iterable(batches):
+        prediction = prediction_of(rows[hypothesis.recording], hypothesis, settings)
+        piece = {"segment": hypothesis.text}
+        if hypothesis.start > 0 or not hypothesis.is_last:
+            piece |= {"start": hypothesis.start, "end": hypothesis.end}
+        with tqdm.external_write_mode():
+            emit(*printed(prediction, prediction.get("segment") or [piece]))
+        if has_no_times(prediction):
+            untimed.add(hypothesis.recording)
+    return len(untimed)
+
+
+def write(predictions: list[dict], output: str) -> None:
+    """Write transcripts in the form that the suffix of ``output`` names."""
     if is_timed_file(output):
         write_words(output, words_by_recording(predictions))
     else:
@@ -247,15 +270,15 @@ def write(predictions: list[dict], output: str | None) -> None:
     logging.info(f"{len(predictions)} transcripts written to {output}")
 
 
-def printed(row: dict) -> list[str]:
-    """Return a transcript's lines: itself, or where there are times its segments; doubtful words in brackets."""
-    segments = row.get("segment") or [{"segment": row["pred_text"]}]
-    confidence = iter(row.get("word_confidence", ()))
-    for part in segments if "word_confidence" in row else ():
+def printed(prediction: dict, segments: list[dict]) -> list[str]:
+    """Return a line for each segment of a transcript, with its times where it has any; doubtful words in brackets."""
+    confidence = iter(prediction.get("word_confidence", ()))
+    for part in segments if "word_confidence" in prediction else ():
         words = part["segment"].split()
         part["segment"] = " ".join(f"[{word}]" if next(confidence) < DOUBTFUL else word for word in words)
     times = [f" [{part['start']:.2f} - {part['end']:.2f}]" if "start" in part else "" for part in segments]
-    return [f"{row['audio_filepath']}{time}: {part['segment']}" for time, part in zip(times, segments, strict=True)]
+    name = prediction["audio_filepath"]
+    return [f"{name}{time}: {part['segment']}" for time, part in zip(times, segments, strict=True)]
 
 
 def words_by_recording(predictions: list[dict]) -> dict[str, list[Word]]:

@@ -19,6 +19,7 @@ browsers record (AAC, M4A, MP4, WebM, AMR, WMA, …).
 """
 
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,7 @@ _HEARD_SAMPLE = 1 / 16000  # seconds of a sample as models hear it
 SAMPLE_RATES = range(1000, 1_000_001)  # Hz; others are a damaged header's
 TOLERANCE = 0.05  # seconds by which what a manifest says may differ from the audio
 MAX_PEAK = 10.0  # of samples whose full scale is 1: resampling, mixing and clipping stay far below
+_BLOCK = 1 << 17  # frames, at least, that are handed on at a time: FFmpeg gives a thousand
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,49 @@ def read_audio(
         rate = audio.sample_rate
     check_samples(samples, name)
     return samples, rate
+
+
+def audio_blocks(
+    source: str | Path | bytes, start: int = 0, frames: int | None = None, name: str | None = None
+) -> Iterator[np.ndarray]:
+    """Yield what `read_audio` returns, (channels, T) at a time, read from the file as it is taken.
+
+    Of a recording of any length a few seconds are in memory.
+
+    Args:
+        source, start, frames, name: as of `read_audio`.
+
+    Raises:
+        FileNotFoundError, AudioError: see `read_audio`; a damaged place is found when it is come to.
+    """
+    source = source if isinstance(source, bytes) else _existing(source)
+    name = name or ("audio given as bytes" if isinstance(source, bytes) else str(source))
+    count = 0
+    with open_audio(source, name) as audio:
+        for block in _gathered(audio.blocks(start, frames)):
+            check_samples(block, name)
+            count += len(block)
+            yield block.T
+    if count == 0:
+        check_samples(np.zeros(0), name)
+
+
+def _gathered(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield blocks of (T, channels) joined to larger ones."""
+    held: list[np.ndarray] = []
+    for block in blocks:
+        held.append(block)
+        if sum(map(len, held)) >= _BLOCK:
+            yield np.concatenate(held)
+            held = []
+    if any(map(len, held)):
+        yield np.concatenate(held)
+
+
+def check_audio(source: str | Path | bytes, start: int = 0, frames: int | None = None) -> None:
+    """Read a file, or a part of it, to its end and keep nothing; arguments and errors are those of `read_audio`."""
+    for _ in audio_blocks(source, start, frames):
+        pass
 
 
 def check_samples(samples: np.ndarray, name: str) -> None:

@@ -39,7 +39,7 @@ _FFMPEG_FORMATS = (
     "aac,ac3,amr,amrnb,amrwb,ape,asf,avi,caf,eac3,flv,matroska,webm,mov,mp4,m4a,3gp,mp3,mpc,mpc8,mpeg,mpegts,ogg,rm,"
     "tta,wav,wv"
 )
-_BLOCK = 1 << 20  # frames
+_BLOCK = 1 << 18  # frames
 _MALFORMED = 3  # libsndfile's code for a format it knows, and damaged
 _CODEC_FRAME = (
     1152  # samples of a lossy codec's frame: encoders fill up the last one and begin with one or two of silence

@@ -31,6 +31,7 @@ _FORMS: dict[bytes, Literal["little", "big"]] = {b"RIFF": "little", b"RIFX": "bi
 _AU: dict[bytes, Literal["little", "big"]] = {b".snd": "big", b"dns.": "little"}
 _TAG = 1 << 10  # bytes of what is no chunk that may follow on a WAV's
 _OGG_TAIL = 1 << 17  # bytes; a page has at most 65 307
+_BLOCK = 1 << 20  # bytes that are searched at a time
 
 
 def mp3_end(file: io.BufferedIOBase) -> int | None:
@@ -88,7 +89,7 @@ def check_ogg_end(file: io.BufferedIOBase, name: str) -> None:
         tail = file.read()
         page = tail[tail.rfind(b"OggS") :]
         file.seek(0)
-        flags = [found[1][0] for found in re.finditer(rb"OggS\0([\0-\7])", file.read())]
+        flags = [found[5] for found in _found(file, rb"OggS\0[\0-\7]", 6)]
         whole = len(page) >= 27 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
         if not whole or not page[5] & 4:
             raise AudioError(
@@ -170,10 +171,19 @@ def check_flac_end(file: io.BufferedIOBase, name: str) -> None:
     """
     place = file.tell()
     file.seek(4)
-    is_joined = re.search(rb"fLaC[\0\x80]\0\0\x22", file.read()) is not None
+    is_joined = any(True for _ in _found(file, rb"fLaC[\0\x80]\0\0\x22", 8))
     file.seek(place)
     if is_joined:
         _raise_second(name)
+
+
+def _found(file: io.BufferedIOBase, pattern: bytes, length: int) -> Iterator[bytes]:
+    """Yield what matches a pattern of ``length`` bytes from here to the end of the file, of which little is held."""
+    rest = b""
+    while block := file.read(_BLOCK):
+        block = rest + block
+        yield from re.findall(pattern, block)
+        rest = block[-(length - 1) :]
 
 
 def _raise_second(name: str) -> None:

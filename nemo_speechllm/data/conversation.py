@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from lhotse import Recording
 from lhotse.cut import Cut
+from lhotse.utils import compute_num_samples
 from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
 from torch import Tensor
@@ -32,6 +33,7 @@ from nemo_speechllm.audio.audio_file import audio_info, check_selector, span_pro
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.audio.lhotse_backend import original_error
 from nemo_speechllm.audio.samples import as_samples, one_channel
+from nemo_speechllm.audio.stream import cut_blocks, is_part_of_a_file
 
 SAMPLE_RATE = 16000
 GIVEN_SAMPLES = "audio given as samples"
@@ -139,6 +141,21 @@ class Audio:
         samples = torch.from_numpy(np.atleast_2d(np.ascontiguousarray(self._read_cut(self.source), dtype=np.float32)))
         if samples.numel() == 0 or not torch.isfinite(samples).all():
             raise AudioError(f"{self.name}: the audio is empty, or holds NaN or infinite samples")
+        return self._one_channel(samples)
+
+    def stream(self) -> tuple[int, Iterator[Tensor]]:
+        """Return the number of samples, and what `load` returns in blocks (T,): a file is read as they are taken.
+
+        Raises:
+            AudioError: see `load`; a damaged place is found when it is come to.
+        """
+        if isinstance(self.source, Tensor) or not is_part_of_a_file(self.source):
+            samples = self.load()
+            return len(samples), iter([samples])
+        blocks = map(torch.from_numpy, cut_blocks(self.source, SAMPLE_RATE, self.name))
+        return compute_num_samples(self.source.duration, SAMPLE_RATE), map(self._one_channel, blocks)
+
+    def _one_channel(self, samples: Tensor) -> Tensor:
         return one_channel(samples, "average" if self.average_channels else None, self.name)
 
     def _read_cut(self, cut: Cut) -> np.ndarray:

@@ -25,7 +25,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, read_audio
+from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, check_audio
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.files import whole_file
 from nemo_speechllm.manifests.rows import (
@@ -282,7 +282,7 @@ def _examine(span: _Span, decode: bool) -> AudioInfo | Defect:
         info = audio_info(path)
         start, frames = info.span(offset, duration)
         if decode and start < info.frames and frames != 0:  # else the part itself is the defect
-            read_audio(path, start, frames)
+            check_audio(path, start, frames)
     except AudioError as error:
         problem, _, remedy = str(error).rpartition("; ")
         return Defect("audio_filepath", error.kind, problem, remedy)

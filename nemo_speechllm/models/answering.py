@@ -17,6 +17,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from threading import RLock
 from typing import Protocol
 
@@ -32,15 +33,14 @@ from nemo_speechllm.data.dataset import (
     ConversationBuilder,
     ConversationDataset,
     asks_for_translation,
-    in_batches,
     place_of,
 )
 from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.decoding.word_confidence import Calibration, word_evidence
 from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
-from nemo_speechllm.models.answers import Answer, joined
-from nemo_speechllm.models.segmentation import split_long_audio, starts_of
+from nemo_speechllm.models.answers import Answer, AnsweredPiece, joined_pieces
+from nemo_speechllm.models.segmentation import Piece, batches_of, split_long_audio
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 
@@ -96,7 +96,6 @@ class Answering:
         self._lock = _Lock()
         self._last_filter: KeywordFilter | None = None
 
-    @torch.inference_mode()
     def answer(
         self,
         conversations: Iterable[Conversation],
@@ -105,12 +104,28 @@ class Answering:
         confidence: bool = False,
         **options,
     ) -> list[Answer]:
-        """Return answers in order.
+        """Return answers in order; see `answer_pieces`."""
+        batches = self.answer_pieces(conversations, batch_size, None, timestamps, confidence, **options)
+        return list(joined_pieces(chain.from_iterable(batches)))
 
-        A long recording is cut at pauses; recordings are loaded when their turn comes, and a batch is of
-        ``batch_size`` pieces, whosever they are.
+    @torch.inference_mode()
+    def answer_pieces(
+        self,
+        conversations: Iterable[Conversation],
+        batch_size: int,
+        batch_duration: float | None = None,
+        timestamps: bool = False,
+        confidence: bool = False,
+        **options,
+    ) -> Iterator[list[AnsweredPiece]]:
+        """Yield answers in order, batch by batch, as they are found.
+
+        A long recording is cut at pauses while it is read. A batch is of pieces, whosever they are, and no more is in
+        memory: recordings are opened when their turn comes.
 
         Args:
+            conversations: they are all checked before the first is answered.
+            batch_size, batch_duration: see `batches_of`.
             timestamps, confidence: say when each word is said, and how probably it is right; see `require_transcript`.
             options: see `nemo_speechllm.models.answers.generation_options`.
 
@@ -122,14 +137,14 @@ class Answering:
         for purpose in [name for name, asked in (("timestamps", timestamps), ("confidence", confidence)) if asked]:
             require_transcript(self.model, conversations, purpose)
         collate = ConversationDataset(self.model.builder).collate
-        starts: list[list[float]] = []
-        answers: list[Answer] = []
-        for pieces in in_batches(self._pieces(conversations, starts), batch_size):
-            batch = collate(pieces).to(self.model.device)
+        for pieces in batches_of(self._pieces(conversations), batch_size, batch_duration):
+            batch = collate([piece.conversation for piece in pieces]).to(self.model.device)
             with self._lock:
-                answers += self.answer_batch(batch, timestamps, confidence, **options)
-        of_pieces = iter(answers)
-        return [joined([next(of_pieces) for _ in of_recording], of_recording) for of_recording in starts]
+                answers = self.answer_batch(batch, timestamps, confidence, **options)
+            yield [
+                AnsweredPiece(answer, piece.start, piece.start + piece.seconds, piece.is_last)
+                for piece, answer in zip(pieces, answers, strict=True)
+            ]
 
     def answer_batch(
         self, batch: ConversationBatch, timestamps: bool = False, confidence: bool = False, **options
@@ -201,12 +216,10 @@ class Answering:
             )
         ]
 
-    def _pieces(self, conversations: Iterable[Conversation], starts: list[list[float]]) -> Iterator[Conversation]:
-        """Yield the pieces of all conversations, in order; add to ``starts`` when those of each begin in it."""
+    def _pieces(self, conversations: Iterable[Conversation]) -> Iterator[Piece]:
+        """Yield the pieces of all conversations, in order."""
         for conversation in conversations:
-            pieces = split_long_audio(conversation, self.model.cfg.generation.max_audio_seconds)
-            starts.append(starts_of(pieces))
-            yield from pieces
+            yield from split_long_audio(conversation, self.model.cfg.generation.max_audio_seconds)
 
     def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
         """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""

@@ -14,6 +14,7 @@
 
 """What is asked of a model that answers, and what comes back."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, TypeVar, cast
@@ -55,6 +56,32 @@ class Answer:
     frame_shift: float | None = None
     word_evidence: tuple[WordEvidence, ...] | None = None
     word_confidence: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class AnsweredPiece:
+    """The answer to a piece of a recording, or to what is answered as a whole.
+
+    Attributes:
+        answer: times of its words are those in the piece.
+        start, end: of the piece in its recording, in seconds.
+        is_last: nothing of the recording follows.
+    """
+
+    answer: Answer
+    start: float
+    end: float
+    is_last: bool
+
+
+def joined_pieces(pieces: Iterable[AnsweredPiece]) -> Iterator[Answer]:
+    """Yield the answers to recordings whose pieces come in order, each when its last one is there."""
+    of_recording: list[AnsweredPiece] = []
+    for piece in pieces:
+        of_recording.append(piece)
+        if piece.is_last:
+            yield joined([item.answer for item in of_recording], [item.start for item in of_recording])
+            of_recording = []
 
 
 def joined(answers: list[Answer], starts: list[float]) -> Answer:

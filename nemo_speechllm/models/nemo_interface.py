@@ -16,32 +16,40 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import numpy as np
-import torch
 from nemo.collections.asr.parts.mixins.transcription import ASRTranscriptionMixin, TranscribeConfig
 from nemo.collections.asr.parts.utils.rnnt_utils import Hypothesis
 from nemo.core.classes import ModelPT
-from nemo.core.neural_types import AudioSignal, LabelsType, LengthsType, NeuralType
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from nemo_speechllm.data.conversation import Audio, Conversation
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.models.answering import Answering, require_transcript, require_transcripts
-from nemo_speechllm.models.answers import OF_WORDS, Answer, generation_options
+from nemo_speechllm.models.answers import (
+    OF_WORDS,
+    Answer,
+    AnsweredPiece,
+    generation_options,
+    joined,
+    joined_pieces,
+)
 from nemo_speechllm.models.decoding_settings import differing_beside, differing_settings
 from nemo_speechllm.models.hypotheses import hypothesis_of
 from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.models.oomptimizer import schema_of
+from nemo_speechllm.models.segmentation import is_cut
 from nemo_speechllm.models.transcription import (
     SpeechLMTranscribeConfig,
     check_settings,
     check_takes_settings,
     manifest_keys,
+    seconds_bar,
     transcription_config,
 )
 from nemo_speechllm.modules.perception import Perception
@@ -194,24 +202,61 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
             timestamps=timestamps,
             **options,
         )
-        return super().transcribe(audio, override_config=transcription_config(given, override_config))
+        trcfg = transcription_config(given, override_config)
+        answers = joined_pieces(chain.from_iterable(self._answered(audio, trcfg)))
+        return self._transcribe_output_processing(list(answers), trcfg)
 
-    @torch.inference_mode()
     def transcribe_generator(
-        self, audio: str | Path | list | np.ndarray | Tensor | DataLoader, override_config: TranscribeConfig | None
+        self,
+        audio: str | Path | list | np.ndarray | Tensor | DataLoader,
+        override_config: TranscribeConfig | None = None,
     ) -> Iterator[list]:
-        """Transcribe, batch by batch.
+        """Transcribe, and yield text as it comes: a list for each batch, of what `transcribe` returns in one.
+
+        A list has an item for each piece: a recording that is longer than ``generation.max_audio_seconds`` comes piece
+        by piece, read from its file meanwhile, so that memory does not depend on its length; all others are one piece.
+
+        Args:
+            audio: see `transcribe`.
+            override_config: settings; with ``return_hypotheses`` an item tells its ``recording``, the number of what
+                was given, from 0, ``start`` and ``end``, its seconds in that, and whether it is the last one of it
+                (``is_last``). Times of words are those in the recording, too.
+
+        Example:
+            >>> from nemo_speechllm.models import load_model
+            >>> model = load_model("instruct_las_digits")
+            >>> settings = model.get_transcribe_config()
+            >>> settings.verbose = False
+            >>> for texts in model.transcribe_generator("tests/recordings/digits_theo.flac", settings):
+            ...     print(*texts)
+            three one four one five
+        """
+        trcfg = override_config or self.get_transcribe_config()
+        recording = 0
+        for pieces in self._answered(audio, trcfg):
+            items = self._transcribe_output_processing([joined([p.answer], [p.start]) for p in pieces], trcfg)
+            for piece, item in zip(pieces, items, strict=True):
+                if isinstance(item, Hypothesis):
+                    vars(item).update(recording=recording, start=piece.start, end=piece.end, is_last=piece.is_last)
+                recording += piece.is_last
+            yield items
+
+    def _answered(self, audio: Any, trcfg: TranscribeConfig) -> Iterator[list[AnsweredPiece]]:
+        """Yield the answers to the pieces of what was given, batch by batch.
 
         NeMo's own changes the model's mode and the verbosity of the log until it has ended, also for the threads
         beside it.
         """
-        trcfg = override_config or self.get_transcribe_config()
         check_settings(trcfg)
         if isinstance(audio, DataLoader):
             check_takes_settings(trcfg)
         loader = audio if isinstance(audio, DataLoader) else self._transcribe_input_processing(audio, trcfg)
-        for batch in tqdm(loader, desc="Transcribing", disable=not trcfg.verbose):
-            yield self._transcribe_output_processing(self._transcribe_forward(batch, trcfg), trcfg)
+        known = None if loader is audio else cast(list[Conversation], loader.dataset)
+        with seconds_bar(known, trcfg.verbose) as bar:
+            for batch in loader:
+                for pieces in self._transcribe_forward(batch, trcfg):
+                    bar.update(sum(piece.end - piece.start for piece in pieces))
+                    yield pieces
 
     def _transcribe_input_processing(self, audio: Any, trcfg: TranscribeConfig) -> DataLoader:
         conversations = self._conversations_of(audio, trcfg)
@@ -223,16 +268,17 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
     def _setup_transcribe_dataloader(self, config: dict) -> DataLoader:
         """Return a loader of conversations in lists.
 
-        Workers load their audio; without any it is loaded when it is needed.
+        Workers load audio that is not read piece by piece; without any all is loaded when it is needed.
         """
         trcfg = config["transcribe"]
         workers = int(trcfg.num_workers or 0)
+        loaded = partial(_loaded, max_seconds=self.cfg.generation.max_audio_seconds)
         return DataLoader(
             config["conversations"],
             batch_size=int(trcfg.batch_size),
             num_workers=workers,
             prefetch_factor=1 if workers else None,
-            collate_fn=_loaded if workers else list,
+            collate_fn=loaded if workers else list,
         )
 
     def _conversations_of(self, audio: Any, trcfg: TranscribeConfig) -> list[Conversation]:
@@ -241,13 +287,14 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     def _transcribe_forward(
         self, batch: list[Conversation] | ConversationBatch, trcfg: TranscribeConfig
-    ) -> list[Answer]:
+    ) -> Iterator[list[AnsweredPiece]]:
         names = ("max_new_tokens", "beam_size", "decoder")
         options = generation_options(self.cfg.generation, *(getattr(trcfg, name, None) for name in names))
         options |= {name: bool(getattr(trcfg, name, None)) for name in OF_WORDS}
+        options["batch_duration"] = getattr(trcfg, "batch_duration", None)
         if isinstance(batch, ConversationBatch):  # of a caller's own loader
-            return self.answering.answer(batch.loaded(), len(batch.conversations), **options)
-        return self.answering.answer(batch, trcfg.batch_size, **options)
+            return self.answering.answer_pieces(batch.loaded(), len(batch.conversations), **options)
+        return self.answering.answer_pieces(batch, trcfg.batch_size, **options)
 
     def _transcribe_output_processing(self, outputs: list[Answer], trcfg: TranscribeConfig) -> list:
         if trcfg.return_hypotheses or trcfg.timestamps or getattr(trcfg, "confidence", None):
@@ -335,42 +382,9 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
 
     @property
     def oomptimizer_schema(self) -> dict[str, Any]:
-        """What NeMo's OOMptimizer makes artificial batches of, for the longest audio and answer of a bucket."""
-        return {
-            "cls": self._artificial_batch,
-            "inputs": [
-                {"name": "audio", "type": NeuralType(("B", "T"), AudioSignal()), "seq_length": "input"},
-                {"name": "audio_lengths", "type": NeuralType(("B",), LengthsType()), "seq_length": "input"},
-                {
-                    "name": "answers",
-                    "type": NeuralType(("B", "T"), LabelsType()),
-                    "seq_length": "output",
-                    "vocab_size": self.tokenizer.vocab_size,
-                },
-            ],
-        }
-
-    def _artificial_batch(self, audio: Tensor, audio_lengths: Tensor, answers: Tensor) -> ConversationBatch:
-        """Return a batch of noise with answers of as many tokens; which tokens does not matter for memory.
-
-        Args:
-            audio: (B, T), audio_lengths (B,).
-            answers: (B, N) token ids.
-        """
-        text = self._text_of_length(answers.shape[1])
-        metadata = {"lang": "en", "text": text, "transcription": text}
-        conversations = [
-            self.builder.conversation(Audio(samples), metadata, f"artificial-{index}", text)
-            for index, samples in enumerate(audio)
-        ]
-        return ConversationBatch(conversations, audio, audio_lengths)
-
-    def _text_of_length(self, tokens: int) -> str:
-        """Return words of at least so many tokens; equal neighbours, which cost CTC another frame, are avoided."""
-        words = [("a", "b")[index % 2] for index in range(max(1, tokens))]
-        ids = self.tokenizer(" ".join(words), add_special_tokens=False).input_ids
-        return " ".join(words[: -(-len(words) * tokens // len(ids))])
+        """What NeMo's OOMptimizer makes artificial batches of."""
+        return schema_of(self.builder, self.tokenizer)
 
 
-def _loaded(conversations: list[Conversation]) -> list[Conversation]:
-    return [conversation.loaded() for conversation in conversations]
+def _loaded(conversations: list[Conversation], max_seconds: float | None) -> list[Conversation]:
+    return [item if is_cut(item, max_seconds) else item.loaded() for item in conversations]

@@ -14,12 +14,16 @@
 
 """The settings of `transcribe`: NeMo's and a speech LM's own. Each is honoured or refused by name."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any
 
 from nemo.collections.asr.parts.mixins.transcription import TranscribeConfig
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
+from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS
 from nemo_speechllm.models.answers import OF_WORDS
 from nemo_speechllm.models.inputs import without_path
@@ -51,6 +55,8 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
             ``generation.max_keywords`` those that CTC may have heard. An empty list takes the manifest lines' own
             away.
         max_new_tokens, beam_size: of generation; None: the recipe's.
+        batch_duration: the most seconds of audio that are answered together, padding counted; None: as many as
+            ``batch_size`` recordings, or pieces of ``generation.max_audio_seconds``, have.
         confidence: NeMo ``Hypothesis`` objects with ``word_confidence``, how probably each word is right, by what the
             text decoder, CTC and CTC's other hypotheses say of it (see `nemo_speechllm.decoding.word_confidence`).
         decoder: what answers, ``llm`` or ``ctc`` (a model's CTC head); None: the recipe's.
@@ -65,6 +71,7 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
     keywords: list[str] | None = None
     max_new_tokens: int | None = None
     beam_size: int | None = None
+    batch_duration: float | None = None
     decoder: str | None = None
     confidence: bool | None = None
     prompt: Any = None
@@ -119,12 +126,17 @@ def check_settings(config: TranscribeConfig) -> None:
     """Refuse settings that a speech LM does not have, and numbers that are none.
 
     Raises:
-        ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``num_workers``,
-            ``timestamps`` or ``confidence`` cannot be. It is named.
+        ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``batch_duration``,
+            ``num_workers``, ``timestamps`` or ``confidence`` cannot be. It is named.
     """
     whole_number("batch_size", config.batch_size, Limits(at_least=1))
     if config.num_workers is not None:
         whole_number("num_workers", config.num_workers, Limits(at_least=0))
+    duration = getattr(config, "batch_duration", None)
+    if duration is not None and (
+        isinstance(duration, bool) or not isinstance(duration, Real) or not float(duration) > 0
+    ):
+        raise ValueError(f"batch_duration is {duration!r}; it must be a number of seconds above 0, or null")
     for name in OF_WORDS:
         value = getattr(config, name, None)
         if value not in (None, False, True):
@@ -180,6 +192,18 @@ def prompt_keys(config: TranscribeConfig) -> dict[str, Any]:
             f"reads the user's {list(PROMPT_SLOTS)}"
         )
     return {PROMPT_SLOTS[name]: value for name, value in slots.items() if value is not None}
+
+
+def seconds_bar(conversations: Iterable[Conversation] | None, verbose: bool) -> tqdm:
+    """Return a progress bar of the seconds of audio that have been transcribed.
+
+    Args:
+        conversations: all there are; None: it is not known.
+        verbose: show it.
+    """
+    total = None if conversations is None else sum(audio.duration for item in conversations for audio in item.audios)
+    form = "{l_bar}{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]" if total else None
+    return tqdm(total=total, desc="Transcribing", unit="s", disable=not verbose, bar_format=form)
 
 
 def _public(names: tuple[str, ...]) -> list[str]:

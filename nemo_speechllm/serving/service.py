@@ -28,7 +28,7 @@ from nemo_speechllm.models.answering import require_transcript
 from nemo_speechllm.models.answers import OF_WORDS, Answer, generation_options, joined
 from nemo_speechllm.models.inputs import conversations_of
 from nemo_speechllm.models.loading import INT8
-from nemo_speechllm.models.segmentation import split_long_audio, starts_of
+from nemo_speechllm.models.segmentation import split_long_audio
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys
 from nemo_speechllm.serving.batching import REQUESTS, SECONDS, Admission, Batcher, Group
@@ -147,7 +147,7 @@ class Service:
         Args:
             name: of the model.
             contents: of the audio files in it.
-            make: gives it, its audio loaded.
+            make: gives it.
             given: arguments of `generation_options`.
         """
         options = generation_options(self.model(name).cfg.generation, **given)
@@ -186,8 +186,8 @@ class Service:
         return seconds
 
     def _pieces(self, name: str, make: Callable[[], Conversation]) -> tuple[list[Conversation], list[float]]:
-        pieces = split_long_audio(make(), self.models[name].cfg.generation.max_audio_seconds)
-        return pieces, starts_of(pieces)
+        pieces = list(split_long_audio(make(), self.models[name].cfg.generation.max_audio_seconds))
+        return [piece.conversation.loaded() for piece in pieces], [piece.start for piece in pieces]
 
     def _answer(self, group: Group, conversations: list[Conversation]) -> list[Answer]:
         name, *options = group
@@ -197,13 +197,13 @@ class Service:
 def _asked(
     model: SpeechLM, content: bytes, settings: SpeechLMTranscribeConfig, channel_selector: int | str | None
 ) -> Conversation:
-    """Return what ``transcribe`` would answer, its audio loaded."""
+    """Return what ``transcribe`` would answer."""
     metadata_of = partial(manifest_keys, config=settings)
     (conversation,) = conversations_of(content, model.builder, channel_selector, metadata_of)
     for purpose in OF_WORDS:
         if getattr(settings, purpose):
             require_transcript(model, [conversation], purpose)
-    return conversation.loaded()
+    return conversation
 
 
 def _check_keywords(model: SpeechLM, settings: SpeechLMTranscribeConfig) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from nemo_speechllm.audio.audio_file import audio_info, read_audio
+from nemo_speechllm.audio.audio_file import audio_blocks, audio_info, check_audio, read_audio
 from nemo_speechllm.audio.errors import AudioError
 from tests.encoded_audio import FFMPEG, NOISE, RATE, SNDFILE, make
 
@@ -43,7 +43,22 @@ def test_samples_that_are_no_sound_are_named(tmp_path, value, message):
     soundfile.write(tmp_path / "a.wav", samples, RATE, subtype="FLOAT")
     with pytest.raises(AudioError, match=f"a.wav: the audio holds .*{message}"):
         read_audio(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match=f"a.wav: the audio holds .*{message}"):
+        check_audio(tmp_path / "a.wav")
     assert read_audio(tmp_path / "a.wav", 2000)[0].shape == (1, 2 * RATE - 2000)  # this part is sound
+    check_audio(tmp_path / "a.wav", 2000)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.m4a"])
+def test_blocks_are_what_is_read_at_once(tmp_path, name):
+    path = make(tmp_path / name)
+    for part in ((), (1234,), (1234, 5000)):
+        blocks = list(audio_blocks(path, *part))
+        np.testing.assert_array_equal(np.concatenate(blocks, axis=1), read_audio(path, *part)[0])
+        assert len(blocks) == 1, "a thousand samples at a time, as FFmpeg gives them, are too few to work on"
+    for read in (read_audio, check_audio):
+        with pytest.raises(AudioError, match="no samples"):
+            read(path, audio_info(path).frames)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from nemo_speechllm.audio import wholeness
 from nemo_speechllm.audio.audio_file import audio_info, read_audio
 from nemo_speechllm.audio.errors import AudioError
 from tests.encoded_audio import FFMPEG, NOISE, RATE, SNDFILE, make
@@ -66,6 +67,18 @@ def test_a_second_recording_in_a_file_is_named(tmp_path, name, between):
         read_audio(path)
     with pytest.raises(AudioError, match="the audio holds a second recording after its end"):
         read_audio(one + one)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.ogg"])
+@pytest.mark.parametrize("block", [8, 13])
+def test_a_second_recording_is_found_wherever_a_block_that_is_searched_ends(tmp_path, monkeypatch, name, block):
+    monkeypatch.setattr(wholeness, "_BLOCK", block)
+    soundfile.write(tmp_path / name, NOISE[:RATE], RATE)
+    one = (tmp_path / name).read_bytes()
+    assert read_audio(one)[0].shape == (1, RATE)
+    for shift in range(block):
+        with pytest.raises(AudioError, match="the audio holds a second recording after its end"):
+            read_audio(one + bytes(shift) + one)
 
 
 def test_more_samples_than_a_wav_says_are_named_and_other_chunks_are_not(tmp_path):

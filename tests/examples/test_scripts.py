@@ -158,6 +158,25 @@ def test_transcribe_writes_subtitles_and_ctm_by_the_suffix(tiny_ctc_nemo, make_m
     assert f"{audio[1]} {times}: {segment['segment']}" in capsys.readouterr().out
 
 
+def test_transcribe_prints_a_long_recording_piece_by_piece(make_ctc_prompted, make_audio, tmp_path, capsys):
+    model = make_ctc_prompted(generation={"decoder": "ctc", "max_audio_seconds": 2.0})
+    with_blanks(model, make_audio(4.0)).save_to(tmp_path / "ctc.nemo")
+    for name, seconds in (("long", 7.0), ("short", 1.5)):
+        soundfile.write(tmp_path / f"{name}.flac", make_audio(seconds), 16000)
+    audio = [str(tmp_path / "long.flac"), str(tmp_path / "short.flac")]
+    arguments = dict(model=str(tmp_path / "ctc.nemo"), audio=audio, batch_size=2)
+    capsys.readouterr()
+    call("transcribe", **arguments)
+    *pieces, short = capsys.readouterr().out.splitlines()
+    long, expected = model.transcribe(audio, verbose=False)
+    assert short == f"{audio[1]}: {expected}" and len(pieces) > 3
+    found = [re.fullmatch(rf"{audio[0]} \[(\d+\.\d\d) - (\d+\.\d\d)\]: (.*)", piece).groups() for piece in pieces]
+    assert [start for start, _, _ in found] == ["0.00", *(end for _, end, _ in found[:-1])] and found[-1][1] == "7.00"
+    assert " ".join(text for _, _, text in found if text) == long
+    call("transcribe", **arguments, output_filename=str(tmp_path / "out.jsonl"))
+    assert [row["pred_text"] for row in lines(tmp_path / "out.jsonl")] == [long, expected]
+
+
 def test_transcribe_counts_the_times_of_a_part_from_the_beginning_of_its_recording(
     tiny_ctc_nemo, make_manifest, tmp_path
 ):

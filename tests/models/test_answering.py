@@ -352,7 +352,7 @@ def figures_on(device: str, model: SpeechLM, audios: list[np.ndarray]) -> tuple[
 def test_a_long_recording_is_transcribed_in_pieces(salm, make_audio):
     salm.cfg.generation.max_audio_seconds = 2.0
     samples = torch.from_numpy(make_audio(5.0))
-    pieces = split_at_pauses(samples, 2.0)
+    pieces = list(split_at_pauses([samples], len(samples), 2.0))
     assert len(pieces) > 2
     alone = salm.transcribe([piece.numpy() for piece in pieces], verbose=False)
     assert salm.transcribe(samples.numpy(), verbose=False) == [" ".join(text for text in alone if text)]
