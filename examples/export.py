@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Makes of a model a small ``.nemo`` to give away, or a folder for NeMo's own SALM.
+"""Makes of a model a small ``.nemo`` to give away, or a folder for Hugging Face or NeMo's own SALM.
 
     python examples/export.py model=runs/salm/salm.nemo output=salm_mine.nemo dtype=float16
+    python examples/export.py format=hf model=salm_whisper_smollm2 output=hf_salm
     python examples/export.py format=nemo_salm model=runs/salm/salm.nemo output=nemo_salm
 
 ``format=nemo``: the weights that the checkpoint holds are rounded to ``dtype``, float16 where none is given (a
@@ -22,9 +23,10 @@ restored model computes in float32 as before); the frozen LLM and encoder stay r
 with ``save_full=true``. Data, optimizer and cache settings of the machine it was trained on are dropped, of a folder
 that it refers to the name alone stays, and the archive is gzipped, which NeMo reads as well.
 
-``format=nemo_salm``: a folder that ``nemo.collections.speechlm2.models.SALM.from_pretrained`` reads, its LoRA merged
-and all its weights in it, rounded to ``dtype`` where one is given. What NeMo has no place for is refused or, where
-the LLM's answers do without it, named as left behind.
+``format=hf``: a folder that ``AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)`` reads.
+``format=nemo_salm``: one that ``nemo.collections.speechlm2.models.SALM.from_pretrained`` reads. LoRA is merged and all
+weights are in it, rounded to ``dtype`` where one is given. What has no place in it is refused or, where the LLM's
+answers do without it, named as left behind.
 """
 
 from dataclasses import dataclass
@@ -37,13 +39,14 @@ from omegaconf import MISSING
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.command_line import check_output_file, check_settings, run_command
+from nemo_speechllm.export.hf import export_hf
 from nemo_speechllm.export.limits import left_behind
 from nemo_speechllm.export.nemo_file import export_nemo_file
 from nemo_speechllm.export.nemo_salm import export_nemo_salm
 from nemo_speechllm.files import check_new_folder
 from nemo_speechllm.models import load_model
 
-FOLDERS = {"nemo_salm": export_nemo_salm}
+FOLDERS = {"hf": export_hf, "nemo_salm": export_nemo_salm}
 
 
 @dataclass
@@ -52,7 +55,7 @@ class ExportArguments:
 
     model: str = MISSING
     output: str = MISSING
-    format: str = "nemo"  # nemo: a .nemo file; nemo_salm: a folder for NeMo's own SALM
+    format: str = "nemo"  # nemo: a .nemo file; hf, nemo_salm: a folder for Hugging Face, for NeMo's own SALM
     dtype: str | None = None  # float16, bfloat16 or float32; null: float16 in a .nemo, in a folder as they are
     save_full: bool = False  # of a .nemo; a folder always holds all weights
 

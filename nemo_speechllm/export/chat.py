@@ -55,7 +55,6 @@ def exported_tokenizer(model: DecoderOnlySpeechLM) -> PreTrainedTokenizerBase:
     tokenizer = copy.deepcopy(model.tokenizer)
     tokenizer.add_special_tokens({"additional_special_tokens": [AUDIO]}, replace_extra_special_tokens=False)
     tokenizer.chat_template = chat_template(model.prompt.chat_template, model.prompt.system_prompt)
-    tokenizer.padding_side = "left"
     tokenizer.eos_token = tokenizer.convert_ids_to_tokens(model.prompt.end_token_id)
     instructions = sorted({"", *map(str, model.cfg.prompt.instructions.values())})
     prompts = [expected_ids(model, tokenizer, instruction) for instruction in instructions]

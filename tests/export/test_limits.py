@@ -17,14 +17,15 @@
 import pytest
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from nemo_speechllm.export.hf import export_hf
 from nemo_speechllm.export.limits import ExportError, left_behind
 from nemo_speechllm.export.nemo_salm import export_nemo_salm
 from nemo_speechllm.modules.quantization import to_int8
 
 
-def refused(model, tmp_path) -> str:
+def refused(model, tmp_path, export=export_nemo_salm) -> str:
     with pytest.raises(ExportError) as error:
-        export_nemo_salm(model, tmp_path / "out")
+        export(model, tmp_path / "out")
     assert not list(tmp_path.glob("out*")) and str(error.value).endswith("format=nemo keeps all of it")
     return str(error.value)
 
@@ -59,6 +60,22 @@ class TestNeMoSALM:
         model = make_nemo_salm()
         to_int8(model)
         assert "without int8:" in refused(model, tmp_path)
+
+
+class TestHuggingFace:
+    def test_posteriors(self, make_salm, ctc_tokenizer_folder, tmp_path):
+        head = {"tokenizer": str(ctc_tokenizer_folder / "tokenizer.model")}
+        silent = {"loss": {"ctc_weight": 0.0}, "ctc_compression": False, "generation": {"ctc_weight": 0.0}}
+        model = make_salm(ctc_head=head, ctc_posterior={}, **silent)
+        assert "model.ctc_posterior" in refused(model, tmp_path, export_hf)
+
+    def test_another_model(self, make_ctc_prompted, tmp_path):
+        assert "model.target is CTCPromptedLLM" in refused(make_ctc_prompted(), tmp_path, export_hf)
+
+    def test_rounded_weights(self, make_salm, tmp_path):
+        model = make_salm()
+        to_int8(model)
+        assert "without int8:" in refused(model, tmp_path, export_hf)
 
 
 def test_all_that_is_left_behind_is_said(salm, make_nemo_salm):

@@ -109,6 +109,16 @@ def test_a_folder_may_move_and_nemo_s_prompt_format_may_fit(make_nemo_salm, make
     assert ids[: len(expected[0])] == expected[0]
 
 
+def test_only_where_vllm_finds_the_llm_is_a_place_of_this_machine(make_nemo_salm, tmp_path, tiny_llm_folder):
+    export_nemo_salm(make_nemo_salm(), tmp_path / "salm")
+    config = json.loads((tmp_path / "salm" / "config.json").read_text())
+    assert config.pop("pretrained_llm") == str(tmp_path / "salm" / "llm_backbone")
+    (tmp_path / "salm" / "config.json").write_text(json.dumps(config))
+    for path in (path for path in (tmp_path / "salm").rglob("*") if path.is_file()):
+        for place in (tmp_path, tiny_llm_folder, Path.home() / ".cache"):
+            assert str(place).encode() not in path.read_bytes(), path
+
+
 def test_a_folder_that_is_there_is_kept(make_nemo_salm, tmp_path):
     (tmp_path / "salm").mkdir()
     (tmp_path / "salm" / "mine.txt").write_text("mine")
