@@ -17,6 +17,7 @@
 It builds encoder, adapter and CTC compression of ``nemo_speechllm.modules``, so that package must be installed.
 """
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -137,18 +138,18 @@ class SpeechLMForConditionalGeneration(PreTrainedModel, GenerationMixin):
         its prompt is padded by.
         """
         inputs = self.embed(input_ids, attention_mask, audio, audio_lengths)
-        config = generation_config or self.generation_config
-        penalty = kwargs.pop("repetition_penalty", config.repetition_penalty) or 1.0
-        processors = LogitsProcessorList(kwargs.pop("logits_processor", None) or [])
-        if penalty != 1.0:
-            processors.append(RepetitionPenaltyLogitsProcessor(penalty))
+        config = copy.deepcopy(generation_config or self.generation_config)
+        others = config.update(**kwargs)  # what is no setting of a search
+        processors = LogitsProcessorList(others.pop("logits_processor", None) or [])
+        if (config.repetition_penalty or 1.0) != 1.0:
+            processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
+        config.repetition_penalty = 1.0
         return self.llm.generate(
             inputs_embeds=inputs.embeddings,
             attention_mask=inputs.attention_mask,
             generation_config=config,
             logits_processor=processors,
-            repetition_penalty=1.0,
-            **kwargs,
+            **others,
         )
 
     def embed(

@@ -17,7 +17,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from omegaconf import DictConfig
 
 from nemo_speechllm.models import SALM
@@ -39,3 +41,11 @@ def make_nemo_salm(
         return talkative(make_salm(**plain | {"perception": perception} | changes))
 
     return make
+
+
+@pytest.fixture
+def files(make_audio: Callable[..., np.ndarray], tmp_path: Path) -> list[str]:
+    """Three recordings."""
+    for seed, seconds in enumerate((1.0, 2.3, 0.7)):
+        soundfile.write(tmp_path / f"{seed}.wav", make_audio(seconds, seed), 16000, "FLOAT")
+    return [str(tmp_path / f"{seed}.wav") for seed in range(3)]

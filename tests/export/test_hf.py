@@ -20,11 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import AutoModel, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoModel, AutoModelForMultimodalLM
 
 from nemo_speechllm.export.hf import export_hf
 from tests.export.test_nemo_salm import ours
@@ -47,13 +46,6 @@ for folder in json.loads(sys.argv[1]):
     answers[folder] = [row[: row.index(end)] if end in row else row for row in ids.tolist()]
 print("ANSWERS", json.dumps(answers))
 """
-
-
-@pytest.fixture
-def files(make_audio, tmp_path) -> list[str]:
-    for seed, seconds in enumerate((1.0, 2.3, 0.7)):
-        soundfile.write(tmp_path / f"{seed}.wav", make_audio(seconds, seed), 16000, "FLOAT")
-    return [str(tmp_path / f"{seed}.wav") for seed in range(3)]
 
 
 def theirs(folders: list[str], files: list[str], cache: Path) -> dict[str, list[list[int]]]:
@@ -105,31 +97,3 @@ class TestFolder:
     def test_its_generation_is_the_recipe_s(self, folder):
         config = json.loads((folder / "generation_config.json").read_text())
         assert (config["max_new_tokens"], config["do_sample"]) == (8, False)
-
-
-class TestProcessor:
-    @pytest.fixture
-    def processor(self, make_salm, tmp_path):
-        export_hf(make_salm(), tmp_path / "salm")
-        return AutoProcessor.from_pretrained(tmp_path / "salm", trust_remote_code=True)
-
-    def test_reads_files_that_a_conversation_names(self, processor, files):
-        parts = [{"type": "audio", "audio": files[0]}, {"type": "text", "text": "Transcribe the speech."}]
-        options = {"tokenize": True, "return_dict": True, "return_tensors": "pt", "add_generation_prompt": True}
-        inputs = processor.apply_chat_template([{"role": "user", "content": parts}], **options)
-        asked = [{"role": "user", "content": "<|audio|>Transcribe the speech."}]
-        text = processor.apply_chat_template(asked, add_generation_prompt=True)
-        expected = processor(text=text, audio=soundfile.read(files[0], dtype="float32")[0])
-        assert {*inputs} == {*expected} == {"input_ids", "attention_mask", "audio", "audio_lengths"}
-        assert all(torch.equal(inputs[key], expected[key]) for key in expected)
-
-    def test_pads_prompts_on_the_left_and_audio_on_the_right(self, processor):
-        inputs = processor(text=["<|audio|><|audio|>", "a b c d"], audio=[np.ones(5), np.ones(3)])
-        assert inputs["attention_mask"][0, 0] == 0 and inputs["audio"][1].tolist() == [1, 1, 1, 0, 0]
-        assert inputs["audio_lengths"].tolist() == [5, 3]
-
-    def test_refuses_another_rate_and_audio_without_a_place(self, processor):
-        with pytest.raises(ValueError, match="the audio is at 8000 Hz; resample it to 16000 Hz"):
-            processor(text="<|audio|>", audio=np.ones(5), sampling_rate=8000)
-        with pytest.raises(ValueError, match=r"the prompts have 1 times <\|audio\|>, and 2 audios were given"):
-            processor(text="<|audio|>", audio=[np.ones(5), np.ones(3)])
