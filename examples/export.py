@@ -38,7 +38,7 @@ from nemo.utils import logging
 from omegaconf import MISSING
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
-from nemo_speechllm.command_line import check_output_file, check_settings, run_command
+from nemo_speechllm.command_line import check_output_file, check_settings, check_writable, run_command
 from nemo_speechllm.export.hf import export_hf
 from nemo_speechllm.export.limits import left_behind
 from nemo_speechllm.export.nemo_file import export_nemo_file
@@ -92,6 +92,7 @@ def check_output(cfg: ExportArguments, output: Path) -> None:
         if cfg.save_full:
             raise ValueError(f"save_full=true is of format=nemo; format={cfg.format} always holds all weights")
         check_new_folder(output)
+        check_writable(output.parent)
         return
     if output.suffix != ".nemo":
         raise CheckpointError(f"output={cfg.output} must end in .nemo; give {output.name}.nemo, say")

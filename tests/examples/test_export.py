@@ -49,6 +49,7 @@ def test_a_folder_for_nemo(export, nemo_encoder_file, tmp_path, nemo_log):
         ({"format": "onnx"}, "format=onnx: use nemo, hf, nemo_salm"),
         ({"format": "nemo_salm", "save_full": True}, "save_full=true is of format=nemo"),
         ({"format": "nemo_salm", "output": "."}, "is there already"),
+        ({"format": "hf", "output": "/proc/new"}, "/proc"),
         ({"dtype": "int8", "output": "a.nemo"}, "dtype=int8: use float16, bfloat16 or float32"),
     ],
 )

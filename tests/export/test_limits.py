@@ -41,6 +41,12 @@ class TestNeMoSALM:
         silent = {"loss": {"ctc_weight": 0.0}, "ctc_compression": False, "generation": {"ctc_weight": 0.0}}
         assert "model.perception.adapter.type=qformer" in refused(make_salm(**silent), tmp_path)
 
+    def test_an_encoder_that_stacks_frames(self, make_nemo_salm, fastconformer_config, tmp_path):
+        stacking = fastconformer_config["encoder"] | {"subsampling": "stacking", "subsampling_factor": 4}
+        encoder = {"type": "nemo", "pretrained": None, "config": fastconformer_config | {"encoder": stacking}}
+        model = make_nemo_salm(perception={"adapter": None, "encoder": encoder})
+        assert "model.perception.encoder stacks frames" in refused(model, tmp_path)
+
     def test_posteriors(self, make_nemo_salm, ctc_tokenizer_folder, tmp_path):
         head = {"tokenizer": str(ctc_tokenizer_folder / "tokenizer.model")}
         model = make_nemo_salm(ctc_head=head, ctc_posterior={}, perception={"adapter": None})

@@ -24,9 +24,11 @@ import soundfile
 import torch
 from nemo.collections.speechlm2.models import SALM as NeMoSALM
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from nemo_speechllm.data.conversation import Audio
-from nemo_speechllm.export.chat import AUDIO
+from nemo_speechllm.export.chat import AUDIO, asked_ids, exported_tokenizer
+from nemo_speechllm.export.hf import export_hf
 from nemo_speechllm.export.nemo_salm import NO_PROMPT_FORMAT, export_nemo_salm
 from nemo_speechllm.models.speech_lm import SpeechLM
 
@@ -133,3 +135,20 @@ def test_who_uses_the_folder_is_told_what_it_needs(make_nemo_salm, tmp_path, nem
     nemo_log.clear()
     export_nemo_salm(make_nemo_salm(perception={"adapter": None}), tmp_path / "nemo")
     assert "vLLM" not in nemo_log.text and "import nemo_speechllm" not in nemo_log.text
+
+
+def test_an_llm_whose_last_layer_is_its_own(make_nemo_salm, make_audio, tokenizer, tmp_path):
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    model = make_nemo_salm(llm={"pretrained": str(tmp_path / "llm")})
+    assert not model.llm.config.tie_word_embeddings
+    audios = [make_audio(1.0), make_audio(1.7, 1)]
+    expected = ours(model, audios)
+    export_nemo_salm(model, tmp_path / "nemo")
+    assert theirs(tmp_path / "nemo", audios) == expected
+    export_hf(model, tmp_path / "hf")
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "hf", trust_remote_code=True)
+    ids = torch.tensor([asked_ids(exported_tokenizer(model), ASKED)])
+    answers = [loaded.generate(ids, audio=torch.from_numpy(audio)[None])[0].tolist() for audio in audios]
+    assert [answer[: len(row)] for answer, row in zip(answers, expected, strict=True)] == expected
