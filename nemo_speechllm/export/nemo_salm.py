@@ -85,7 +85,7 @@ def obstacles(model: SpeechLM) -> Iterator[str]:
     perception = model.cfg.perception
     if perception.encoder.type != "nemo":
         yield f"model.perception.encoder.type={perception.encoder.type}, and NeMo's SALM has its own encoders alone"
-    elif isinstance(model.perception.encoder.encoder.pre_encode, StackingSubsampling):
+    elif isinstance(model.get_submodule("perception.encoder.encoder.pre_encode"), StackingSubsampling):
         yield "model.perception.encoder stacks frames, where NeMo's SALM reads padding that this package leaves out"
     if perception.adapter and perception.adapter.type != "conformer":
         yield f"model.perception.adapter.type={perception.adapter.type}, for which NeMo has no equal"
