@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.data.filters import check_not_empty
-from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer
+from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer, has_bins_of_answers
 from nemo_speechllm.data.sources import check_sources
 
 
@@ -34,8 +34,9 @@ def build_dataloader(
     Args:
         cfg: a ``train_ds``/``validation_ds`` section as NeMo documents it for Lhotse.
         dataset: turns sampled examples into batches.
-        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens
-            (``use_multimodal_sampling``). Then the text of the whole conversation counts, also for ``max_tps``.
+        tokenizer: Hugging Face tokenizer, used where the section asks for batching by tokens. With
+            ``use_multimodal_sampling`` the text of the whole conversation counts, also for ``max_tps``; with pairs
+            of seconds and tokens as ``bucket_duration_bins`` the answer alone, as for NeMo's OOMptimizer.
 
     Raises:
         FileNotFoundError: a manifest, or an audio file that a plain manifest names, does not exist.
@@ -45,15 +46,17 @@ def build_dataloader(
     check_sources(cfg, dataset.builder, dataset.skip_bad_audio)
     cfg.pop("skip_bad_audio", None)
     cfg.pop("defer_setup", None)
-    text_tokenizer = None
-    if cfg.get("use_multimodal_sampling"):
-        if cfg.get("token_equivalent_duration") is None:
-            raise ValueError(
-                "use_multimodal_sampling needs token_equivalent_duration: the seconds of audio that one of the LLM's "
-                "positions stands for, e.g. 0.08"
-            )
+    text_tokenizer, counts_all = None, cfg.get("use_multimodal_sampling")
+    if counts_all and cfg.get("token_equivalent_duration") is None:
+        raise ValueError(
+            "use_multimodal_sampling needs token_equivalent_duration: the seconds of audio that one of the LLM's "
+            "positions stands for, e.g. 0.08"
+        )
+    if cfg.get("use_multimodal_sampling") or has_bins_of_answers(cfg):
         cfg.prompt_format = PROMPT_FORMAT
-        text_tokenizer = TextTokenizer(dataset.builder, tokenizer)
+        text_tokenizer = TextTokenizer(
+            dataset.builder, tokenizer, answers_alone=not cfg.get("use_multimodal_sampling")
+        )
     try:
         check_not_empty(cfg, dataset, text_tokenizer)
         return get_lhotse_dataloader_from_config(

@@ -25,6 +25,7 @@ from lhotse.cut import Cut
 from nemo.collections.common.data.lhotse.text_adapters import NeMoMultimodalConversation, TextExample
 from nemo.collections.common.data.prompt_fn import registered_prompt_format_fn
 from nemo.collections.common.prompts import PromptFormatter
+from omegaconf import DictConfig, ListConfig
 from transformers import PreTrainedTokenizerBase
 
 from nemo_speechllm.data.conversation import Turn
@@ -39,20 +40,28 @@ class TextTokenizer:
     Args:
         builder: makes the conversation of an example, so that instruction and keywords count as well.
         tokenizer: of the LLM.
+        answers_alone: nothing is asked of what comes before the answer.
     """
 
-    def __init__(self, builder: ConversationBuilder, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, builder: ConversationBuilder, tokenizer: PreTrainedTokenizerBase, answers_alone: bool = False):
         self.builder = builder
         self.tokenizer = tokenizer
+        self.answers_alone = answers_alone
 
     def __call__(self, example: Any) -> tuple[list[int], list[int]]:
         """Ids of the text before the answer, and of the answer; the chat template's few are not counted."""
         conversation = self.builder.from_example(example)
         turns, asked = conversation.rendered(self.builder.keyword_template), len(conversation.without_answer().turns)
-        return self._ids(turns[:asked]), self._ids(turns[asked:])
+        return [] if self.answers_alone else self._ids(turns[:asked]), self._ids(turns[asked:])
 
     def _ids(self, turns: list[Turn]) -> list[int]:
         return [i for turn in turns for i in self.tokenizer(turn.text, add_special_tokens=False).input_ids]
+
+
+def has_bins_of_answers(cfg: DictConfig) -> bool:
+    """Tell whether a section's ``bucket_duration_bins`` are pairs of seconds of audio and tokens of the answer."""
+    bins = cfg.get("bucket_duration_bins")
+    return bool(bins) and isinstance(bins[0], ListConfig)
 
 
 class TextLength(PromptFormatter):

@@ -66,3 +66,16 @@ def test_conversations_batched_by_tokens(load, dialogue_file, tokenizer, bucketi
     assert sorted(c.id for c in conversations(batches)) == ["talk-0", "talk-1", "talk-2", "talk-3"]
     assert_batches_hold(batches, 80, tokenizer)
     assert_lengths_are_known(batches, tokenizer)
+
+
+def test_manifest_in_bins_of_seconds_and_tokens_of_answers(load, make_manifest, tokenizer, nemo_log):
+    """The question and its keywords do not count: NeMo's scripts find these bins by the answers alone."""
+    texts = ["yes", "press one for support", "no", "please hold the line", "thank you", "one " * 20]
+    rows = [{"text": text, "keywords": "one, two, three, four"} for text in texts]
+    manifest = make_manifest([0.4, 0.4, 0.5, 0.5, 1.2, 0.6], rows=rows)
+    bins = {"bucket_duration_bins": [[0.8, 2], [0.8, 8], [2.0, 2], [2.0, 8]], "bucket_batch_size": [3, 2, 1, 1]}
+    found = list(load(manifest_filepath=str(manifest), batch_size=None, **bins))
+    answers = sorted(sorted(conversation.answer for conversation in batch.conversations) for batch in found)
+    assert answers == [["no", "yes"], ["please hold the line", "press one for support"], ["thank you"]]
+    assert max(len(tokenizer(text).input_ids) for text in texts[:5]) > 2
+    assert "manifest.jsonl:6 is left out by NeMo's BucketingFilter" in nemo_log.text
