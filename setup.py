@@ -109,6 +109,7 @@ setup(
     package_data={
         "nemo_speechllm": ["py.typed", "checkpoints/*", "**/*.yaml", "**/*.html", "**/*.txt"],
         "nemo_speechllm.conf": ["**/*.yaml"],
+        "nemo_speechllm.examples": ["launch/*.sh"],
     },
     entry_points={"console_scripts": ["nemo-speechllm = nemo_speechllm.__main__:main"]},
     python_requires=">=3.11.4,<3.13",  # TarFile.extract(filter=…)

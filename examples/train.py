@@ -19,7 +19,8 @@
 
 Start from a checkpoint with ``+init_from_nemo_model=x.nemo`` or ``+init_from_pretrained_model=salm_whisper_smollm2``;
 a run that was killed continues when the same command is given again. ``--config-dir=FOLDER --config-name=NAME`` takes
-a recipe of your own; its ``defaults`` may name one of ``conf/``.
+a recipe of your own; its ``defaults`` may name one of ``conf/``. On several devices add ``trainer=ddp``; see
+docs/multi_gpu.md.
 """
 
 from nemo.core.config import hydra_runner

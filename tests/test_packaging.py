@@ -107,6 +107,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel_files):
         *(ROOT / "conf").rglob("*.yaml"),
         *(ROOT / "examples").glob("*.py"),
         *(ROOT / "examples/data").glob("*.py"),
+        *(ROOT / "examples/launch").glob("*.sh"),
     ]
     tracked |= {f"nemo_speechllm/{path.relative_to(ROOT)}" for path in launched}
     expected = {name for name in tracked if "__pycache__" not in name}

@@ -46,7 +46,10 @@ EARLIER_STAGE = {
 # those that train nothing are no recipes; test_sweep.py and test_build_desta.py in tests/examples compose them
 BUILD_ABLATIONS = ("build_tasks", "build_mixed", "build_no_metadata", "build_no_emotion", "build_measured")
 OTHERS = {"sweep", "sweep_keywords", "build", "build_pool", "build_attributes", *BUILD_ABLATIONS}
-RECIPES = sorted(str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem not in OTHERS)
+TRAINERS = sorted(path.stem for path in (CONF / "trainer").glob("*.yaml"))
+RECIPES = sorted(
+    str(p.relative_to(CONF).with_suffix("")) for p in CONF.rglob("*.yaml") if p.stem not in {*OTHERS, *TRAINERS}
+)
 
 
 READS_TEXT = {"ctc_prompted_llm/stage2_posterior", "salm/whisper_smollm2_posterior"}
@@ -64,6 +67,17 @@ def test_recipe_composes_and_lacks_only_the_manifests_and_the_earlier_stage(reci
     assert OmegaConf.missing_keys(cfg) == manifests | EARLIER_STAGE.get(recipe, set())
     assert set(cfg) >= {"name", "model", "trainer", "exp_manager"}
     OmegaConf.resolve(cfg)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_takes_every_trainer(recipe):
+    with initialize_config_dir(str(CONF), version_base=None):
+        own = OmegaConf.to_container(compose(recipe).trainer)
+        for trainer in TRAINERS:
+            parts = OmegaConf.to_container(OmegaConf.load(CONF / f"trainer/{trainer}.yaml"))
+            cfg = compose(recipe, [f"trainer={trainer}", "trainer.devices=3"])
+            assert OmegaConf.to_container(cfg.trainer) == own | parts | {"devices": 3}
+            assert not {"defaults", trainer} & set(cfg)
 
 
 def test_derived_recipes_change_what_they_say():

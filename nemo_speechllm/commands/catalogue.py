@@ -28,6 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # an installed package has them inside; in a checkout they lie beside it
 HOME = PACKAGE if (PACKAGE / "examples").is_dir() else PACKAGE.parent
 EXAMPLES, RECIPES = HOME / "examples", HOME / "conf"
+CHOICES = ("trainer",)  # folders of recipes' parts, which are chosen by `trainer=NAME`
 GROUPS = ("", "data")  # folders of scripts; the commands of one begin with its name
 FIRST = ("train", "transcribe", "evaluate", "report", "chat", "export", "serve")
 NOT_COMMANDS = ("demo",)  # it works in a checkout
@@ -115,7 +116,8 @@ def commands() -> dict[str, Command]:
 
 def recipes(folder: str | Path = RECIPES) -> list[str]:
     """Return the names of the recipes in a folder, as ``--config-name`` takes them."""
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in Path(folder).rglob("*.yaml"))
+    paths = (path.relative_to(folder) for path in Path(folder).rglob("*.yaml"))
+    return sorted(str(path.with_suffix("")) for path in paths if path.parts[0] not in CHOICES)
 
 
 def _name(path: str | Path) -> str:
@@ -163,7 +165,7 @@ def _options(source: ast.Module) -> Iterator[str]:
 def _recipe_keys(file: Path) -> Iterator[str]:
     """Yield the settings of a recipe, first those of what it builds on."""
     settings = yaml.safe_load(file.read_text(encoding="utf-8"))
-    for name in (str(entry).partition("@")[0] for entry in settings.pop("defaults", [])):
+    for name in (str(entry).partition("@")[0] for entry in settings.pop("defaults", []) if isinstance(entry, str)):
         if name != "_self_":
             yield from _recipe_keys(file.with_name(f"{name}.yaml"))
     yield from _leaves(settings)

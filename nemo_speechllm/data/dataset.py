@@ -15,6 +15,7 @@
 """What NeMo's dataloader reads to conversations, and these to batches."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -36,6 +37,7 @@ from nemo_speechllm.recipes.sections import Prompt
 from nemo_speechllm.recipes.settings import Limits, whole_number
 
 T = TypeVar("T")
+DUPLICATE_ID = re.compile(r"_dup\d+$")  # as Lhotse's samplers make it
 PLACE_KEY = "manifest_line"  # of the metadata: file and line, for messages
 
 
@@ -47,7 +49,7 @@ class ConversationBatch:
         conversations: B items.
         audio: samples of all their audios, in order, (N, T), zero beyond ``audio_lengths``.
         audio_lengths: (N,) in samples.
-        is_repeated: another process counts it; see `nemo_speechllm.training.sharding.ShardedBatches`.
+        is_repeated: another process counts it; see `nemo_speechllm.training.sharding.ShardedBatches`, `_is_duplicate`.
         spoken: texts that stand in the place of audios, by their place in ``audio``, where their length is 0.
     """
 
@@ -279,7 +281,7 @@ class ConversationDataset(Dataset):
 
     def __getitem__(self, cuts: CutSet) -> ConversationBatch:
         batch = self.collate([self.builder.from_example(example) for example in cuts])
-        batch.is_repeated = getattr(cuts, "is_repeated", False)
+        batch.is_repeated = getattr(cuts, "is_repeated", False) or all(map(_is_duplicate, cuts))
         return batch
 
     def collate(self, conversations: list[Conversation]) -> ConversationBatch:
@@ -343,3 +345,9 @@ def _merge_turns(turns: list[Turn]) -> list[Turn]:
         else:
             merged.append(turn)
     return merged
+
+
+def _is_duplicate(example: Any) -> bool:
+    """Tell whether Lhotse gave an example to a process for which too few were left at the end of an epoch."""
+    shared = getattr(example, "dataloading_info", {}).get("world_size", 1) > 1
+    return shared and DUPLICATE_ID.search(example.id) is not None

@@ -19,7 +19,7 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import Conversation
@@ -114,6 +114,11 @@ class DecoderOnlySpeechLM(SpeechLM):
             add_lora(self.llm, self.cfg.lora)
         if cfg.activation_checkpointing:
             checkpoint_activations(self.llm)
+
+    @property
+    def sharded_part(self) -> PreTrainedModel:
+        """The LLM."""
+        return self.llm
 
     def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True, assign: bool = False):
         """Load as every checkpoint; where a model is but initialised, a projection of another stride stays as it is.

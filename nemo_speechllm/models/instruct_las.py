@@ -19,6 +19,7 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.conversation_check import check_conversations
@@ -45,6 +46,7 @@ from nemo_speechllm.modules.text_encoder import TextEncoder
 from nemo_speechllm.prompts.instruction_prompt import InstructionPrompt, InstructionTokenizer
 from nemo_speechllm.prompts.segments import TextSegment, check_context
 from nemo_speechllm.recipes.models import InstructLASRecipe
+from nemo_speechllm.training.fsdp import is_sharded
 
 TOKENIZER_NAME = "tokenizer.model"
 TEXTS_AT_ONCE = 24  # read together in training, of about one length
@@ -102,6 +104,11 @@ class InstructLAS(SpeechLM):
                 "model.loss.encoder_ctc_weight above 0, model.perception.stack=1 and no model.perception.adapter; or "
                 "set model.ctc_compression=false"
             )
+
+    @property
+    def sharded_part(self) -> PreTrainedModel:
+        """The decoder."""
+        return self.text_decoder
 
     def _read_tokenizer(self) -> bytes:
         """Return the SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
@@ -168,7 +175,9 @@ class InstructLAS(SpeechLM):
         states, lengths = self._heard(perceived)
         prompts, losses = self._prompts(batch.conversations), []
         by_length = sorted(range(len(prompts)), key=lambda row: [len(segment.ids) for segment in prompts[row][::-1]])
-        for rows in in_batches(by_length, TEXTS_AT_ONCE):
+        # where its layers are sharded, the decoder must run as often in every process
+        at_once = len(prompts) if self.training and is_sharded(self.text_decoder) else TEXTS_AT_ONCE
+        for rows in in_batches(by_length, at_once):
             text = join_text([prompts[row] for row in rows], self.tokenizer.eos_id, self.device)
             attended = self._attended((states[rows], lengths[rows]), [batch.conversations[row] for row in rows])
             losses.append(las_loss(self._logits(text, *attended), text, self.cfg.loss.instruction_weight, smoothing))

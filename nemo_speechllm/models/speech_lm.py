@@ -37,11 +37,11 @@ from nemo_speechllm.models.answering import Answering, require_evaluation_mode
 from nemo_speechllm.models.answers import Answer, generation_options
 from nemo_speechllm.models.nemo_interface import NeMoInterface
 from nemo_speechllm.models.shipped import shipped_info, shipped_models
-from nemo_speechllm.models.validation import check_scores, count_batch, log_tallies, logged_names
+from nemo_speechllm.models.validation import check_scores, count_batch, log_losses, log_tallies, logged_names
 from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
-from nemo_speechllm.modules.losses import Mean, no_loss, parts_of_all
+from nemo_speechllm.modules.losses import Mean, no_loss, over_all, parts_of_all
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 from nemo_speechllm.recipes import complete
 from nemo_speechllm.recipes.data import Data
@@ -161,12 +161,20 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         losses = self.losses(batch, perceived)
         if "lm_loss" in losses and not self.training:
             perceived.of_answers = losses["lm_loss"].of_answers
-        weights = {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
+        weights = self._loss_weights
         if self.training:  # while several processes train, see `parts_of_all`
-            values = parts_of_all(losses, sorted(name for name, weight in weights.items() if weight > 0))
+            values = parts_of_all(losses, self._loss_names, batch.is_repeated)
         else:
             values = {name: loss.value for name, loss in losses.items()}
         return {"loss": sum(weights[name] * value for name, value in values.items()), **values}
+
+    @property
+    def _loss_weights(self) -> dict[str, Any]:
+        return {str(name).replace("_weight", "_loss"): weight for name, weight in self.cfg.loss.items()}
+
+    @property
+    def _loss_names(self) -> list[str]:
+        return sorted(name for name, weight in self._loss_weights.items() if weight > 0)
 
     def train(self, mode: bool = True) -> "SpeechLM":
         """Set what trains to training mode; a frozen encoder keeps its running statistics and has no dropout.
@@ -272,11 +280,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
         losses = self.replayed_losses(batch, self.current_epoch)
         if world_size() > 1 and len(batch.audio) == 0:  # DDP waits for a gradient of every weight
             losses["loss"] = losses["loss"] + no_loss(self, batch.audio)
-        size = len(batch.conversations)
-        self.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
-        self.log_dict({f"train_{k}": v for k, v in losses.items() if k != "loss"}, batch_size=size)
-        if self._trainer is not None and self._trainer.optimizers:
-            self.log("learning_rate", self._trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
+        log_losses(self, over_all(losses, ["loss", *self._loss_names]), len(batch.conversations))
         return {"loss": losses["loss"]}
 
     def validation_step(self, batch: ConversationBatch, batch_idx: int, dataloader_idx: int = 0) -> None:

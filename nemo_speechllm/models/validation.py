@@ -12,12 +12,13 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""What validation counts: errors of answers by data set, over all processes, and how they are logged."""
+"""What validation counts, errors of answers by data set, over all processes, and how this and losses are logged."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch, asks_for_translation, task_of, written_language
@@ -101,6 +102,15 @@ def _expected_tally(rows: Iterable[dict[str, Any]]) -> ErrorTally:
         if target:
             tally.count_translation("a", "a", (str(spoken), target))
     return tally
+
+
+def log_losses(model: "SpeechLM", losses: dict[str, Tensor], size: int) -> None:
+    """Log the losses of a training step of so many conversations, by name, and the learning rate."""
+    model.log("train_loss", losses["loss"], prog_bar=True, batch_size=size)
+    parts = {f"train_{name}": value for name, value in losses.items() if name != "loss"}
+    model.log_dict(parts, batch_size=size)
+    if model._trainer is not None and model._trainer.optimizers:
+        model.log("learning_rate", model._trainer.optimizers[0].param_groups[0]["lr"], batch_size=size)
 
 
 def log_tallies(

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from nemo_speechllm import assets
 from nemo_speechllm.files import whole_file
@@ -40,7 +41,8 @@ def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
     Of every tensor the name, the shape and all values (rounded to bfloat16, so that the precision a model is loaded in
     does not matter) enter the hash. LoRA weights are left out and the names are those of the model before LoRA was
     added. It takes about a second for a billion parameters, and is computed once: as long as the tensors are unchanged
-    it is remembered, and across processes as long as the files are.
+    it is remembered, and across processes as long as the files are. Of a module whose weights are in parts it is that
+    of before.
 
     Args:
         module: any module; its ``state_dict`` is read.
@@ -50,6 +52,8 @@ def weight_fingerprint(module: nn.Module, files: Sequence[Path] = ()) -> str:
     Returns:
         ``sha256:`` and 64 hexadecimal digits.
     """
+    if module in _known and any(isinstance(part, FSDPModule) for part in module.modules()):
+        return _known[module][1]
     sample = sampled_fingerprint(module)
     stamp = (sample, *(_stamp(name, tensor) for name, tensor in _base_weights(module)))
     known = _known.get(module)

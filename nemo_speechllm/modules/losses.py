@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from nemo_speechllm.modules.collectives import summed, world_size
 
@@ -50,7 +51,7 @@ def joined_mean(means: Sequence[Mean], rows: Sequence[int]) -> Mean:
     return Mean(value, counts.sum(), (torch.cat(nats)[order], torch.cat(tokens)[order]))
 
 
-def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Tensor]:
+def parts_of_all(losses: dict[str, Mean], names: Sequence[str], is_repeated: bool = False) -> dict[str, Tensor]:
     """Return this process's parts of losses that are means over the counts of all processes, times their number.
 
     DDP averages gradients. So a token weighs as much beside many others as beside few, and the gradient is that of one
@@ -59,16 +60,33 @@ def parts_of_all(losses: dict[str, Mean], names: Sequence[str]) -> dict[str, Ten
     Args:
         losses: of this process's batch, by name.
         names: of the losses that any process may have; the same in all of them.
+        is_repeated: another process has the same batch, which then counts for nothing here.
     """
     if world_size() == 1:
         return {name: loss.value for name, loss in losses.items()}
-    counts = torch.stack([torch.as_tensor(losses[name].count if name in losses else 0.0) for name in names])
     device = next(iter(losses.values())).value.device
-    totals = dict(zip(names, summed(counts.to(device, torch.float64)), strict=True))
+    counts = {name: 0.0 if is_repeated else loss.count for name, loss in losses.items()}
+    own = {name: torch.as_tensor(counts.get(name, 0.0)).to(device, torch.float64) for name in names}
+    totals = dict(zip(names, summed(torch.stack([own[name] for name in names])), strict=True))
     return {
-        name: loss.value * (loss.count * world_size() / totals[name].clamp(min=1e-9)).to(loss.value.dtype)
+        name: loss.value * (own[name] * world_size() / totals[name].clamp(min=1e-9)).to(loss.value.dtype)
         for name, loss in losses.items()
     }
+
+
+def over_all(parts: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """Return what one process would have with the whole batch, for a log: the means of all processes' parts.
+
+    Args:
+        parts: of this process's batch, by name.
+        names: of the parts that any process may have; the same in all of them.
+    """
+    if world_size() == 1:
+        return parts
+    device = next(iter(parts.values())).device
+    values = [parts.get(name, torch.tensor(0.0)).detach().to(device, torch.float64) for name in names]
+    means = dict(zip(names, summed(torch.stack(values)) / world_size(), strict=True))
+    return {name: means[name] for name in parts}
 
 
 def count_targets(targets: Iterable[Sequence | Tensor]) -> int:
@@ -77,5 +95,9 @@ def count_targets(targets: Iterable[Sequence | Tensor]) -> int:
 
 
 def no_loss(module: nn.Module, states: Tensor) -> Tensor:
-    """Return 0, of which states and every parameter of a module have a gradient: DDP would wait for a missing one."""
-    return sum((parameter.sum() for parameter in module.parameters()), states.sum()) * 0.0
+    """Return 0, of which states and every parameter of a module have a gradient: DDP would wait for a missing one.
+
+    Parameters in parts are left out: their layers run in every process.
+    """
+    whole = (parameter for parameter in module.parameters() if not isinstance(parameter, DTensor))
+    return sum((parameter.sum() for parameter in whole), states.sum()) * 0.0

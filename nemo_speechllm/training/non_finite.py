@@ -31,6 +31,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.modules.collectives import any_rank
 from nemo_speechllm.randomness import random_states, set_random_states
+from nemo_speechllm.training.fsdp import gradient_norm, in_whole, is_sharded
 
 STOP, SKIP = POLICIES = ("stop", "skip")
 FOLDER = "non_finite"
@@ -190,7 +191,8 @@ class NonFiniteGuard(Callback):
         path = Path(trainer.default_root_dir) / FOLDER / f"step={trainer.global_step}-rank={trainer.global_rank}.pt"
         path.parent.mkdir(parents=True, exist_ok=True)
         # the weights as they are in the middle of a training; where steps are skipped, of the first time alone
-        weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()} if self.skipped == 0 else None
+        is_kept = self.skipped == 0 and not is_sharded(model)
+        weights = {name: tensor.cpu() for name, tensor in model.state_dict().items()} if is_kept else None
         content = {"step": trainer.global_step, "state_dict": weights, "batches": list(map(_as_plain, batches))}
         torch.save(content, path)
         return path
@@ -204,9 +206,11 @@ def _running_statistics(model: nn.Module) -> list[Tensor]:
 
 def _non_finite_gradients(model: nn.Module) -> list[str]:
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    if not gradients or bool(torch.isfinite(nn.utils.get_total_norm(list(gradients.values())))):
+    if not gradients or bool(torch.isfinite(gradient_norm(gradients.values()))):
         return []
-    return non_finite_names(gradients) or list(gradients)  # finite each, and too large for their norm
+    return non_finite_names({name: in_whole(g) for name, g in gradients.items()}) or list(
+        gradients
+    )  # finite each, and too large for their norm
 
 
 def _ids(batches: list[dict[str, Any]]) -> str:

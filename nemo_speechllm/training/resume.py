@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from lhotse.dataset.sampling.base import CutSampler
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from lightning.pytorch.trainer.states import TrainerFn
@@ -30,19 +29,23 @@ from nemo.collections.asr.models import ASRModel
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
 from nemo.utils.callbacks import NeMoModelCheckpoint
+from nemo.utils.get_rank import is_global_rank_zero
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
 
 from nemo_speechllm.checkpointing.ckpt import make_safe, read_checkpoint, written_whole
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.filters import check_not_empty
-from nemo_speechllm.modules.collectives import gathered, summed, world_size
+from nemo_speechllm.modules.collectives import any_rank, gathered, summed, world_size
 from nemo_speechllm.randomness import random_states, set_random_states
 from nemo_speechllm.recipes.models import TrainedRecipe
+from nemo_speechllm.training.fsdp import FSDP2Strategy, clip_gradients, in_whole, is_part, is_sharded, like
 from nemo_speechllm.training.monitors import OF_NEMO, check_monitors
 from nemo_speechllm.training.non_finite import NonFiniteGuard, check_weights
-from nemo_speechllm.training.resumed_state import check_saved, name_failures
+from nemo_speechllm.training.resumed_state import check_saved, name_failures, shares_of
+from nemo_speechllm.training.sharding import Share, skip_batches
 
 
 class ResumableModel(ModelPT):
@@ -60,10 +63,12 @@ class ResumableModel(ModelPT):
     Attributes:
         tokenizer: of the text that is trained on, which every model sets when it is built.
         resumed_random_states: of the checkpoint, until the first step takes them up.
+        shares: of the epoch's batches, which processes before this one took, see `skip_batches`.
     """
 
     tokenizer: Any
     resumed_random_states: dict[str, Any] | None = None
+    shares: tuple[Share, ...] = ()
     _resumed_gradients: dict[str, Tensor] | None = None
     _train_ended = False
 
@@ -113,12 +118,44 @@ class ResumableModel(ModelPT):
         check_weights(nn.Module.state_dict(self), str(save_path))
         with written_whole(Path(save_path)) as partial:
             super().save_to(str(partial))
+            if is_sharded(self) and not is_global_rank_zero():
+                self.state_dict()  # for the first process, which asks for it to write it
 
     # a training ------------------------------------------------------------------------------------------------------
 
     def configure_callbacks(self) -> list[Callback]:
         """Return Lightning's, and the one that looks at losses and gradients, by the recipe's ``non_finite``."""
         return [*super().configure_callbacks(), NonFiniteGuard(self.cfg.get("non_finite", TrainedRecipe.non_finite))]
+
+    @property
+    def sharded_part(self) -> nn.Module | None:
+        """What `FSDP2Strategy` shards the layers of: a model of Hugging Face's that runs as often in every process."""
+        return None
+
+    def configure_model(self) -> None:
+        """Make nothing, but refuse to shard a model that has nothing to shard.
+
+        Raises:
+            ValueError: see above.
+        """
+        if isinstance(self.trainer.strategy, FSDP2Strategy) and self.sharded_part is None:
+            raise ValueError(
+                f"trainer.strategy shards the layers of a text decoder, and {type(self).__name__} has none; use "
+                "trainer=ddp"
+            )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip as Lightning does, also where some gradients are whole and others in parts."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if gradient_clip_val and any(map(is_part, parameters)):
+            clip_gradients(parameters, gradient_clip_val, gradient_clip_algorithm or "norm")
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def setup(self, stage: str | None = None) -> None:
         """Set up as NeMo does.
@@ -158,12 +195,17 @@ class ResumableModel(ModelPT):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
         checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_TYPE, None)
         checkpoint["rng_states"] = gathered(random_states(self.device))
+        checkpoint["shares"] = [list(share) for share in self._shares_so_far(checkpoint)]
         if self._trainer is not None and self._trainer.fit_loop._should_accumulate():
             checkpoint["gradients"] = {
-                name: summed(parameter.grad) / world_size()
-                for name, parameter in self.named_parameters()
-                if parameter.grad is not None
+                name: in_whole(gradient) if is_part(gradient) else summed(gradient) / world_size()
+                for name, gradient in ((name, parameter.grad) for name, parameter in self.named_parameters())
+                if gradient is not None
             }
+
+    def _shares_so_far(self, checkpoint: dict[str, Any]) -> list[Share]:
+        taken = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+        return [*self.shares, (world_size(), taken - sum(batches for _, batches in self.shares))]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check what a resumed training takes up, settle the counters, note random states and gradients.
@@ -178,6 +220,8 @@ class ResumableModel(ModelPT):
         check_saved(checkpoint, self._trainer, self)
         _settle(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
         self.resumed_random_states = _states_of_this_process(checkpoint.get("rng_states"))
+        if checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]:
+            self.shares = shares_of(checkpoint)
         self._resumed_gradients = checkpoint.get("gradients")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int, unused: int = 0) -> int | None:
@@ -189,13 +233,15 @@ class ResumableModel(ModelPT):
         if self._resumed_gradients is not None:
             for name, parameter in self.named_parameters():
                 if name in self._resumed_gradients:
-                    parameter.grad = self._resumed_gradients[name].to(parameter)
+                    parameter.grad = like(parameter, self._resumed_gradients[name])
             self._resumed_gradients = None
         return super().on_train_batch_start(batch, batch_idx, unused)
 
     def on_train_epoch_start(self) -> None:
-        """Let the dataloader's workers draw their seeds by the epoch."""
+        """Let the dataloader's workers draw their seeds by the epoch, none of which has been taken yet."""
         super().on_train_epoch_start()
+        if not self._trainer.fit_loop.restarting:
+            self.shares = ()
         if isinstance(self._train_dl, DataLoader):
             name_worker_seeds(self._train_dl, self._trainer.fit_loop.epoch_progress.current.processed)
 
@@ -239,7 +285,7 @@ class ResumableModel(ModelPT):
             epoch = fit_loop.epoch_progress.current.processed
             name_worker_seeds(dataloader, epoch)
             if fit_loop.restarting:
-                skip_batches(dataloader, epoch, fit_loop.epoch_loop.batch_progress.current.processed)
+                skip_batches(dataloader, epoch, self.shares)
         return dataloader
 
     def val_dataloader(self) -> DataLoader | list[DataLoader] | None:
@@ -274,16 +320,16 @@ def name_worker_seeds(dataloader: DataLoader, epoch: int) -> None:
 
 
 def check_strategy(strategy: Strategy) -> None:
-    """Refuse a strategy that shards the model.
+    """Refuse a strategy whose checkpoints would be others than those of one process.
 
     Raises:
-        ValueError: the strategy is none that keeps the whole model in each process.
+        ValueError: see above.
     """
-    whole = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and not isinstance(strategy, DeepSpeedStrategy)
-    if not whole:
+    known = isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2Strategy))
+    if not known or isinstance(strategy, DeepSpeedStrategy):
         raise ValueError(
-            f"trainer.strategy is {type(strategy).__name__}, which shards the model; that is not supported yet. Use "
-            "trainer.strategy=auto or ddp, and make the model fit with llm.dtype=bfloat16, lora or a smaller batch"
+            f"trainer.strategy is {type(strategy).__name__}, which is not supported. Use trainer.strategy=auto, "
+            "trainer=ddp, or trainer=fsdp2, which shards the layers of the text decoder"
         )
 
 
@@ -312,8 +358,8 @@ def _states_of_this_process(saved: list[dict[str, Any]] | dict[str, Any] | None)
     rank = torch.distributed.get_rank() if world_size() > 1 else 0
     if len(saved) != world_size():
         logging.warning(
-            f"{len(saved)} processes wrote the checkpoint and {world_size()} resume it: the order of the data and "
-            "dropout are others than those of a run without interruption"
+            f"{len(saved)} processes wrote the checkpoint and {world_size()} resume it: what the epoch has left is "
+            f"trained on in steps of {world_size()} batches, with other dropout than without the interruption"
         )
     return saved[rank] if rank < len(saved) else None
 
@@ -328,32 +374,9 @@ def write_missing_nemo(trainer: Trainer, model: ModelPT) -> None:
             continue
         path = Path(callback._format_nemo_checkpoint_name())
         written = [file.stat().st_mtime_ns for file in path.parent.glob("*.ckpt")]
-        if trainer.is_global_zero and not (path.exists() and path.stat().st_mtime_ns >= max(written, default=0)):
+        is_there = path.exists() and path.stat().st_mtime_ns >= max(written, default=0)
+        if any_rank(trainer.is_global_zero and not is_there, model.device):
             logging.info(f"the training had ended before {path} was written; it is written now")
             if callback.save_best_model and callback.best_model_path:
-                model.load_state_dict(read_checkpoint(callback.best_model_path)["state_dict"])
+                trainer.strategy.load_model_state_dict(read_checkpoint(callback.best_model_path))
             model.save_to(path)
-
-
-def skip_batches(dataloader: DataLoader, epoch: int, batches: int) -> None:
-    """Let the next pass over a Lhotse dataloader begin after its first ``batches``; no audio is read for that.
-
-    Args:
-        dataloader: from `nemo_speechllm.data.dataloader.build_dataloader`.
-        epoch: which pass it is; a sampler shuffles each one differently.
-        batches: how many to leave out.
-    """
-    if isinstance(dataloader.dataset, IterableDataset):
-        logging.warning(
-            "tarred and Shar data are read as a stream that cannot be wound forward: the resumed run draws its data "
-            "from the beginning of train_ds.shard_seed's order; set another shard_seed to see other data first"
-        )
-        return
-    sampler = cast(CutSampler, dataloader.sampler)
-    sampler.set_epoch(epoch)
-    iter(sampler)
-    for _ in range(batches):
-        if next(sampler, None) is None:
-            break
-    # a restored sampler's next iter() goes on from where it stands; subclasses' methods refuse NeMo's constraints
-    CutSampler.load_state_dict(sampler, CutSampler.state_dict(sampler))

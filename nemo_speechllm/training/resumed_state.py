@@ -32,12 +32,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
+from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.randomness import random_states, set_random_states
 from nemo_speechllm.training.non_finite import NonFiniteError
+from nemo_speechllm.training.sharding import Share
 
 STAGES = ("resume_start", "restore_model", "restore_datamodule", "restore_callbacks", "restore_training_state")
 MAX_INTEGER = 2**63
 MAX_ACCUMULATION = 1000  # batches of one step
+MAX_PROCESSES = 2**16
 REMEDY = (
     "Take another checkpoint of the same run; or train in a new folder (name=...), from these weights with "
     "+init_from_ptl_ckpt=..."
@@ -99,12 +102,31 @@ def check_saved(checkpoint: dict[str, Any], trainer: Trainer, model: LightningMo
     processed = loops["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
     if processed > MAX_ACCUMULATION * (step + 1):
         raise ValueError(f"its loops tell of {processed} batches in {step} steps")
+    shares_of(checkpoint)
     _check_random_states(checkpoint.get("rng_states"), model)
     parameters = dict(model.named_parameters())
     for name, gradient in (checkpoint.get("gradients") or {}).items():
         if name in parameters:
             _check_like(gradient, parameters[name].detach(), f"gradients.{name}")
     _check_paths(checkpoint.get("callbacks"), "callbacks")
+
+
+def shares_of(checkpoint: dict[str, Any]) -> tuple[Share, ...]:
+    """Return how many batches of its epoch so many processes took; see `skip_batches`.
+
+    Raises:
+        ValueError: they are not that, or others than the counters'.
+    """
+    taken = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+    states = checkpoint.get("rng_states")
+    of_old = [[len(states) if isinstance(states, list) else world_size(), taken]]
+    saved: Any = checkpoint.get("shares", of_old)
+    _check_like(saved, [], "shares")
+    for share in saved:
+        _check_like(share, (1, 0), "shares")
+    if not all(0 < processes <= MAX_PROCESSES for processes, _ in saved) or sum(count for _, count in saved) != taken:
+        raise ValueError(f"its shares are {saved}, and its loops tell of {taken} batches")
+    return tuple((processes, batches) for processes, batches in saved)
 
 
 def _check_random_states(saved: Any, model: LightningModule) -> None:

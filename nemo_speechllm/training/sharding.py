@@ -12,15 +12,18 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""Validation by several processes: each takes whole batches of those that one process would make."""
+"""Which batches a process takes: in validation of those that one process would make, and where a training goes on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import cast
 
 from lhotse import CutSet
 from lhotse.dataset.sampling.base import CutSampler
+from nemo.utils import logging
 from torch.utils.data import DataLoader, IterableDataset, Sampler
+
+Share = tuple[int, int]  # processes, and how many batches each of them took
 
 
 class ShardedBatches(Sampler):
@@ -68,3 +71,34 @@ def share_batches(dataloader: DataLoader, rank: int, world_size: int) -> DataLoa
         num_workers=dataloader.num_workers,
         pin_memory=dataloader.pin_memory,
     )
+
+
+def skip_batches(dataloader: DataLoader, epoch: int, shares: Sequence[Share]) -> None:
+    """Let the next pass over a Lhotse dataloader begin after the batches that were taken; no audio is read for that.
+
+    Processes may have come or gone since: what is left is shared among those that there are now.
+
+    Args:
+        dataloader: from `nemo_speechllm.data.dataloader.build_dataloader`.
+        epoch: which pass it is; a sampler shuffles each one differently.
+        shares: what was taken, in order.
+    """
+    if isinstance(dataloader.dataset, IterableDataset):
+        logging.warning(
+            "tarred and Shar data are read as a stream that cannot be wound forward: the resumed run draws its data "
+            "from the beginning of train_ds.shard_seed's order; set another shard_seed to see other data first"
+        )
+        return
+    sampler = cast(CutSampler, dataloader.sampler)
+    place = sampler.rank, sampler.world_size
+    sampler.set_epoch(epoch)
+    sampler.rank, sampler.world_size = 0, shares[0][0] if shares else sampler.world_size
+    iter(sampler)
+    for processes, batches in shares:
+        sampler.world_size = processes
+        for _ in range(batches):
+            if next(sampler, None) is None:
+                break
+    sampler.rank, sampler.world_size = place
+    # a restored sampler's next iter() goes on from where it stands; subclasses' methods refuse NeMo's constraints
+    CutSampler.load_state_dict(sampler, CutSampler.state_dict(sampler))

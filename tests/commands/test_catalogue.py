@@ -56,6 +56,7 @@ def test_keys_are_those_of_a_recipe_or_the_options():
 def test_recipes_are_named_as_hydra_names_them():
     assert "salm/whisper_smollm2" in recipes()
     assert all((RECIPES / f"{name}.yaml").is_file() for name in recipes())
+    assert (RECIPES / "trainer/ddp.yaml").is_file() and "trainer/ddp" not in recipes()  # a part of one
 
 
 def test_nothing_heavy_is_imported():

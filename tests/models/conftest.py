@@ -21,6 +21,7 @@ import pytest
 from omegaconf import DictConfig
 
 from nemo_speechllm.models.speech_lm import SpeechLM
+from tests.several_processes import train  # noqa: F401
 from tests.tiny_desta2 import desta2_recipe, make_desta2, talkative_llm_folder, whole_whisper_folder  # noqa: F401
 from tests.tiny_models import *  # noqa: F403  # fixtures
 from tests.tiny_models import DURATIONS, knowing_words, with_blanks

@@ -13,103 +13,113 @@
 # limitations under the License.
 
 
-"""Training on two processes: ``examples/train.py``, and what one process would have made of the same batches."""
+"""Training on several processes: ``examples/launch``, and what one process would have made of the same batches."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import lightning.pytorch as pl
 import pytest
 import torch
-from nemo.collections.asr.modules import audio_preprocessing
-from nemo.collections.asr.parts.preprocessing import features
 from omegaconf import DictConfig, OmegaConf
-from transformers.models.llama import modeling_llama
-from transformers.models.t5 import modeling_t5
 
-from nemo_speechllm.models import SALM, CTCPromptedLLM, InstructLAS
-from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules import encoders
+from nemo_speechllm.models import SALM, CTCPromptedLLM, DeSTA2, InstructLAS
+from tests.several_processes import (
+    ROWS,
+    assert_alike,
+    count_in_double,
+    ctc_prompted_config,
+    desta2_config,
+    instruct_las_config,
+    salm_config,
+    tiny_training,
+)
 
 pytestmark = pytest.mark.slow  # each test starts Pythons that import NeMo
 
 ROOT = Path(__file__).parents[2]
 
-# runs in each process: Lightning starts the second one with the command line of the first
-RECORDED_TRAINING = f"""
-import importlib.util, json, os
+# Python runs it when it starts
+RECORDED_TRAINING = """
+import json, os, sys
 from pathlib import Path
-from nemo_speechllm.metrics.error_rate import ErrorCounts
-from nemo_speechllm.models import SALM
-from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.modules.fingerprint import state_digest
 
-record = {{"trained": [], "validated": []}}
-steps = {{"trained": SALM.training_step, "validated": SALM.validation_step}}
-on_validation_epoch_end, on_train_end = SALM.on_validation_epoch_end, SALM.on_train_end
+if "SLURM_PROCID" in os.environ and "nemo_speechllm" in sys.orig_argv:
+    from nemo_speechllm.metrics.error_rate import ErrorCounts
+    from nemo_speechllm.models import SALM
+    from nemo_speechllm.models.answers import Answer
+    from nemo_speechllm.modules.fingerprint import state_digest
 
-def recorded(name):
-    def step(self, batch, *args):
-        record[name] += [conversation.id for conversation in batch.conversations]
-        return steps[name](self, batch, *args)
-    return step
+    record = {"trained": [], "validated": []}
+    steps = {"trained": SALM.training_step, "validated": SALM.validation_step}
+    on_validation_epoch_end, on_train_end = SALM.on_validation_epoch_end, SALM.on_train_end
 
-def answered_by_one(self, batch, *args, **options):
-    return [Answer(item.answer if self.global_rank == 0 else "", [], False) for item in batch.conversations]
+    def recorded(name):
+        def step(self, batch, *args):
+            record[name] += [conversation.id for conversation in batch.conversations]
+            return steps[name](self, batch, *args)
+        return step
 
-def recorded_on_validation_epoch_end(self):
-    (tally,) = self._validation_tallies.values()
-    record["loss"], record["words"] = float(tally.loss), sum(tally.words.values(), ErrorCounts()).counts
-    on_validation_epoch_end(self)
+    def answered_by_one(self, batch, *args, **options):
+        return [Answer(item.answer if self.global_rank == 0 else "", [], False) for item in batch.conversations]
 
-def recorded_on_train_end(self):
-    on_train_end(self)
-    record["metrics"] = {{name: float(value) for name, value in self.trainer.callback_metrics.items()}}
-    record["weights"] = state_digest(self)
-    (Path(os.environ["RECORDS"]) / f"{{self.global_rank}}.json").write_text(json.dumps(record))
-    self.trainer.strategy.barrier()  # the first process does not wait for the second to end
+    def recorded_on_validation_epoch_end(self):
+        (tally,) = self._validation_tallies.values()
+        record["loss"], record["words"] = float(tally.loss), sum(tally.words.values(), ErrorCounts()).counts
+        on_validation_epoch_end(self)
 
-SALM.training_step, SALM.validation_step = recorded("trained"), recorded("validated")
-SALM.generate_answers = answered_by_one  # error rates that differ between the processes
-SALM.on_validation_epoch_end, SALM.on_train_end = recorded_on_validation_epoch_end, recorded_on_train_end
-script = importlib.util.spec_from_file_location("__main__", {str(ROOT / "examples/train.py")!r})
-script.loader.exec_module(importlib.util.module_from_spec(script))  # runpy would put that script into the command line
+    def recorded_on_train_end(self):
+        on_train_end(self)
+        record["metrics"] = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        record["weights"] = state_digest(self)
+        (Path(os.environ["RECORDS"]) / f"{self.global_rank}.json").write_text(json.dumps(record))
+        self.trainer.strategy.barrier()  # the first process does not wait for the second to end
+
+    SALM.training_step, SALM.validation_step = recorded("trained"), recorded("validated")
+    SALM.generate_answers = answered_by_one  # error rates that differ between the processes
+    SALM.on_validation_epoch_end, SALM.on_train_end = recorded_on_validation_epoch_end, recorded_on_train_end
+"""
+SRUN = """#!/usr/bin/env bash
+# of SLURM: starts a job's tasks, here all of them on one node
+shift
+for ((task = 0; task < SLURM_NTASKS; task++)); do
+  SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NODEID=0 "$@" &
+done
+for ((task = 0; task < SLURM_NTASKS; task++)); do wait -n; done
 """
 
 
 @pytest.fixture
 def records(tiny_salm_config: DictConfig, make_manifest, tmp_path: Path) -> list[dict]:
     """What each of two processes saw and ended with, after one epoch of eight utterances in batches of two."""
-    script, folder, model = tmp_path / "train.py", tmp_path / "records", tiny_salm_config.model
-    script.write_text(RECORDED_TRAINING)
-    folder.mkdir()
-    overrides = {
-        "model.llm.pretrained": model.llm.pretrained,
-        "model.perception.encoder.pretrained": model.perception.encoder.pretrained,
-        "model.perception.adapter.n_layers": 1,
-        "model.perception.adapter.d_model": 32,
-        "model.train_ds.manifest_filepath": make_manifest((0.5,) * 8, "train.jsonl"),
-        "model.train_ds.batch_size": 2,
-        "model.train_ds.num_workers": 0,
-        "model.train_ds.use_bucketing": False,
-        "model.validation_ds.manifest_filepath": make_manifest((0.5, 0.6, 0.7, 0.8), "dev.jsonl"),
-        "model.validation_ds.batch_size": 1,
-        "trainer.accelerator": "cpu",
-        "trainer.devices": 2,
-        "trainer.max_steps": 2,
-        "trainer.val_check_interval": 2,
-        "exp_manager.exp_dir": tmp_path / "run",
+    scripts, folder, model = tmp_path / "scripts", tmp_path / "records", tiny_salm_config.model
+    for path in (scripts, folder):
+        path.mkdir()
+    (scripts / "sitecustomize.py").write_text(RECORDED_TRAINING)
+    (scripts / "srun").write_text(SRUN)
+    (scripts / "srun").chmod(0o755)
+    changes = {"train_ds.manifest_filepath": make_manifest((0.5,) * 8, "train.jsonl")}
+    changes |= {"validation_ds.manifest_filepath": make_manifest((0.5, 0.6, 0.7, 0.8), "dev.jsonl")}
+    job = {
+        "JOB_NAME": "nemo_speechllm",
+        "NTASKS": 2,
+        "NTASKS_PER_NODE": 2,
+        "NNODES": 1,
+        "NODELIST": "localhost",
+        "JOB_ID": os.getpid(),
     }
-    command = [sys.executable, str(script), "--config-name=salm/whisper_smollm2"]
     done = subprocess.run(
-        [*command, *(f"{name}={value}" for name, value in overrides.items())],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "RECORDS": str(folder)},
+        [ROOT / "examples/launch/slurm.sh", *tiny_training(model, "ddp", tmp_path / "run", changes)],
+        env=os.environ
+        | {f"SLURM_{name}": str(value) for name, value in job.items()}
+        | {
+            "OMP_NUM_THREADS": "1",
+            "PATH": f"{scripts}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{scripts}:{ROOT}",
+            "RECORDS": str(folder),
+        },
         capture_output=True,
         text=True,
     )
@@ -131,138 +141,57 @@ def test_two_processes_train_one_model_on_all_data(records):
         assert record["metrics"]["val_loss"] == pytest.approx((first["loss"] + second["loss"]) / 4)
 
 
-class Witness(pl.Callback):
-    """Notes what each process meets, in a file of its own that outlives it."""
-
-    def __init__(self, folder: Path, checkpoint: Path | None = None):
-        self.folder, self.checkpoint = folder, checkpoint
-        self.losses, self.gradients, self.validated, self.metrics = [], [], [], {}
-
-    def on_before_optimizer_step(self, trainer, model, optimizer):
-        named = model.named_parameters()
-        self.gradients.append({name: p.grad.clone() for name, p in named if p.grad is not None})
-
-    def on_train_batch_end(self, trainer, model, outputs, batch, batch_idx):
-        self.losses.append(float(outputs["loss"]))
-        if self.checkpoint is not None and trainer.global_step == 2:
-            trainer.save_checkpoint(self.checkpoint)
-
-    def on_validation_batch_end(self, trainer, model, outputs, batch, batch_idx, dataloader_idx=0):
-        self.validated += [] if batch.is_repeated else [conversation.id for conversation in batch.conversations]
-
-    def on_train_end(self, trainer, model):
-        self.metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        seen = ("losses", "gradients", "validated", "metrics")
-        torch.save({name: getattr(self, name) for name in seen}, self.folder / f"{trainer.global_rank}.pt")
-
-
-@pytest.fixture
-def train(make_trainer, tmp_path, monkeypatch) -> Callable[..., list[dict[str, Any]]]:
-    """``train(model_class, cfg, processes, name, ckpt_path=None, checkpoint=None, **options)`` → what each process
-    met."""
-
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")  # its threads do not survive a fork
-
-    def run(
-        model_class: type[SpeechLM],
-        cfg: DictConfig,
-        processes: int,
-        name: str,
-        ckpt_path: Path | None = None,
-        checkpoint: Path | None = None,
-        **options,
-    ) -> list[dict[str, Any]]:
-        folder = tmp_path / name
-        folder.mkdir()
-        strategy = {"strategy": "ddp_fork", "devices": processes} if processes > 1 else {}
-        defaults = {
-            "limit_val_batches": 0,
-            "max_steps": 1,
-            "check_val_every_n_epoch": None,
-            "default_root_dir": tmp_path,
-        }
-        trainer = make_trainer(callbacks=[Witness(folder, checkpoint)], **strategy | defaults | options)
-        pl.seed_everything(0)
-        trainer.fit(model_class(cfg, trainer), ckpt_path=ckpt_path)
-        return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(processes)]
-
-    return run
-
-
-ROWS = [
-    {"text": "thank you"},
-    {"text": "please hold the line your call is important to us press one for support"},
-    {"text": "merci de patienter please hold the line thank you please hold the line"},
-    {"text": "your"},
-]
-
-
-def without_chance(cfg: DictConfig, manifest: Path, batch_size: int) -> DictConfig:
-    """A recipe in which a step depends on nothing but weights and data."""
-    data = {"manifest_filepath": str(manifest), "batch_size": batch_size, "num_workers": 0}
-    data |= {"use_bucketing": False, "shuffle": False}
-    changed = OmegaConf.merge(cfg, {"train_ds": data, "validation_ds": data})
-    changed.perception.state_mask = None
-    return changed
-
-
-def salm_config(request, manifest: Path, batch_size: int) -> DictConfig:
-    cfg = without_chance(request.getfixturevalue("tiny_salm_config").model, manifest, batch_size)
-    dropout = {name: 0.0 for name in ("dropout", "dropout_pre_encoder", "dropout_emb", "dropout_att")}
-    return OmegaConf.merge(cfg, {"perception": {"adapter": dropout}})
-
-
-def ctc_prompted_config(request, manifest: Path, batch_size: int) -> DictConfig:
-    cfg = without_chance(request.getfixturevalue("ctc_prompted_config"), manifest, batch_size)
-    freeze = [
-        "^perception\\.encoder\\.",
-        "^llm\\.(?!.*lora_)",
-    ]  # an encoder that trains has statistics of each process's batch
-    return OmegaConf.merge(cfg, {"loss": {"encoder_ctc_weight": 0.3, "ctc_weight": 0.3}, "freeze_params": freeze})
-
-
-def instruct_las_config(request, manifest: Path, batch_size: int) -> DictConfig:
-    cfg = without_chance(request.getfixturevalue("instruct_las_recipe").model, manifest, batch_size)
-    dropout = {name: 0.0 for name in ("dropout", "dropout_pre_encoder", "dropout_emb", "dropout_att")}
-    encoder = dropout | {"conv_norm_type": "layer_norm"}
-    config = {"encoder": encoder, "preprocessor": {"dither": 0.0}}
-    changes = {"perception": {"encoder": {"config": config, "spec_augment": None}}, "decoder": {"dropout": 0.0}}
-    changes |= {
-        "instruction_sampling": None,
-        "train_ds": {"batch_duration": None, "min_duration": 0.1},
-        "loss": {"instruction_weight": 0.5},
-    }
-    return OmegaConf.merge(cfg, changes)
-
-
-def count_in_double(monkeypatch) -> None:
-    """Let nothing fall back on single precision, as norms and front ends do whatever the model's is."""
-    double = SimpleNamespace(**vars(torch) | dict.fromkeys(("float", "float32"), torch.float64))
-    for module in (modeling_llama, modeling_t5, encoders, features, audio_preprocessing):
-        monkeypatch.setattr(module, "torch", double)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-
-
 @pytest.mark.parametrize(
-    ("model_class", "config"),
-    [(SALM, salm_config), (CTCPromptedLLM, ctc_prompted_config), (InstructLAS, instruct_las_config)],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ("model_class", "config", "processes"),
+    [
+        (SALM, salm_config, 2),
+        (SALM, salm_config, 3),
+        (CTCPromptedLLM, ctc_prompted_config, 2),
+        (InstructLAS, instruct_las_config, 2),
+        (DeSTA2, desta2_config, 2),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_token_weighs_the_same_in_every_process(model_class, config, train, make_manifest, request, monkeypatch):
-    """In double precision: in single, what a batch is padded to and the order of sums move gradients by 2e-5."""
-    manifest = make_manifest((0.9, 2.8, 2.6, 0.7), "unequal.jsonl", ROWS)
-    whole, half = config(request, manifest, 2), config(request, manifest, 1)
+def test_a_token_weighs_the_same_in_every_process(
+    model_class, config, processes, train, make_manifest, request, monkeypatch
+):
+    """In double precision: in single, what a batch is padded to and the order of sums move gradients by 2e-5.
+
+    The epoch's last step has too few utterances: one of two processes, or of three, gets another's.
+    """
+    count, size = (4, 2) if processes == 2 else (3, 1)
+    manifest = make_manifest((0.9, 2.8, 2.6, 0.7, 1.1), "unequal.jsonl", ROWS, transcription="hello")
+    whole, part = config(request, manifest, count), config(request, manifest, size)
+    for cfg in (whole, part):
+        cfg.optim.lr = 0.0
     count_in_double(monkeypatch)
-    (one,) = train(model_class, whole, 1, "one", precision="64-true")
-    two = train(model_class, half, 2, "two", precision="64-true")
-    (expected,) = one["gradients"]
-    size = torch.stack([gradient.norm() for gradient in expected.values()]).norm()
-    assert size > 0
-    for process in two:
-        (found,) = process["gradients"]
-        assert found.keys() == expected.keys()
-        error = torch.stack([(found[name] - gradient).norm() for name, gradient in expected.items()]).norm()
-        assert error / size < 1e-12
+    options = {"precision": "64-true", "max_steps": 2, "limit_val_batches": 1.0, "val_check_interval": 2}
+    (one,) = train(model_class, whole, 1, "one", **options)
+    several = train(model_class, part, processes, "several", **options)
+    assert len(one["gradients"]) == 2 and len(one["trained"]) == 5
+    assert {"val_loss", "val_wer", "val_listening"} <= one["metrics"].keys()
+    assert_alike(one, several)
+
+
+@pytest.mark.parametrize("bucketing", [False, True])
+def test_what_an_epoch_has_left_is_trained_on_once_by_another_number_of_processes(
+    bucketing, train, make_manifest, request, tmp_path
+):
+    manifest = make_manifest((0.4, 0.8, 0.5, 0.9, 0.6, 1.2, 0.7), "train.jsonl")
+    cfg = salm_config(request, manifest, 1)
+    data = {"shuffle": True, "seed": 0, "shard_seed": 0, "use_bucketing": bucketing, "num_buckets": 2}
+    cfg.train_ds = OmegaConf.merge(cfg.train_ds, data)
+    trained: list[str] = []
+    checkpoint, steps = None, 0
+    for processes, step in ((2, 2), (1, 3), (2, 4)):
+        checkpoint, before = tmp_path / f"step={step}.ckpt", checkpoint
+        options = {"ckpt_path": before, "checkpoint": checkpoint, "max_steps": step}
+        for process in train(SALM, cfg, processes, f"until-{step}", **options):
+            trained += process["trained"]
+            assert len(process["losses"]) == step - steps
+        steps = step
+    assert len(trained) == len(set(trained)) == 7
+    assert torch.load(checkpoint, weights_only=True)["shares"] == [[2, 2], [1, 1], [2, 1]]
 
 
 def test_validation_has_the_figures_of_one_process(train, make_manifest, request):

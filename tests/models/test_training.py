@@ -25,7 +25,7 @@ from nemo.collections.asr.models import ASRModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from nemo_speechllm.models import SALM
-from nemo_speechllm.training.resume import skip_batches
+from nemo_speechllm.training.sharding import skip_batches
 from tests.tiny_models import salm_of
 
 ROOT = Path(__file__).parents[2]
@@ -94,13 +94,13 @@ class TestDataOrder:
             model.train_dataloader().sampler.set_epoch(epoch)
             expected = self.texts(model)
             model.setup_training_data(model.cfg.train_ds)
-            skip_batches(model.train_dataloader(), epoch, batches=1)
+            skip_batches(model.train_dataloader(), epoch, [(1, 1)])
             assert self.texts(model) == expected[1:]
 
     def test_a_finished_pass_has_nothing_left(self, recipe):
         model = salm_of(recipe, None)
         model.setup_training_data(model.cfg.train_ds)
-        skip_batches(model.train_dataloader(), epoch=0, batches=2)
+        skip_batches(model.train_dataloader(), epoch=0, shares=[(1, 2)])
         assert self.texts(model) == []
         assert len(self.texts(model)) == 2  # the pass after it is whole
 

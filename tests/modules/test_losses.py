@@ -18,7 +18,7 @@ tests/models/test_distributed.py."""
 import torch
 from torch import nn
 
-from nemo_speechllm.modules.losses import Mean, count_targets, joined_mean, no_loss, parts_of_all
+from nemo_speechllm.modules.losses import Mean, count_targets, joined_mean, no_loss, over_all, parts_of_all
 
 
 def test_a_single_process_s_part_is_its_loss():
@@ -26,6 +26,7 @@ def test_a_single_process_s_part_is_its_loss():
     assert parts_of_all(losses, ["lm_loss", "ctc_loss", "other_loss"]) == {
         name: loss.value for name, loss in losses.items()
     }
+    assert over_all({"loss": torch.tensor(2.0)}, ["loss", "other_loss"]) == {"loss": torch.tensor(2.0)}
 
 
 def test_a_batch_read_in_parts_has_one_mean_over_its_tokens_and_its_answers_in_order():

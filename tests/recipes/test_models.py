@@ -32,7 +32,7 @@ NO_RECIPES = ("sweep", "build")
 RECIPES = sorted(
     str(path.relative_to(CONF).with_suffix(""))
     for path in CONF.rglob("*.yaml")
-    if not path.stem.startswith(NO_RECIPES)
+    if not path.stem.startswith(NO_RECIPES) and path.parent.name != "trainer"
 )
 CHECKPOINTS = sorted(CHECKPOINT_FOLDER.glob("*.nemo"))
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from tests.several_processes import train  # noqa: F401
 from tests.tiny_models import *  # noqa: F403  # fixtures
 
 

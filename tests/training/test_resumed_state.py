@@ -105,6 +105,10 @@ FORGERIES = [
     put("rng_states", "x"),
     put("rng_states/0/python", (7, (1,) * 625, None)),
     put("rng_states/0/numpy", ["MT19937", [10**30] * 624, 0, 0, 0.0]),
+    *(
+        put("shares", value)
+        for value in ("x", [2], [["1", 2]], [[0, 2]], [[1, 10**9]], [[10**9, 2]], [[2, -1], [1, 3]])
+    ),
     put("gradients", {"perception.projection.linear.weight": torch.zeros(2)}),
     put("callbacks", {"x": {"kth_best_model_path": "checkpoints/../../../mine.txt"}}),
     put("callbacks", []),
