@@ -14,17 +14,19 @@
 
 """Memory, time and errors of long recordings, made of a manifest's, against those of the same one by one.
 
-    python examples/benchmark/long_form.py salm_whisper_smollm2 test_en.jsonl --minutes 1 60 --decoder ctc \\
+    python examples/benchmark/long_form.py salm_whisper_smollm2 test_en.jsonl --decoder ctc \\
         --output runs/benchmark/long_form.json
-    python examples/benchmark/long_form.py salm_whisper_smollm2 test_en.jsonl --minutes 1 3 \\
+    python examples/benchmark/long_form.py salm_whisper_smollm2 test_en.jsonl --minutes 1 3 --in-turn 3 \\
         --output runs/benchmark/long_form_llm.json
 
 The manifest's recordings follow one another, again and again, until they last as long as is asked for. Memory is the
-peak over the model's, each length in a process of its own. Then the longest one and its recordings are transcribed in
-one process, a batch of each in turn, so that other work on the machine slows both alike.
+peak of a process, its model included; each length has a process of its own. Then one of ``--in-turn`` minutes and the
+recordings that it was made of are transcribed in one process, a batch of each in turn, so that other work slows both
+alike.
 """
 
 import argparse
+import gc
 import time
 from collections.abc import Iterable, Iterator
 from itertools import cycle, zip_longest
@@ -33,7 +35,7 @@ from tempfile import TemporaryDirectory
 
 import soundfile
 import torch
-from speech_llms import cost
+from speech_llms import MIB, memory
 from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit, run_apart, run_command
@@ -64,11 +66,14 @@ def settings_of(arguments: argparse.Namespace) -> SpeechLMTranscribeConfig:
     )
 
 
-def memory_of(arguments: argparse.Namespace, path: str) -> float:
-    """Return the most MiB that transcribing a recording takes over the model."""
+def memory_of(arguments: argparse.Namespace, path: str) -> tuple[float, float]:
+    """Return the MiB that a process with the model holds, and the most while it transcribes a recording."""
     torch.set_num_threads(arguments.threads)
     model = load_model(arguments.model).to(arguments.device)
-    return cost(lambda: model.transcribe(path, override_config=settings_of(arguments)), arguments.device).mib
+    gc.collect()
+    before = memory(arguments.device, reset=True)
+    model.transcribe(path, override_config=settings_of(arguments))
+    return before / MIB, memory(arguments.device, reset=False) / MIB
 
 
 def timed(batches: Iterable[list]) -> Iterator[tuple[float, list]]:
@@ -100,7 +105,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("manifest", type=Path)
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 60.0], help="the first is compared with")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 60.0], help="whose memory is compared")
+    parser.add_argument("--in-turn", type=float, default=60.0, help="minutes that are compared with short recordings")
     parser.add_argument("--decoder", help="llm or ctc; left out: the model's own")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
@@ -109,26 +115,29 @@ def main() -> None:
     arguments = parser.parse_args()
 
     rows = read_manifest(arguments.manifest, locate_audio=True)
-    report: dict = {"memory_mib": {}}
+    report: dict = {"memory_mib": {}, "over_the_model_mib": {}}
     with TemporaryDirectory() as folder:
         for minutes in arguments.minutes:
             path = Path(folder) / f"{minutes:g}.wav"
-            taken = concatenated(rows, 60 * minutes, path)
-            mib = run_apart(["long_form.py", str(path)], memory_of, arguments, str(path))
-            report["memory_mib"][f"{minutes:g}"] = mib
-            emit(f"{minutes:g} minutes: {mib:.0f} MiB over the model")
+            concatenated(rows, 60 * minutes, path)
+            held, peak = run_apart(["long_form.py", str(path)], memory_of, arguments, str(path))
+            report["memory_mib"][f"{minutes:g}"], report["over_the_model_mib"][f"{minutes:g}"] = peak, peak - held
+            emit(f"{minutes:g} minutes: {peak:.0f} MiB, {peak - held:.0f} of it over the model")
         torch.set_num_threads(arguments.threads)
         model = load_model(arguments.model).to(arguments.device)
+        path = Path(folder) / "in_turn.wav"
+        taken = concatenated(rows, 60 * arguments.in_turn, path)
         found = in_turn(model, path, taken, settings_of(arguments))
-    memory = list(report["memory_mib"].values())
-    report["memory_ratio"] = memory[-1] / memory[0]
+    for name in ("memory", "over_the_model"):
+        figures = list(report[f"{name}_mib"].values())
+        report[f"{name}_ratio"] = figures[-1] / figures[0]
     report["rtfx_ratio"] = found["short"]["seconds"] / found["long"]["seconds"]
     reference = " ".join(row["text"] for row in taken)
     normalize = model.cfg.normalizer
     texts = {name: " ".join(form["texts"]) for name, form in found.items()}
     report["wer"] = {name: error_rate([text], [reference], normalize=normalize) for name, text in texts.items()}
     report["wer_ratio"] = report["wer"]["long"] / report["wer"]["short"]
-    for name in ("memory_ratio", "rtfx_ratio", "wer", "wer_ratio"):
+    for name in ("memory_ratio", "over_the_model_ratio", "rtfx_ratio", "wer", "wer_ratio"):
         emit(f"{name}: {report[name]}")
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     given = {name: value for name, value in vars(arguments).items() if name not in ("output", "manifest")}

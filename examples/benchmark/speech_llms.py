@@ -183,16 +183,16 @@ class Cost:
 def cost(work: Callable[[], object], device: str) -> Cost:
     """Run a piece of work and return its cost."""
     gc.collect()
-    before = _memory(device, reset=True)
+    before = memory(device, reset=True)
     started = time.perf_counter()
     work()
     if device.startswith("cuda"):
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    return Cost(seconds, (_memory(device, reset=False) - before) / MIB)
+    return Cost(seconds, (memory(device, reset=False) - before) / MIB)
 
 
-def _memory(device: str, reset: bool) -> int:
+def memory(device: str, reset: bool) -> int:
     """Return bytes: what is held once the peak is reset, else the peak since then."""
     if device.startswith("cuda"):
         if reset:

@@ -42,6 +42,7 @@ from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_wor
 from nemo_speechllm.models.answers import Answer, AnsweredPiece, joined_pieces
 from nemo_speechllm.models.segmentation import Piece, batches_of, split_long_audio
 from nemo_speechllm.modules.ctc import CTC
+from nemo_speechllm.modules.memory import give_back_free_memory
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
 
 
@@ -138,6 +139,8 @@ class Answering:
             require_transcript(self.model, conversations, purpose)
         collate = ConversationDataset(self.model.builder).collate
         for pieces in batches_of(self._pieces(conversations), batch_size, batch_duration):
+            if not all(piece.is_last for piece in pieces):
+                give_back_free_memory()
             batch = collate([piece.conversation for piece in pieces]).to(self.model.device)
             with self._lock:
                 answers = self.answer_batch(batch, timestamps, confidence, **options)
