@@ -74,7 +74,7 @@ SERVE_REQUIRES = [
     "starlette>=1.10.0,<2",
     "uvicorn>=0.54.0,<0.55",
 ]
-TEST_REQUIRES = ["hypothesis", "pytest", "pytest-timeout", "pytest-xdist"]
+TEST_REQUIRES = ["hypothesis", "ipykernel", "papermill", "pytest", "pytest-timeout", "pytest-xdist"]
 EXTRAS_REQUIRE = {
     "serve": SERVE_REQUIRES,
     "test": [*TEST_REQUIRES, *SERVE_REQUIRES],

@@ -22,6 +22,7 @@ from types import ModuleType
 import pytest
 from omegaconf import OmegaConf
 
+from tests.tiny_desta2 import desta2_recipe, make_desta2, talkative_llm_folder, whole_whisper_folder  # noqa: F401
 from tests.tiny_models import (  # noqa: F401
     ctc_prompted_config,
     ctc_tokenizer_folder,

@@ -22,8 +22,6 @@ import soundfile
 from omegaconf import OmegaConf
 from pyarrow import Table, parquet
 
-from tests.tiny_desta2 import whole_whisper_folder  # noqa: F401
-
 ROWS = [
     {"instruction": "Happy or sad?", "label": "happy", "task": "emotion", "category": "paralinguistic"},
     {"instruction": "Which mood?", "label": "sad", "task": "emotion", "category": "paralinguistic"},
@@ -180,7 +178,7 @@ def test_a_task_of_one_label_cannot_be_asked(run, make_manifest):
         run(model="unread.nemo", manifest=str(manifest), output_dir="unread", scoring="likelihood")
 
 
-def test_a_model_without_a_text_decoder_writes_nothing(run, make_manifest, tmp_path, whole_whisper_folder):  # noqa: F811
+def test_a_model_without_a_text_decoder_writes_nothing(run, make_manifest, tmp_path, whole_whisper_folder):
     manifest, output = make_manifest((0.3,), rows=[ROWS[2]]), tmp_path / "unwritten"
     with pytest.raises(ValueError, match="WhisperBaseline has no text decoder that reads an instruction"):
         run(

@@ -14,7 +14,9 @@
 
 """The command: it says where it serves, ends when it is told to, and names what is wrong before it loads a model."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -41,12 +43,32 @@ def command(*arguments: str) -> subprocess.Popen:
     )
 
 
-def test_it_serves_until_it_is_told_to_end():
-    process = command("model=instruct_las_digits", "port=0")
+def of_container(instruction: str) -> list[str]:
+    """Return the words of an instruction of the Dockerfile's last lines, which are a JSON list."""
+    found = re.search(
+        rf"^(?:HEALTHCHECK \S+ )?{instruction} (\[.*\])$", (ROOT / "Dockerfile").read_text(), re.MULTILINE
+    )
+    return json.loads(found[1])
+
+
+def is_healthy(port: int) -> bool:
+    """What the container's check of health finds of a server on a port."""
+    python, *arguments = of_container("CMD")
+    assert python == "python" and f":{ServeArguments.port}/" in arguments[-1]
+    arguments[-1] = arguments[-1].replace(f":{ServeArguments.port}/", f":{port}/")
+    return subprocess.run([sys.executable, *arguments], capture_output=True).returncode == 0
+
+
+def test_a_container_serves_until_it_is_told_to_end():
+    program, name, *settings = of_container("ENTRYPOINT")
+    assert (program, name) == ("nemo-speechllm", "serve")
+    process = command(*settings, "model=instruct_las_digits", "port=0")
     try:
         told = process.stdout.readline()
-        assert told.startswith("serving instruct_las_digits on http://127.0.0.1:")
-        address = told.split()[-1]
+        assert told.startswith("serving instruct_las_digits on http://0.0.0.0:")
+        port = int(told.rpartition(":")[2])
+        assert is_healthy(port) and not is_healthy(1)
+        address = f"http://127.0.0.1:{port}"
         client = client_of(address, "secret")
         answer = client.audio.transcriptions.create(model="instruct_las_digits", file=DIGITS.open("rb"))
         assert answer.text == "three one four one five"
