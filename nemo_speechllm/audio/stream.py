@@ -14,6 +14,7 @@
 
 """A Lhotse cut as a stream: what Lhotse would load and resample as a whole, a few seconds at a time."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -53,7 +54,10 @@ def cut_blocks(cut: DataCut, sample_rate: int, name: str) -> Iterator[np.ndarray
     recording, rate = cut.recording, cut.recording.sampling_rate
     (source,) = recording.sources
     start = compute_num_samples(cut.start, rate)
-    frames = min(compute_num_samples(cut.duration, rate), recording.num_samples - start)
+    frames = recording.num_samples - start
+    whole = cut.resample(sample_rate).recording.duration
+    if not math.isclose(cut.duration, whole, abs_tol=1e-3):  # else Lhotse reads on to the end, which resampling hears
+        frames = min(frames, compute_num_samples(cut.duration, rate))
     channels = cut.channel if isinstance(cut.channel, list) else [cut.channel]
     rows = [source.channels.index(channel) for channel in channels]
     blocks: Iterable[np.ndarray] = (block[rows] for block in audio_blocks(source.source, start, frames, name))

@@ -138,7 +138,8 @@ class ResumableModel(ModelPT):
         Raises:
             ValueError: see above.
         """
-        if isinstance(self.trainer.strategy, FSDP2Strategy) and self.sharded_part is None:
+        trainer = self._trainer  # there is none where a checkpoint is restored
+        if trainer is not None and isinstance(trainer.strategy, FSDP2Strategy) and self.sharded_part is None:
             raise ValueError(
                 f"trainer.strategy shards the layers of a text decoder, and {type(self).__name__} has none; use "
                 "trainer=ddp"
@@ -195,7 +196,8 @@ class ResumableModel(ModelPT):
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
         checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_TYPE, None)
         checkpoint["rng_states"] = gathered(random_states(self.device))
-        checkpoint["shares"] = [list(share) for share in self._shares_so_far(checkpoint)]
+        if "loops" in checkpoint:  # of a training
+            checkpoint["shares"] = [list(share) for share in self._shares_so_far(checkpoint)]
         if self._trainer is not None and self._trainer.fit_loop._should_accumulate():
             checkpoint["gradients"] = {
                 name: in_whole(gradient) if is_part(gradient) else summed(gradient) / world_size()

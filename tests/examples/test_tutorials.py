@@ -48,7 +48,8 @@ def tiny_sizes(llm: Path, whisper: Path) -> str:
 @pytest.mark.parametrize("path", sorted(TUTORIALS.glob("*.ipynb")), ids=lambda path: path.stem)
 def test_what_is_shown_was_run_from_top_to_bottom(path):
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    counts = [cell.execution_count for cell in cells]
+    assert counts == list(range(1, len(cells) + 1)) or not [output for cell in cells for output in cell.outputs]
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
     assert not re.search(r"\B/(home|root|work|tmp)/", json.dumps(cells)), "a path of the machine where it was run"
 
