@@ -28,17 +28,15 @@ from omegaconf import OmegaConf
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from nemo_speechllm.export.chat import AUDIO, exported_tokenizer
-from nemo_speechllm.export.limits import refuse
 from nemo_speechllm.export.modeling_speech_lm import (
     SpeechLMConfig,
     SpeechLMForConditionalGeneration,
     SpeechLMProcessor,
 )
-from nemo_speechllm.export.weights import round_weights
+from nemo_speechllm.export.weights import merged
 from nemo_speechllm.files import whole_folder
 from nemo_speechllm.models.salm import SALM
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.llm import merge_lora
 from nemo_speechllm.modules.quantization import is_int8
 from nemo_speechllm.recipes.sections import ADAPTERS, ENCODERS
 
@@ -59,14 +57,10 @@ def export_hf(model: SpeechLM, output: Path, dtype: torch.dtype | None = None) -
         ExportError: the folder has no place for a part of it; the message names its settings.
         FileExistsError: the folder is there already.
     """
-    refuse(model, "hf", obstacles(model))
-    model = cast(SALM, model)
-    merge_lora(model.llm)
-    if dtype is not None:
-        round_weights(model.named_parameters(), dtype)
+    salm = merged(model, "hf", obstacles(model), dtype)
     with whole_folder(output) as folder:
-        tokenizer = exported_tokenizer(model)
-        exported = hf_model(model, tokenizer)
+        tokenizer = exported_tokenizer(salm)
+        exported = hf_model(salm, tokenizer)
         processor = SpeechLMProcessor(tokenizer, chat_template=tokenizer.chat_template, audio_token=AUDIO)
         SpeechLMConfig.register_for_auto_class()
         SpeechLMForConditionalGeneration.register_for_auto_class(AUTO_CLASS)

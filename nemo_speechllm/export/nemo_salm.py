@@ -33,12 +33,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from nemo_speechllm.export.chat import AUDIO, expected_ids, exported_tokenizer
-from nemo_speechllm.export.limits import refuse
-from nemo_speechllm.export.weights import round_weights
+from nemo_speechllm.export.weights import merged
 from nemo_speechllm.files import whole_folder
 from nemo_speechllm.models.salm import SALM
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.modules.llm import merge_lora
 from nemo_speechllm.modules.quantization import is_int8
 
 LLM_FOLDER = "llm_backbone"  # where NeMo looks for the LLM's config
@@ -61,18 +59,14 @@ def export_nemo_salm(model: SpeechLM, output: Path, dtype: torch.dtype | None = 
         ExportError: NeMo has no equal for a part of it; the message names its settings.
         FileExistsError: the folder is there already.
     """
-    refuse(model, "nemo_salm", obstacles(model))
-    model = cast(SALM, model)
-    merge_lora(model.llm)
-    if dtype is not None:
-        round_weights(model.named_parameters(), dtype)
+    salm = merged(model, "nemo_salm", obstacles(model), dtype)
     with whole_folder(output) as folder:
-        tokenizer = exported_tokenizer(model)
+        tokenizer = exported_tokenizer(salm)
         tokenizer.save_pretrained(folder)
-        model.llm.config.save_pretrained(folder / LLM_FOLDER)
-        config = nemo_config(model, tokenizer)
-        _save(config | {"pretrained_llm": str(folder / LLM_FOLDER)}, model, folder, config | _placed(model, output))
-    _tell(model, config, output)
+        salm.llm.config.save_pretrained(folder / LLM_FOLDER)
+        config = nemo_config(salm, tokenizer)
+        _save(config | {"pretrained_llm": str(folder / LLM_FOLDER)}, salm, folder, config | _placed(salm, output))
+    _tell(salm, config, output)
 
 
 def obstacles(model: SpeechLM) -> Iterator[str]:

@@ -87,35 +87,14 @@ class FSDP2Strategy(ModelParallelStrategy):
 
     def on_validation_start(self) -> None:
         """Gather the layers."""
-        self._gather()
+        gather(cast(nn.Module, self.lightning_module))
 
     def on_validation_end(self) -> None:
         """Let go of the others' parts."""
-        self._shard()
+        let_go(cast(nn.Module, self.lightning_module))
 
-    def on_test_start(self) -> None:
-        """Gather the layers."""
-        self._gather()
-
-    def on_test_end(self) -> None:
-        """Let go of the others' parts."""
-        self._shard()
-
-    def on_predict_start(self) -> None:
-        """Gather the layers."""
-        self._gather()
-
-    def on_predict_end(self) -> None:
-        """Let go of the others' parts."""
-        self._shard()
-
-    def _gather(self) -> None:
-        assert self.lightning_module is not None
-        gather(self.lightning_module)
-
-    def _shard(self) -> None:
-        assert self.lightning_module is not None
-        let_go(self.lightning_module)
+    on_test_start = on_predict_start = on_validation_start
+    on_test_end = on_predict_end = on_validation_end
 
     # checkpoints -----------------------------------------------------------------------------------------------------
 

@@ -208,9 +208,8 @@ def _non_finite_gradients(model: nn.Module) -> list[str]:
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     if not gradients or bool(torch.isfinite(gradient_norm(gradients.values()))):
         return []
-    return non_finite_names({name: in_whole(g) for name, g in gradients.items()}) or list(
-        gradients
-    )  # finite each, and too large for their norm
+    named = non_finite_names({name: in_whole(gradient) for name, gradient in gradients.items()})
+    return named or list(gradients)  # finite each, and too large for their norm
 
 
 def _ids(batches: list[dict[str, Any]]) -> str:

@@ -44,7 +44,7 @@ from nemo_speechllm.recipes.models import TrainedRecipe
 from nemo_speechllm.training.fsdp import FSDP2Strategy, clip_gradients, in_whole, is_part, is_sharded, like
 from nemo_speechllm.training.monitors import OF_NEMO, check_monitors
 from nemo_speechllm.training.non_finite import NonFiniteGuard, check_weights
-from nemo_speechllm.training.resumed_state import check_saved, name_failures, shares_of
+from nemo_speechllm.training.resumed_state import batches_taken, check_saved, name_failures, shares_of
 from nemo_speechllm.training.sharding import Share, skip_batches
 
 
@@ -206,8 +206,7 @@ class ResumableModel(ModelPT):
             }
 
     def _shares_so_far(self, checkpoint: dict[str, Any]) -> list[Share]:
-        taken = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
-        return [*self.shares, (world_size(), taken - sum(batches for _, batches in self.shares))]
+        return [*self.shares, (world_size(), batches_taken(checkpoint) - sum(batches for _, batches in self.shares))]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check what a resumed training takes up, settle the counters, note random states and gradients.
@@ -222,7 +221,7 @@ class ResumableModel(ModelPT):
         check_saved(checkpoint, self._trainer, self)
         _settle(checkpoint["loops"]["fit_loop"], checkpoint["global_step"])
         self.resumed_random_states = _states_of_this_process(checkpoint.get("rng_states"))
-        if checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]:
+        if batches_taken(checkpoint):
             self.shares = shares_of(checkpoint)
         self._resumed_gradients = checkpoint.get("gradients")
 

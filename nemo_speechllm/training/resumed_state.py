@@ -99,7 +99,7 @@ def check_saved(checkpoint: dict[str, Any], trainer: Trainer, model: LightningMo
     loops: Any = checkpoint.get("loops")
     _check_like(loops, {"fit_loop": {}}, "loops", all_keys=True)
     _check_like(loops["fit_loop"], trainer.fit_loop.state_dict(), "loops.fit_loop")
-    processed = loops["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+    processed = batches_taken(checkpoint)
     if processed > MAX_ACCUMULATION * (step + 1):
         raise ValueError(f"its loops tell of {processed} batches in {step} steps")
     shares_of(checkpoint)
@@ -111,13 +111,18 @@ def check_saved(checkpoint: dict[str, Any], trainer: Trainer, model: LightningMo
     _check_paths(checkpoint.get("callbacks"), "callbacks")
 
 
+def batches_taken(checkpoint: dict[str, Any]) -> int:
+    """Return how many batches of its epoch each process had taken when a checkpoint was written."""
+    return checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+
+
 def shares_of(checkpoint: dict[str, Any]) -> tuple[Share, ...]:
     """Return how many batches of its epoch so many processes took; see `skip_batches`.
 
     Raises:
         ValueError: they are not that, or others than the counters'.
     """
-    taken = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
+    taken = batches_taken(checkpoint)
     states = checkpoint.get("rng_states")
     of_old = [[len(states) if isinstance(states, list) else world_size(), taken]]
     saved: Any = checkpoint.get("shares", of_old)
