@@ -64,7 +64,7 @@ INSTALL_REQUIRES = [
     "torch>=2.13.0,<2.14",
     "torchmetrics>=1.9.0,<2",
     "tqdm>=4.70.1,<5",
-    "transformers>=5.23.0,<5.24",  # 5.24 calls the cache of an LLM otherwise, which greedy search gives by name
+    "transformers>=5.23.0,<5.25",
     "whisper_normalizer>=0.1.15,<0.2",
 ]
 # The server of `nemo-speechllm serve`.

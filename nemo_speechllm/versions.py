@@ -27,6 +27,8 @@ from torch import nn
 from nemo_speechllm.package_info import __package_name__
 
 MISSING = "missing"
+CACHE = "cache"  # of transformers 5.24 and newer
+PAST_KEY_VALUES = "past_key_values"  # of older ones, and of remote code written for them
 
 
 class UntestedVersionWarning(UserWarning):
@@ -54,6 +56,16 @@ def named(callee: Callable, **arguments: Any) -> dict[str, Any]:
             f"ignore it without a word. {_advice(function.__module__.partition('.')[0])}"
         )
     return arguments
+
+
+def cache_argument(llm: nn.Module, cache: Any) -> dict[str, Any]:
+    """Return the cache of keys and values by the name that the LLM's forward has for it, which is one of its version.
+
+    Raises:
+        TypeError: it names none.
+    """
+    known = _parameters(getattr(llm.forward, "__func__", llm.forward))
+    return named(llm, **{CACHE if CACHE in known else PAST_KEY_VALUES: cache})
 
 
 @functools.cache

@@ -28,7 +28,13 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoderLayer
 from nemo_speechllm.modules.encoders import WhisperEncoder
 from nemo_speechllm.modules.las_decoder import build_las_decoder
 from nemo_speechllm.modules.qformer import QFormer
-from nemo_speechllm.versions import UntestedVersionWarning, named, untested_versions, warn_of_untested_versions
+from nemo_speechllm.versions import (
+    UntestedVersionWarning,
+    cache_argument,
+    named,
+    untested_versions,
+    warn_of_untested_versions,
+)
 
 
 class Swallows(nn.Module):
@@ -66,6 +72,21 @@ def test_the_library_its_version_and_the_remedy_are_named():
 
     with pytest.raises(TypeError, match=r"transformers.* takes no argument wide and .*pip install 'transformers\S*'"):
         named(BertConfig, wide=True)
+
+
+class OfOlderVersions(nn.Module):
+    def forward(self, inputs_embeds=None, past_key_values=None, **kwargs):
+        return past_key_values
+
+
+@pytest.mark.parametrize("llm", [Swallows(), OfOlderVersions()], ids=["cache", "past_key_values"])
+def test_a_cache_is_given_by_the_name_that_the_llm_has_for_it(llm):
+    assert llm(torch.ones(1), **cache_argument(llm, 3)) == 3
+
+
+def test_an_llm_that_names_no_cache_is_refused():
+    with pytest.raises(TypeError, match="takes no argument past_key_values"):
+        cache_argument(nn.Identity(), 3)
 
 
 def use_qformer():

@@ -27,7 +27,7 @@ from transformers import PreTrainedModel
 
 from nemo_speechllm.modules.packing import RowCache
 from nemo_speechllm.modules.segments import LLMInputs
-from nemo_speechllm.versions import named
+from nemo_speechllm.versions import cache_argument, named
 
 DRAFTED_AT_ONCE = 32  # tokens read ahead in one pass
 LOOK_AHEAD = 8  # tokens of a draft among which the place is looked for where it goes on
@@ -117,9 +117,9 @@ def _read(
     given = named(
         llm,
         inputs_embeds=torch.cat(parts)[None],
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=places,
+        **cache_argument(llm, cache),
         **cache.read([row.place for row in rows], counts, device),
     )
     return list(llm(**given).logits[0].float().split(kept))

@@ -25,12 +25,12 @@ import torch
 from nemo.collections.asr.parts.submodules.ctc_batched_beam_decoding import BatchedBeamCTCComputer
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel
 
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs
-from nemo_speechllm.versions import named
+from nemo_speechllm.versions import cache_argument, named
 
 N_HYPOTHESES = 16
 ANSWERS_AT_ONCE = 32  # each needs a copy of what the LLM remembers of the prompt
@@ -121,15 +121,15 @@ def token_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int
         prompt: embeddings, (T, d_llm).
         answers: ids with the end token; one of them has another.
     """
-    asked = llm(**named(llm, inputs_embeds=prompt[None], logits_to_keep=1, use_cache=True))
-    asked.past_key_values.batch_repeat_interleave(len(answers))
+    cache = DynamicCache(config=llm.config)
+    kept = {"use_cache": True, **cache_argument(llm, cache)}
+    asked = llm(**named(llm, inputs_embeds=prompt[None], logits_to_keep=1, **kept))
+    cache.batch_repeat_interleave(len(answers))
     rows = [torch.tensor(ids, device=prompt.device) for ids in answers]
     labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
     read = labels[:, :-1]
     mask = nn.functional.pad(read != IGNORE_INDEX, (len(prompt), 0), value=True).long()
-    continued = named(
-        llm, input_ids=read.clamp(min=0), attention_mask=mask, past_key_values=asked.past_key_values, use_cache=True
-    )
+    continued = named(llm, input_ids=read.clamp(min=0), attention_mask=mask, **kept)
     logits = torch.cat([asked.logits.expand(len(answers), -1, -1), llm(**continued).logits], dim=1)
     nats = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
