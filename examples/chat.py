@@ -64,7 +64,7 @@ def main(cfg: ChatArguments) -> None:
     named = [] if cfg.audio is None else cfg.audio if OmegaConf.is_list(cfg.audio) else [cfg.audio]
     files = [str(file) for file in named]  # Hydra reads a name of digits as a number
     audios = [Audio.from_file(file) for file in files]
-    model = load_model(cfg.model)
+    model = load_model(cfg.model, answers_only=True)
     turns: list[Turn] = []
     for prompt in prompts(cfg.prompt):
         turns.append(Turn("user", [prompt] if turns else [*audios, prompt]))

@@ -220,7 +220,7 @@ def transcribe(rows: list[dict], cfg: TranscribeArguments) -> int:
     timestamps = cfg.timestamps or is_timed_file(cfg.output_filename)
     options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, MODEL_SETTINGS))
     options |= {"keywords": keywords_of(cfg), "timestamps": timestamps, "return_hypotheses": True}
-    model, settings = load_model(cfg.model), SpeechLMTranscribeConfig(**options)
+    model, settings = load_model(cfg.model, answers_only=True), SpeechLMTranscribeConfig(**options)
     if cfg.output_filename is None:
         return show(rows, model.transcribe_generator(rows, settings), settings)
     hypotheses = model.transcribe(rows, override_config=settings)

@@ -49,16 +49,13 @@ MIB = 2**20
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """Add the sizes of models and batch to a script's arguments."""
-    parser.add_argument("--llm", default="smollm2-135m-instruct", help="asset name, folder or hub id")
-    parser.add_argument("--random", action="store_true", help="give the LLM random weights: its config.json is enough")
+    """Add the sizes of what is around the LLM, and of the batch, to a script's arguments."""
     parser.add_argument("--lora-rank", type=int, default=8, help="on q_proj and v_proj")
     parser.add_argument("--encoder-layers", type=int, default=4)
     parser.add_argument("--encoder-width", type=int, default=176)
     parser.add_argument("--adapter-layers", type=int, default=2)
     parser.add_argument("--seconds", type=float, nargs="+", default=[8.0, 8.0, 8.0, 8.0], help="of each recording")
     parser.add_argument("--text-tokens", type=int, default=24, help="of the question, and of the answer")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", help="bfloat16 on a GPU")

@@ -89,6 +89,9 @@ def contestants(sizes: argparse.Namespace) -> dict[str, Callable[[], None]]:
 def main() -> None:
     """Measure each and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--llm", default="smollm2-135m-instruct", help="asset name, folder or hub id")
+    parser.add_argument("--random", action="store_true", help="give the LLM random weights: its config.json is enough")
+    parser.add_argument("--rounds", type=int, default=5)
     add_sizes(parser)
     sizes = parser.parse_args()
     warnings.filterwarnings("ignore", message=".*trainer.*")  # there is none to log to

@@ -50,6 +50,7 @@ from nemo_speechllm.checkpointing.restoring import (
     referenced_bytes,
 )
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
+from nemo_speechllm.modules.llm import has_merged_lora
 from nemo_speechllm.modules.quantization import is_int8
 from nemo_speechllm.versions import warn_of_untested_versions
 
@@ -326,6 +327,8 @@ class ReferencedModel(ModelPT):
             raise CheckpointError(f"{save_path}: a checkpoint's name must end in .nemo")
         if is_int8(self):
             raise CheckpointError(f"{save_path}: weights of 8 bits are not saved; save the model loaded without int8:")
+        if has_merged_lora(self, self.cfg.get("lora")):
+            raise CheckpointError(f"{save_path}: merged LoRA is not saved; save a model loaded without answers_only")
         self.state_dict()  # decides which parts go by reference before the config is written
         super().save_to(save_path)
 

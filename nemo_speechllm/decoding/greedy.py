@@ -108,21 +108,34 @@ def _read(
     texts = [foreseen if prompts else row.ids[-1:] + foreseen for row, foreseen in zip(rows, ahead, strict=True)]
     embedded = embed(torch.tensor([token for text in texts for token in text], device=device, dtype=torch.long))
     parts = list(embedded.split([len(text) for text in texts]))
+    head = _alike(prompts)
     if prompts:
-        parts = [torch.cat(pair) for pair in zip(prompts, parts, strict=True)]
+        parts = [torch.cat([prompt[head:], part]) for prompt, part in zip(prompts, parts, strict=True)]
     counts = [len(part) for part in parts]
     kept = [len(foreseen) + 1 for foreseen in ahead]
-    ends = torch.tensor(counts, device=device).cumsum(0)
+    ends = head + torch.tensor(counts, device=device).cumsum(0)
     places = torch.cat([end - n + torch.arange(n, device=device) for end, n in zip(ends, kept, strict=True)])
     given = named(
         llm,
-        inputs_embeds=torch.cat(parts)[None],
+        inputs_embeds=torch.cat([*(prompt[:head] for prompt in prompts[:1]), *parts])[None],
         use_cache=True,
         logits_to_keep=places,
         **cache_argument(llm, cache),
-        **cache.read([row.place for row in rows], counts, device),
+        **(cache.begin(head, counts, device) if prompts else cache.read([row.place for row in rows], counts, device)),
     )
     return list(llm(**given).logits[0].float().split(kept))
+
+
+def _alike(prompts: list[Tensor]) -> int:
+    """Return with how many positions all of several prompts begin, such as those that a chat template writes.
+
+    One of each is left, behind which its answer begins.
+    """
+    if len(prompts) < 2:
+        return 0
+    shortest = min(map(len, prompts)) - 1
+    alike = [(prompt[:shortest] == prompts[0][:shortest]).all(1) for prompt in prompts]
+    return int(torch.stack(alike).all(0).cumprod(0).sum())
 
 
 def _write(

@@ -16,6 +16,7 @@
 
 from pathlib import Path
 
+import torch
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 
@@ -25,6 +26,7 @@ from nemo_speechllm.models.cascade import Cascade
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.modules.llm import merge_lora
 from nemo_speechllm.modules.quantization import to_int8
 
 WHISPER, CASCADE, INT8 = "whisper:", "cascade:", "int8:"
@@ -35,12 +37,14 @@ def list_shipped_models() -> list[PretrainedModelInfo]:
     return resolve_subclass_pretrained_model_info(SpeechLM)
 
 
-def load_model(reference: str | Path) -> SpeechLM:
+def load_model(reference: str | Path, answers_only: bool = False) -> SpeechLM:
     """Restore a model in evaluation mode; its class is the one its config names.
 
     Args:
         reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``; for a
             CPU one of these after ``int8:``, see `nemo_speechllm.modules.quantization.to_int8`.
+        answers_only: merge LoRA into an LLM of float32, which then answers sooner. Such a model is neither trained nor
+            saved. Other types would round what is merged, and stay as they are.
 
     Raises:
         CheckpointError: nothing is found under the reference, or the checkpoint cannot be restored; see
@@ -52,12 +56,16 @@ def load_model(reference: str | Path) -> SpeechLM:
         to_int8(model)
         return model
     if name in shipped_models():
-        return SpeechLM.restore_from(shipped_models()[name]).eval()
-    if path.suffix == ".nemo" or path.is_file():
-        return SpeechLM.restore_from(path).eval()
-    if name.count("/") == 1:
-        return SpeechLM.from_pretrained(name).eval()
-    raise CheckpointError(f"{name!r} is no model. {_remedy()}")
+        model = SpeechLM.restore_from(shipped_models()[name])
+    elif path.suffix == ".nemo" or path.is_file():
+        model = SpeechLM.restore_from(path)
+    elif name.count("/") == 1:
+        model = SpeechLM.from_pretrained(name)
+    else:
+        raise CheckpointError(f"{name!r} is no model. {_remedy()}")
+    if answers_only:
+        merge_lora(model, torch.float32)
+    return model.eval()
 
 
 def load_system(name: str) -> SpeechLM | Baseline:

@@ -85,16 +85,28 @@ def add_lora(llm: PreTrainedModel, cfg: LoRA) -> None:
             parameter.requires_grad_(trainable[name.replace(".base_layer.", ".")])
 
 
-def merge_lora(module: nn.Module) -> None:
-    """Replace every layer with LoRA by an ordinary one that computes the same, in place and added up in float32."""
+def merge_lora(module: nn.Module, of_type: torch.dtype | None = None) -> None:
+    """Replace layers with LoRA by ordinary ones that compute the same, in place and added up in float32.
+
+    Args:
+        module: whose layers are replaced.
+        of_type: of the weights of those that are; None: all.
+    """
     for parent in list(module.modules()):
         for name, child in parent.named_children():
             if isinstance(child, BaseTunerLayer):
                 layer = child.get_base_layer()
                 dtype = next(layer.parameters()).dtype
+                if dtype != (of_type or dtype):
+                    continue
                 layer.float()
                 child.merge()
                 setattr(parent, name, layer.to(dtype))
+
+
+def has_merged_lora(module: nn.Module, cfg: LoRA | None) -> bool:
+    """Whether the LoRA of a recipe's ``model.lora`` section is no longer there: `merge_lora` has merged it."""
+    return bool(cfg and cfg.r > 0) and not any(isinstance(part, BaseTunerLayer) for part in module.modules())
 
 
 def checkpoint_activations(llm: PreTrainedModel) -> None:

@@ -130,7 +130,7 @@ class RowCache(Cache):
         super().__init__(layers=[])
         self._firsts = [0, *accumulate(sizes)]
         self.lengths = [0] * len(sizes)
-        self._slots = torch.empty(0, dtype=torch.long)
+        self._slots, self._sources = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
         self._buffers: list[tuple[Tensor, Tensor]] = []
 
     def update(
@@ -140,7 +140,7 @@ class RowCache(Cache):
         if layer_idx == len(self._buffers):
             self._buffers.append((self._room(key_states), self._room(value_states)))
         for buffer, states in zip(self._buffers[layer_idx], (key_states, value_states), strict=True):
-            buffer[:, :, self._slots] = states
+            buffer[:, :, self._slots] = states[:, :, self._sources] if len(self._sources) else states
         return self._buffers[layer_idx]
 
     def _room(self, states: Tensor) -> Tensor:
@@ -153,8 +153,23 @@ class RowCache(Cache):
         for row, count in zip(rows, counts, strict=True):
             self.lengths[row] += count
         self._slots = positions([f + b for f, b in zip(firsts, before, strict=True)], counts, device)[0]
+        self._sources = self._slots[:0]
         mask = spans(counts, firsts, [self.lengths[row] for row in rows])
         return {"attention_mask": mask, "position_ids": positions(before, counts, device)}
+
+    def begin(self, head: int, counts: list[int], device: torch.device) -> dict[str, Tensor]:
+        """Announce a head that all rows begin with, read once and before them, and so many more positions of each."""
+        rows, heads = [*range(len(counts))], [head] * len(counts)
+        self.lengths = [*heads]
+        own = self.read(rows, counts, device)
+        if head == 0:
+            return own
+        self._slots = torch.cat([positions(self._firsts[:-1], heads, device)[0], self._slots])
+        self._sources = positions([0 for _ in rows] + [head], [*heads, sum(counts)], device)[0]
+        return {
+            "attention_mask": torch.cat([spans([head], [0], [head]), own["attention_mask"]], dim=2),
+            "position_ids": torch.cat([positions([0], [head], device), own["position_ids"]], dim=1),
+        }
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return 0: rows differ, and positions are given."""

@@ -72,7 +72,7 @@ def serve(cfg: ServeArguments) -> None:
     if key is None and cfg.host not in LOCAL:
         logging.warning(f"host={cfg.host} is open to other machines, and anyone may ask: set {API_KEY}")
     limits = Limits(cfg.batch_size, cfg.max_requests, cfg.max_seconds, cfg.channel_selector)
-    service = Service({name: load_model(reference) for name, reference in places.items()}, limits)
+    service = Service({name: load_model(reference, answers_only=True) for name, reference in places.items()}, limits)
     app = App(service, key, int(cfg.max_megabytes * 1e6), cfg.timeout).starlette()
     host, port = listener.getsockname()[:2]
     emit(f"serving {', '.join(places)} on http://{host}:{port}")

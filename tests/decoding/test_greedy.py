@@ -78,6 +78,28 @@ def test_nothing_is_read_for_a_row_that_has_ended(llm, passes):
     assert passes == [15] + [3] * first.index(end) + [2] * (LIMIT - 1 - first.index(end))
 
 
+BEGUN_ALIKE = [
+    ([[8, 9, 5, 17], [8, 9, 33], [8, 9, 6, 2, 3]], 2 + 2 + 1 + 3),
+    ([[8, 9, 5], [8, 9, 5], [8, 9, 5]], 2 + 3),  # each answer begins behind a position of its own
+    ([[8, 9, 5], [8], [8, 9, 4]], 7),  # nothing is left of the second to be shared
+    ([[8, 9, 5]], 3),
+]
+
+
+@pytest.mark.parametrize(("prompts", "read"), BEGUN_ALIKE)
+def test_what_all_prompts_begin_with_is_read_once(llm, passes, prompts, read):
+    answers(llm, prompts)
+    assert passes[0] == read
+
+
+@pytest.mark.parametrize("prompts", [prompts for prompts, _ in BEGUN_ALIKE])
+def test_prompts_that_begin_alike_are_answered_as_each_alone(llm, prompts):
+    written = answers(llm, prompts)
+    assert written == hugging_faces(llm, prompts=prompts)
+    assert written[0] == [answers(llm, [prompt])[0][0] for prompt in prompts]
+    assert answers(llm, prompts, drafts=written[0]) == written
+
+
 def drafts_of(written: list[list[int]]) -> dict[str, list[list[int]]]:
     return {
         "right": [row + [NEVER] for row in written],

@@ -15,11 +15,13 @@
 """A model, a baseline or a cascade by one name."""
 
 import pytest
+import torch
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, load_model, load_system, loading
 from nemo_speechllm.models.answers import answering_record
 from nemo_speechllm.modules.quantization import is_int8
+from tests.tiny_models import salm_of, talkative
 
 
 def test_systems_have_names(monkeypatch):
@@ -85,3 +87,35 @@ class TestInt8:
     def test_a_missing_file_is_named(self, tmp_path):
         with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
             load_model(f"int8:{tmp_path / 'gone.nemo'}")
+
+
+class TestAnswersOnly:
+    @pytest.fixture
+    def talkative_nemo(self, tiny_salm_config, tmp_path):
+        path = tmp_path / "model" / "talkative.nemo"
+        talkative(salm_of(tiny_salm_config, None)).save_to(path)
+        return path
+
+    @pytest.mark.parametrize("beam_size", [1, 2])
+    def test_merged_lora_answers_the_same(self, talkative_nemo, make_audio, beam_size):
+        plain, merged = load_model(talkative_nemo), load_model(talkative_nemo, answers_only=True)
+        lora = [name for name, _ in plain.named_parameters() if ".lora_" in name]
+        assert lora and not [name for name, _ in merged.named_parameters() if ".lora_" in name]
+        audio = [make_audio(seconds) for seconds in (0.5, 1.2, 0.8)]
+        settings = {"batch_size": 2, "verbose": False, "max_new_tokens": 8, "beam_size": beam_size}
+        answers = plain.transcribe(audio, **settings)
+        assert len(set(answers)) > 1 and merged.transcribe(audio, **settings) == answers
+
+    def test_it_is_neither_saved_nor_trained(self, talkative_nemo, tmp_path):
+        model = load_model(talkative_nemo, answers_only=True)
+        with pytest.raises(CheckpointError, match="merged LoRA is not saved.*without answers_only"):
+            model.save_to(tmp_path / "x.nemo")
+        assert not list(tmp_path.glob("x*"))
+        with pytest.raises(ValueError, match="merged LoRA learns nothing.*without answers_only"):
+            model.setup_optimization()
+
+    def test_a_type_that_would_round_what_is_merged_is_left_alone(self, tiny_salm_config, tmp_path):
+        path = tmp_path / "model" / "rounded.nemo"
+        salm_of(tiny_salm_config, None, llm={"dtype": "bfloat16"}).save_to(path)
+        plain, asked = load_model(path).state_dict(), load_model(path, answers_only=True).state_dict()
+        assert plain.keys() == asked.keys() and all(torch.equal(plain[name], asked[name]) for name in plain)

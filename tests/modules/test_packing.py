@@ -101,6 +101,26 @@ def test_rows_are_read_on_from_where_they_were_left(llm, rows):
     assert cache.lengths == COUNTS
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("head", [0, 1, 6])
+def test_what_all_rows_begin_with_is_read_once(llm, rows, head):
+    begun = [torch.cat([rows[2][:, :head], row], 1) for row in rows]
+    lengths = [head + count for count in COUNTS]
+    expected = [row[head:] for row in alone(llm, begun).split(lengths)]
+    first = [count - 1 for count in COUNTS]
+    cache = RowCache(lengths)
+
+    def read(given: dict, *parts: torch.Tensor) -> torch.Tensor:
+        return llm(inputs_embeds=torch.cat(parts, 1), past_key_values=cache, use_cache=True, **given).logits[0]
+
+    own = [row[:, :count] for row, count in zip(rows, first, strict=True)]
+    read_first = read(cache.begin(head, first, rows[0].device), rows[2][:, :head], *own)
+    torch.testing.assert_close(read_first[head:], torch.cat([row[:-1] for row in expected]))
+    then = read(cache.read([2, 0], [1, 1], rows[0].device), rows[2][:, -1:], rows[0][:, -1:])
+    torch.testing.assert_close(then, torch.stack([expected[2][-1], expected[0][-1]]))
+    assert cache.lengths == [head + 9, head + 2, head + 12]
+
+
 @pytest.mark.parametrize("family", PADDED)
 def test_what_learns_of_other_positions_otherwise_reads_padded_rows(family):
     assert not can_pack(tiny(family, **PADDED[family]))
