@@ -238,6 +238,7 @@ class Question:
         instruction: the request, without keywords.
         keywords: words that may occur in the audio.
         task: what the instruction asks for, ``asr``, ``ast``, …; None: something of the user's own.
+        prompted: the keywords that the prompt names; None: all.
         role: the user's.
     """
 
@@ -245,6 +246,7 @@ class Question:
     instruction: str = ""
     keywords: list[str] = field(default_factory=list)
     task: str | None = None
+    prompted: list[str] | None = None
     role: ClassVar[str] = "user"
 
     def rendered(self, keywords: str, name: str) -> Turn:
@@ -259,7 +261,8 @@ class Question:
                 f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords)",
                 mode=LogMode.ONCE,
             )
-        context = keywords.replace("{keywords}", ", ".join(self.keywords)) if self.keywords else ""
+        named = self.keywords if self.prompted is None else self.prompted
+        context = keywords.replace("{keywords}", ", ".join(named)) if named else ""
         return Turn(self.role, [*self.audios, context + self.instruction])
 
 

@@ -22,17 +22,23 @@ import math
 from dataclasses import dataclass
 
 import torch
+from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
+    BoostingTreeModelConfig,
+    GPUBoostingTreeModel,
+)
 from nemo.collections.asr.parts.submodules.ctc_batched_beam_decoding import BatchedBeamCTCComputer
+from nemo.utils import logging
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 
 from nemo_speechllm.data.dataset import in_batches
-from nemo_speechllm.modules.ctc import CTC
+from nemo_speechllm.modules.ctc import CTC, CTCHead
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs
 from nemo_speechllm.versions import cache_argument, named
 
 N_HYPOTHESES = 16
+KEYWORD_WEIGHT = 1.0  # of each piece of a keyword, beside its log-probability
 ANSWERS_AT_ONCE = 32  # each needs a copy of what the LLM remembers of the prompt
 
 
@@ -58,7 +64,9 @@ class AnswerScore:
 
 
 @torch.no_grad()
-def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int, *others: str) -> list[Hypothesis]:
+def ctc_hypotheses(
+    ctc: CTC, log_probs: Tensor, beam_size: int, *others: str, preference: GPUBoostingTreeModel | None = None
+) -> list[Hypothesis]:
     """Return at most ``beam_size`` texts that CTC may have heard in an audio, and some others, the likeliest first.
 
     NeMo's beam search finds them; it adds up the paths that it meets, and what is returned are those of all.
@@ -68,9 +76,16 @@ def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int, *others: str) ->
         log_probs: of the audio, without padding, (T, C).
         beam_size: of 1 only the best path is followed.
         others: texts to be scored as well; one that the audio has no path for is left out.
+        preference: half of the texts are of a search that it leads; they have the scores of the others, so what it
+            prefers is no likelier for it.
     """
     tokens, log_probs = ctc.tokens.tolist(), log_probs.float()
-    rows = _beam(ctc, log_probs, beam_size) if len(log_probs) else [[]]
+    rows: list[list[int]] = [[]]
+    if len(log_probs):
+        rows = _beam(ctc, log_probs, beam_size)
+        if preference is not None:
+            half = (beam_size + 1) // 2
+            rows = rows[:half] + _beam(ctc, log_probs, beam_size, preference)[:half]
     texts = [ctc.text([tokens[label] for label in row]).strip() for row in rows]
     classes = {token: label for label, token in enumerate(tokens)}
     for text, ids in zip(others, ctc.ids([*others]), strict=True):
@@ -84,9 +99,20 @@ def ctc_hypotheses(ctc: CTC, log_probs: Tensor, beam_size: int, *others: str) ->
     return [Hypothesis(text, best[text]) for text in likely if best[text] > -math.inf]
 
 
-def _beam(ctc: CTC, log_probs: Tensor, beam_size: int) -> list[list[int]]:
+def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel:
+    """Return what leads CTC's search to keywords, piece by piece: NeMo's phrase boosting."""
+    with logging.temp_verbosity(logging.WARNING):
+        return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=keywords), head.tokenizer)
+
+
+def _beam(
+    ctc: CTC, log_probs: Tensor, beam_size: int, preference: GPUBoostingTreeModel | None = None
+) -> list[list[int]]:
     """Return the classes of texts, without blanks and repeats."""
-    search = BatchedBeamCTCComputer(ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False)
+    fusion = {"fusion_models": [preference], "fusion_models_alpha": [KEYWORD_WEIGHT]} if preference is not None else {}
+    search = BatchedBeamCTCComputer(
+        ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False, **fusion
+    )
     (n_best,) = search(log_probs[None], torch.tensor([len(log_probs)], device=log_probs.device)).to_nbest_hyps_list()
     return [hypothesis.y_sequence.tolist() for hypothesis in n_best.n_best_hypotheses]
 

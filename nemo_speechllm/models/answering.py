@@ -225,7 +225,7 @@ class Answering:
             yield from split_long_audio(conversation, self.model.cfg.generation.max_audio_seconds)
 
     def _with_likely_keywords(self, batch: ConversationBatch, perceived: PerceptionOutput) -> ConversationBatch:
-        """Return the batch with at most ``generation.max_keywords`` in a question: those that CTC may have heard."""
+        """Return the batch with at most ``generation.max_keywords`` in a prompt: those that CTC may have heard."""
         limit = self.model.cfg.generation.max_keywords
         lists = [item.question.keywords if item.question else [] for item in batch.conversations]
         longest = max(map(len, lists), default=0)
@@ -240,7 +240,7 @@ class Answering:
                 )
         ctc = require_transcripts(self.model, f"{longest} keywords, more than generation.max_keywords={limit}")
         conversations = [
-            item.with_question(keywords=self._keyword_filter(keywords, ctc).select(evidence, limit))
+            item.with_question(prompted=self._keyword_filter(keywords, ctc).select(evidence, limit))
             if len(keywords) > limit
             else item
             for item, keywords, evidence in zip(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
+from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import GPUBoostingTreeModel
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -26,7 +27,13 @@ from nemo_speechllm.checkpointing.archive import unpack
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.decoding.joint import JointCTCScores
-from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, Hypothesis, answer_log_probs, ctc_hypotheses
+from nemo_speechllm.decoding.rescoring import (
+    N_HYPOTHESES,
+    Hypothesis,
+    answer_log_probs,
+    ctc_hypotheses,
+    preference_of,
+)
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.models.shipped import shipped_models
@@ -75,6 +82,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
                 "in model.ctc_head.tokenizer"
             )
         super()._build_ctc()
+        self._preferred: tuple[list[str], GPUBoostingTreeModel | None] = [], None
         self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
         self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
 
@@ -181,11 +189,21 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         start = 0
         for place, (item, of_audios) in enumerate(zip(batch.split(), log_probs, strict=True)):
             rows = slice(start, start := start + len(item.audio))
-            if len(item.audio) == 1 and item.conversations[0].task == "asr":
-                hypotheses = ctc_hypotheses(self._head, of_audios[0], N_HYPOTHESES, answers[place].text)
+            (conversation,) = item.conversations
+            if len(item.audio) == 1 and conversation.task == "asr":
+                keywords = conversation.question.keywords if conversation.question else []
+                hypotheses = ctc_hypotheses(
+                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=self._prefer(keywords)
+                )
                 text = self._choose(item, perceived.select(rows), hypotheses)
                 answers[place] = self._answer(text, answers[place], max_new_tokens)
         return answers
+
+    def _prefer(self, keywords: list[str]) -> GPUBoostingTreeModel | None:
+        """Return what leads the head's search to keywords; that of the last list is kept, which utterances share."""
+        if keywords != self._preferred[0]:
+            self._preferred = keywords, preference_of(self._head, keywords) if keywords else None
+        return self._preferred[1]
 
     def _joint_scores(
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int

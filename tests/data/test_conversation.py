@@ -14,6 +14,8 @@
 
 """Audio and conversations: what they give, and the errors of audio that cannot be used."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -21,7 +23,7 @@ import torch
 from lhotse import Recording
 from lhotse.audio.source import AudioSource
 
-from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Turn
+from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, Turn
 
 
 def audio_of(path) -> Audio:
@@ -136,6 +138,14 @@ def test_samples_must_be_finite(tmp_path, make_audio, bad):
 def test_samples_must_be_one_channel_of_something(shape):
     with pytest.raises(AudioError, match="given as samples: expected one channel"):
         Audio(torch.zeros(shape)).load()
+
+
+def test_a_prompt_names_all_keywords_or_those_that_are_to_be_prompted():
+    question = Question([], "Transcribe.", ["Ada", "Ottawa"])
+    written = [
+        replace(question, prompted=prompted).rendered("({keywords}) ", "x").text for prompted in (None, ["Ada"], [])
+    ]
+    assert written == ["(Ada, Ottawa) Transcribe.", "(Ada) Transcribe.", "Transcribe."]
 
 
 def test_answer_is_the_closing_assistant_turn():

@@ -20,8 +20,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
-from nemo_speechllm.decoding.rescoring import Hypothesis, answer_log_probs, ctc_hypotheses
-from nemo_speechllm.modules.ctc import EmbeddingCTC
+from nemo_speechllm.decoding.rescoring import Hypothesis, answer_log_probs, ctc_hypotheses, preference_of
+from nemo_speechllm.modules.ctc import CTCHead, EmbeddingCTC
 
 
 @pytest.fixture
@@ -68,6 +68,34 @@ def test_other_texts_are_scored_as_well_if_the_audio_has_a_path_for_them(ctc):
     heard = {item.text: item.log_prob for item in ctc_hypotheses(ctc, log_probs, 1, "9 9 9", "3 3 3 3", "7", "5 9")}
     assert {"9 9 9", "5 9"} <= heard.keys() and not {"3 3 3 3", "7"} & heard.keys()
     assert heard["9 9 9"] == pytest.approx(torch.tensor(counted["9 9 9"]).log().item(), abs=1e-4)
+
+
+@pytest.fixture
+def head(ctc_tokenizer_folder) -> CTCHead:
+    return CTCHead(8, ctc_tokenizer_folder / "tokenizer.model")
+
+
+def heard_of(head: CTCHead, *texts: str) -> torch.Tensor:
+    """Return frames in which each of the texts is heard, of as many pieces, the earlier the better, (T, C)."""
+    logits = torch.zeros(2 * len(head.ids([texts[0]])[0]), head.blank + 1)
+    logits[1::2, head.blank] = 12.0
+    for place, ids in enumerate(head.ids([*texts])):
+        logits[range(0, 2 * len(ids), 2), ids] = 9.0 - 0.5 * place
+    return logits.log_softmax(-1)
+
+
+def test_a_preference_finds_keywords_and_leaves_what_they_are_worth(head):
+    said, meant = "thank you", "hold line"
+    pieces = head.ids([said, meant])
+    count = min(map(len, pieces))
+    said, meant = (head.tokenizer.ids_to_text(ids[:count]) for ids in pieces)
+    log_probs = heard_of(head, said, meant)
+    plain = ctc_hypotheses(head, log_probs, 2)
+    led = ctc_hypotheses(head, log_probs, 2, preference=preference_of(head, [meant]))
+    assert plain[0].text == said and meant not in [item.text for item in plain]
+    assert [item.text for item in led] == [said, meant], "CTC's own order"
+    (scored,) = [item for item in ctc_hypotheses(head, log_probs, 1, meant) if item.text == meant]
+    assert led[1].log_prob == pytest.approx(scored.log_prob)
 
 
 def test_no_frames_are_no_words(ctc):

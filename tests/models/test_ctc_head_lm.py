@@ -269,6 +269,19 @@ def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_a
     assert of_the_head in [item.text for item in heard]
 
 
+def test_keywords_lead_the_search_of_the_head_and_their_tree_is_built_once(make_stage2, make_audio):
+    model = make_stage2(SALM_RECIPE, generation={"ctc_weight": 0.5, "max_keywords": 1})
+    samples, keywords = make_audio(1.2), ["please", "hold the line", "thank you"]
+    (listed,) = model.transcribe(samples, keywords=keywords, verbose=False)
+    kept, tree = model._preferred
+    assert kept == keywords, "all of them, of which the prompt names one"
+    assert model.transcribe(samples, keywords=keywords, verbose=False) == [listed]
+    assert model._preferred[1] is tree
+    model.transcribe(samples, verbose=False)
+    assert model._preferred == ([], None)
+    assert set(model.state_dict()) == set(make_stage2(SALM_RECIPE).state_dict()), "a tree is no part of the model"
+
+
 def test_salm_with_a_head_learns_from_text_and_from_audio(make_stage2, make_audio):
     trained = ["^perception\\.encoder\\.", "^llm\\.(?!.*lora_)"]
     model = make_stage2(SALM_RECIPE, loss={"encoder_ctc_weight": 0.5}, freeze_params=trained).train()

@@ -84,7 +84,8 @@ def says(salm, monkeypatch):
         asked = []
 
         def generate_answers(batch, perceived, max_new_tokens, beam_size):
-            asked.extend(conversation.question.keywords for conversation in batch.conversations)
+            questions = [conversation.question for conversation in batch.conversations]
+            asked.extend(item.keywords if item.prompted is None else item.prompted for item in questions)
             return [Answer(beam if beam_size > 1 else llm, [1], False) for _ in batch.conversations]
 
         monkeypatch.setattr(salm, "generate_answers", generate_answers)
