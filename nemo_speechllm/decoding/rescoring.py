@@ -86,7 +86,7 @@ def ctc_hypotheses(
         if preference is not None:
             half = (beam_size + 1) // 2
             rows = rows[:half] + _beam(ctc, log_probs, beam_size, preference)[:half]
-    texts = [ctc.text([tokens[label] for label in row]).strip() for row in rows]
+    texts = [" ".join(ctc.text([tokens[label] for label in row]).split()) for row in rows]
     classes = {token: label for label, token in enumerate(tokens)}
     for text, ids in zip(others, ctc.ids([*others]), strict=True):
         if set(ids) <= classes.keys():

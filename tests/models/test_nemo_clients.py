@@ -254,6 +254,7 @@ class TestPretrained:
             "ctc_prompted_smollm2": "CTCPromptedLLM",
             "desta2_whisper_base_qwen": "DeSTA2",
             "instruct_las_digits": "InstructLAS",
+            "salm_posterior_smollm2": "SALM",
             "salm_whisper_smollm2": "SALM",
         }
         config = ASRModel.from_pretrained("salm_whisper_smollm2", return_config=True)

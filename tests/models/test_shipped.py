@@ -56,6 +56,17 @@ ANSWERS = {
             },
         ),
     ],
+    "salm_posterior_smollm2": [
+        ({}, {"author": "Author of the danger trail, Philip Stevens, c.", "digits_jackson": "nine zero two seven"}),
+        ({"decoder": "ctc"}, {"author": "Athor of the danger trail, Philip Steels,c."}),
+        (
+            {"keywords": ["iced coffee", "Boston", "Philip Steels", "shook hands", "Kubernetes"]},
+            {
+                "author": "Athor of the danger trail, Philip Steels,c.",
+                "evening": "For the twentieth time that evening the two men shook hands.",
+            },
+        ),
+    ],
     "ctc_prompted_smollm2": [
         (
             {},
@@ -83,16 +94,16 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(
-    ("model_class", "name"),
+    ("model_class", "names"),
     [
-        (SALM, "salm_whisper_smollm2"),
-        (InstructLAS, "instruct_las_digits"),
-        (CTCPromptedLLM, "ctc_prompted_smollm2"),
-        (DeSTA2, "desta2_whisper_base_qwen"),
+        (SALM, ["salm_posterior_smollm2", "salm_whisper_smollm2"]),
+        (InstructLAS, ["instruct_las_digits"]),
+        (CTCPromptedLLM, ["ctc_prompted_smollm2"]),
+        (DeSTA2, ["desta2_whisper_base_qwen"]),
     ],
 )
-def test_a_class_lists_its_own(model_class, name):
-    assert [info.pretrained_model_name for info in model_class.list_available_models()] == [name]
+def test_a_class_lists_its_own(model_class, names):
+    assert [info.pretrained_model_name for info in model_class.list_available_models()] == names
 
 
 @pytest.fixture(scope="module", params=sorted(ANSWERS))
