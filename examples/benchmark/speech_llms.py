@@ -70,7 +70,7 @@ def build_ours(sizes: argparse.Namespace) -> SALM:
     encoder |= {"subsampling_factor": 8, "subsampling_conv_channels": 256, "conv_kernel_size": 9}
     changes = {
         "llm": {"pretrained": sizes.llm, "pretrained_weights": not sizes.random, "dtype": sizes.dtype},
-        "lora": {"r": sizes.lora_rank, "alpha": 2 * sizes.lora_rank, "target_modules": ["q_proj", "v_proj"]},
+        "lora": {"r": sizes.lora_rank, "alpha": 2 * sizes.lora_rank or None, "target_modules": ["q_proj", "v_proj"]},
         "perception": {"stack": 1, "adapter": conformer, "state_mask": None},
         "loss": {"ctc_weight": 0.0},
         "ctc_compression": False,
