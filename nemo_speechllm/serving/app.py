@@ -12,9 +12,10 @@
 # See the License for the specific language governing permissions and
 # limitations under the License.
 
-"""The routes: OpenAI's interface, health, metrics, and the page that uses them."""
+"""The routes: OpenAI's interface, health, metrics, the page that uses them, and reports."""
 
 import asyncio
+import base64
 import hmac
 import json
 import logging
@@ -22,34 +23,35 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.serving.chat import AskedChat, read_chat
 from nemo_speechllm.serving.errors import RequestError, as_request_error
-from nemo_speechllm.serving.formats import body_of, event, remarks, usage
+from nemo_speechllm.serving.formats import body_of, event, remarks
 from nemo_speechllm.serving.forms import Asked, read_form
+from nemo_speechllm.serving.pages import Reports, main_page
 from nemo_speechllm.serving.service import Pending, Service
 
 MAX_FIELD_BYTES = 1 << 18
 MAX_FIELDS = 256
 PATIENCE = 4  # clients that are still sending do not look for an answer
 CLIENT_GONE = 499  # nginx's: nobody reads the response
-PAGE = Path(__file__).with_name("page.html")
-# nothing from, or to, another host
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; media-src blob:"
-)
+# → what asks for the key, and how it is sent; reports are opened by a link, and a browser asks for Basic's alone
+SCHEMES = {
+    "Bearer": ("Bearer", "send `Authorization: Bearer KEY`"),
+    "Basic": ('Basic realm="reports", charset="UTF-8"', "give it as the password that the browser asks for"),
+}
 Handler = Callable[[Request], Awaitable[Response]]
 logger = logging.getLogger(__name__)
 
@@ -62,10 +64,14 @@ class App:
         api_key: what clients must send as ``Authorization: Bearer KEY``; None: nothing.
         max_bytes: of a request's body.
         timeout: seconds from a request's first byte to its answer.
+        reports: under ``/reports/``; None: there is no such path.
     """
 
-    def __init__(self, service: Service, api_key: str | None, max_bytes: int, timeout: float):
+    def __init__(
+        self, service: Service, api_key: str | None, max_bytes: int, timeout: float, reports: Reports | None = None
+    ):
         self.service, self.api_key, self.max_bytes, self.timeout = service, api_key, max_bytes, timeout
+        self.reports = reports
         self.started = int(time.time())
 
     def starlette(self) -> Starlette:
@@ -82,7 +88,9 @@ class App:
             for path, (handler, method) in guarded.items()
         ]
         routes += [Route(f"/{handler.__name__}", self._told("", handler)) for handler in (self.health, self.metrics)]
-        routes.append(Route("/", _page))
+        routes.append(Route("/", self._told("", self.page)))
+        if self.reports:
+            routes.append(Route("/reports/{name:path}", self._told("", self.report, self.api_key, "Basic")))
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_route})
 
     async def transcriptions(self, request: Request) -> Response:
@@ -128,6 +136,19 @@ class App:
         page, media_type = self.service.metrics.page()
         return Response(page, media_type=media_type)
 
+    async def page(self, request: Request) -> Response:
+        """Show the page that uses the routes."""
+        return main_page(has_reports=self.reports is not None)
+
+    async def report(self, request: Request) -> Response:
+        """Show a report, or the list of them."""
+        assert self.reports is not None, "else there is no such route"
+        name = request.path_params["name"]
+        page = await asyncio.to_thread(self.reports.page, name)
+        if page is None:
+            raise RequestError(f"there is no report {name[:200]!r}; /reports/ lists them", status=404)
+        return page
+
     def _model(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self.started, "owned_by": "nemo_speechllm"}
 
@@ -142,7 +163,7 @@ class App:
                 )
             await _unless_gone(request, asyncio.wait(pending.answers[:1]))
             pending.answers[0].result()  # what fails at once has its status
-            return _Held(stack.pop_all(), _events(pending))
+            return _Held(stack.pop_all(), _events(pending, asked, translate))
 
     async def _form(self, request: Request, translate: bool) -> tuple[bytes, Asked]:
         """Return the recording that was sent, and what is asked."""
@@ -189,13 +210,13 @@ class App:
                 *("file", 413, "request_too_large"),
             )
 
-    def _told(self, path: str, handler: Handler, api_key: str | None = None) -> Handler:
+    def _told(self, path: str, handler: Handler, api_key: str | None = None, scheme: str = "Bearer") -> Handler:
         """Return a handler that tells a client what went wrong, and the metrics what was answered."""
 
         async def told(request: Request) -> Response:
             began = time.perf_counter()
             try:
-                _check_key(request, api_key)
+                _check_key(request, api_key, scheme)
                 async with asyncio.timeout(self.timeout):
                     response = await handler(request)
             except Exception as error:
@@ -233,8 +254,9 @@ class _Held(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _events(pending: Pending) -> AsyncIterator[str]:
-    """Yield OpenAI's events of a transcription: the text of each piece when it is there, then the whole."""
+async def _events(pending: Pending, asked: Asked, translate: bool) -> AsyncIterator[str]:
+    """Yield OpenAI's events of a transcription: the text of each piece when it is there, then the whole body."""
+    whole = replace(asked, response_format="json") if asked.response_format == "text" else asked
     text = ""
     try:
         async for answer in pending.pieces():
@@ -242,9 +264,8 @@ async def _events(pending: Pending) -> AsyncIterator[str]:
             text += delta
             if delta:
                 yield event({"type": "transcript.text.delta", "delta": delta})
-        whole = await pending.whole()
-        done = {"type": "transcript.text.done", "text": text, "usage": usage(pending.seconds)}
-        yield event(done | remarks(whole))
+        body = body_of(await pending.whole(), whole, pending.seconds, translate)
+        yield event({"type": "transcript.text.done"} | cast(dict[str, Any], body))
     except Exception as error:
         told = as_request_error(error)
         if told.status == 500:
@@ -282,17 +303,24 @@ async def _unless_gone(request: Request, answer: Any) -> Any:
         awaited.cancel()
 
 
-def _check_key(request: Request, api_key: str | None) -> None:
-    given = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
-    if api_key is not None and not hmac.compare_digest(given.encode(), api_key.encode()):
+def _check_key(request: Request, api_key: str | None, scheme: str) -> None:
+    given = request.headers.get("authorization", "")
+    is_basic = scheme == "Basic" and given.startswith("Basic ")
+    sent = _password(given) if is_basic else given.removeprefix("Bearer ").strip().encode()
+    if api_key is not None and not hmac.compare_digest(sent, api_key.encode()):
+        challenge, remedy = SCHEMES[scheme]
         raise RequestError(
-            "the API key is missing or wrong; send `Authorization: Bearer KEY`",
-            *(None, 401, "invalid_api_key", {"WWW-Authenticate": "Bearer"}),
+            f"the API key is missing or wrong; {remedy}",
+            *(None, 401, "invalid_api_key", {"WWW-Authenticate": challenge}),
         )
 
 
-async def _page(request: Request) -> Response:
-    return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": PAGE_POLICY})
+def _password(given: str) -> bytes:
+    """Return the password of an ``Authorization: Basic``; nothing where it cannot be read."""
+    try:
+        return base64.b64decode(given.removeprefix("Basic "), validate=True).partition(b":")[2]
+    except ValueError:
+        return b""
 
 
 async def _no_route(request: Request, error: Exception) -> Response:

@@ -95,8 +95,10 @@ def read_form(items: Iterable[tuple[str, Any]], translate: bool = False) -> Aske
     confidence = _flag(given, "confidence")
     response_format = _one_of("response_format", _text(given, "response_format") or "json", FORMATS)
     stream = _flag(given, "stream")
-    if stream and response_format not in ("json", "text"):
-        raise RequestError(f"{response_format} is not streamed; ask for json or text, or without stream", "stream")
+    if stream and response_format in ("srt", "vtt"):
+        raise RequestError(
+            f"{response_format} is not streamed; ask for json, text or verbose_json, or without stream", "stream"
+        )
     granularities = _granularities(given, response_format)
     if confidence and "word" not in granularities:
         raise RequestError(

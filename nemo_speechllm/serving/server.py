@@ -29,6 +29,7 @@ try:
     import uvicorn
 
     from nemo_speechllm.serving.app import App
+    from nemo_speechllm.serving.pages import Reports
     from nemo_speechllm.serving.service import Limits, Service, named
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -53,6 +54,7 @@ class ServeArguments:
     max_seconds: float = 3600.0  # of audio in a request
     timeout: float = 600.0  # seconds for a request
     channel_selector: Any = "average"  # of recordings with several channels: a number or average
+    reports: str | None = None  # folder of reports to be read under /reports/, those of folders beneath too
 
 
 def serve(cfg: ServeArguments) -> None:
@@ -65,6 +67,7 @@ def serve(cfg: ServeArguments) -> None:
         KeyboardInterrupt: it is told to.
     """
     check_limits(cfg)
+    reports = Reports(cfg.reports) if cfg.reports else None
     listener = bound(cfg.host, cfg.port)
     references = list(cfg.model) if OmegaConf.is_list(cfg.model) else [str(cfg.model)]
     places = dict(named(references))
@@ -73,7 +76,7 @@ def serve(cfg: ServeArguments) -> None:
         logging.warning(f"host={cfg.host} is open to other machines, and anyone may ask: set {API_KEY}")
     limits = Limits(cfg.batch_size, cfg.max_requests, cfg.max_seconds, cfg.channel_selector)
     service = Service({name: load_model(reference, answers_only=True) for name, reference in places.items()}, limits)
-    app = App(service, key, int(cfg.max_megabytes * 1e6), cfg.timeout).starlette()
+    app = App(service, key, int(cfg.max_megabytes * 1e6), cfg.timeout, reports).starlette()
     host, port = listener.getsockname()[:2]
     emit(f"serving {', '.join(places)} on http://{host}:{port}")
     try:

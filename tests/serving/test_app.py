@@ -15,6 +15,7 @@
 """What OpenAI's client gets from a real server."""
 
 import base64
+import json
 import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,28 @@ def test_a_long_recording_comes_piece_by_piece_and_is_that_of_transcribe(client,
     assert len(deltas) > 3 and "".join(deltas) == text == events[-1].text
     assert events[-1].type == "transcript.text.done" and events[-1].usage.seconds == 9
     assert transcribe(client, ("long.flac", content), "short").text == text
+
+
+def test_a_long_recording_that_comes_piece_by_piece_ends_with_its_words(client, short, spoken):
+    """The last event is what the request without ``stream`` answers: times, and how sure each word is."""
+    sent = {"response_format": "verbose_json", "timestamp_granularities": ["word"], "extra_body": {"confidence": "1"}}
+    content = spoken(3)
+    *deltas, done = transcribe(client, ("a.flac", content), "short", stream=True, **sent)
+    whole = transcribe(client, ("a.flac", content), "short", **sent)
+    assert len(deltas) > 2 and "".join(delta.delta for delta in deltas) == whole.text
+    assert done.to_dict() == whole.to_dict() | {"type": "transcript.text.done"}
+    assert done.words[-1]["end"] > 5 and 0 < done.words[-1]["confidence"] <= 1
+
+
+def test_what_fails_when_pieces_have_come_is_told_in_the_stream(salm, spoken):
+    """Without CTC's part the LLM writes what CTC never met: a text whose words can be given no times."""
+    salm.cfg.generation.ctc_weight = 0.0
+    sent = {"response_format": "verbose_json", "timestamp_granularities": ["word"], "stream": True}
+    came = []
+    with serving({"salm": salm}) as address, pytest.raises(openai.APIError, match="could be given no times"):
+        for event in transcribe(client_of(address), ("a.flac", spoken(2)), "salm", **sent):
+            came.append(event.delta)
+    assert "".join(came)
 
 
 def test_times_of_a_long_recording_are_those_in_it(client, short, spoken):
@@ -171,14 +194,16 @@ def test_the_page_needs_no_other_host_and_asks_what_the_server_answers(address, 
     assert "connect-src 'self'" in done.headers["content-security-policy"] and "//" not in done.text
     fields = set(re.findall(r'set\("([\w\[\]]+)"', done.text))
     assert fields == {
-        *("model", "instruction", "prompt", "response_format", "timestamp_granularities[]", "confidence")
+        *("model", "instruction", "prompt", "stream"),
+        *("response_format", "timestamp_granularities[]", "confidence"),
     }
     sent = {"model": "digits", "response_format": "verbose_json", "timestamp_granularities[]": "word"}
-    told = httpx.post(
+    answer = httpx.post(
         f"{address}/v1/audio/transcriptions",
-        data=sent | {"confidence": "true"},
+        data=sent | {"confidence": "true", "stream": "true"},
         files={"file": ("recording", DIGITS.read_bytes())},
-    ).json()
+    )
+    told = json.loads(answer.text.split("data: ")[-1])
     assert [word["word"] for word in told["words"]] == TEXT.split()
     assert all(0 <= word["start"] < word["end"] and 0 < word["confidence"] <= 1 for word in told["words"])
 
