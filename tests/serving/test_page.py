@@ -274,4 +274,6 @@ def test_reports_are_read_and_heard_from_the_page(digits, evaluated, microphone)
             expect(page.locator("article del")).to_have_text("one five")
             audio = page.locator("article audio")
             audio.evaluate("(audio) => { audio.preload = 'auto'; audio.load(); }")
-            page.wait_for_function("document.querySelector('audio').duration > 1.7")
+            while not audio.evaluate("(audio) => audio.readyState || audio.error"):
+                page.wait_for_timeout(50)
+            assert audio.evaluate("(audio) => audio.duration") == pytest.approx(1.747, abs=0.01)
