@@ -26,7 +26,7 @@ import httpx
 import pytest
 from omegaconf import OmegaConf
 
-from nemo_speechllm.serving.server import ServeArguments, bound, check_limits
+from nemo_speechllm.serving.server import ServeArguments, bound, check_limits, serve
 from tests.serving.conftest import DIGITS, client_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,3 +96,8 @@ def test_an_address_that_is_taken_is_named_before_a_model_is_loaded():
 def test_limits_by_which_nothing_would_be_answered_are_named(name):
     with pytest.raises(ValueError, match=f"{name}=0.*must be above 0"):
         check_limits(OmegaConf.structured(ServeArguments(model="x", **{name: 0})))
+
+
+def test_a_folder_without_a_report_is_named_before_a_model_is_loaded(tmp_path):
+    with pytest.raises(ValueError, match="reports=.* there is no report.html"):
+        serve(OmegaConf.structured(ServeArguments(model="no_such_model", reports=str(tmp_path))))
