@@ -56,12 +56,8 @@ from nemo_speechllm.versions import warn_of_untested_versions
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 LLM_ARTIFACTS = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
+    *("config.json", "generation_config.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *TOKENIZERS,
     "chat_template.jinja",
 )
 
@@ -85,6 +81,7 @@ class ReferencedModel(ModelPT):
                 f"{type(self).__name__}.restore_from"
             )
         self._is_setting_up = False
+        self.recipe_files: dict[str, str | None] = {}
         super().__init__(self.inert_config(cfg), trainer)
 
     @classmethod
@@ -316,6 +313,8 @@ class ReferencedModel(ModelPT):
             self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
         path = Path(self._kept_files.name) / name
         path.write_bytes(content)
+        if not self.is_nemo_file_being_restored():
+            self.recipe_files[key] = OmegaConf.select(self.cfg, key)
         OmegaConf.update(self.cfg, key, None, force_add=True)
         self.register_artifact(key, str(path))
         return path

@@ -16,11 +16,11 @@
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import GPUBoostingTreeModel
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from nemo_speechllm.checkpointing.archive import unpack
@@ -113,6 +113,14 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         bank = read_part(cfg.bank, BANK_NAME, "model.ctc_posterior.bank", made_by)
         path = self.keep_file("ctc_posterior.bank", BANK_NAME, bank)
         return PosteriorSimulator(PosteriorBank.load(path), self._head.blank)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Name files in a Lightning checkpoint as the recipe does: the model's copies end with the process."""
+        super().on_save_checkpoint(checkpoint)
+        hyper_parameters = OmegaConf.create(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
+        for key, file in self.recipe_files.items():
+            OmegaConf.update(hyper_parameters, f"cfg.{key}", file)
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
 
     def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
         """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head.

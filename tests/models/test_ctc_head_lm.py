@@ -18,6 +18,7 @@
 import json
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -253,6 +254,19 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         assert restored.transcribe(samples, verbose=False, **options) == model.transcribe(
             samples, verbose=False, **options
         )
+
+
+def test_a_lightning_checkpoint_names_the_files_that_the_recipe_named(make_stage2, make_audio, tmp_path):
+    model, samples = make_stage2(SALM_RECIPE), make_audio(1.2)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(model)
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    answer = model.transcribe(samples, verbose=False)
+    model._kept_files.cleanup()  # as at the end of the process
+    restored = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
+    assert restored.transcribe(samples, verbose=False) == answer
+    restored.save_to(tmp_path / "m.nemo")
+    assert SALM.restore_from(tmp_path / "m.nemo").transcribe(samples, verbose=False) == answer
 
 
 def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_audio):
