@@ -99,10 +99,21 @@ def ctc_hypotheses(
     return [Hypothesis(text, best[text]) for text in likely if best[text] > -math.inf]
 
 
-def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel:
-    """Return what leads CTC's search to keywords, piece by piece: NeMo's phrase boosting."""
+def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | None:
+    """Return what leads CTC's search to keywords, piece by piece: NeMo's phrase boosting.
+
+    Those that the head has no pieces for are named in a warning; where there are no others it is None.
+    """
+    unknown = head.tokenizer.tokenizer.unk_id()
+    spelled = zip(keywords, head.ids(keywords), strict=True)
+    known = [word for word, ids in spelled if unknown not in ids and head.text(ids).strip()]
+    if left := [word for word in keywords if word not in known]:
+        shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
+    if not known:
+        return None
     with logging.temp_verbosity(logging.WARNING):
-        return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=keywords), head.tokenizer)
+        return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=known), head.tokenizer)
 
 
 def _beam(

@@ -98,6 +98,16 @@ def test_a_preference_finds_keywords_and_leaves_what_they_are_worth(head):
     assert led[1].log_prob == pytest.approx(scored.log_prob)
 
 
+def test_keywords_that_the_head_cannot_write_are_named_and_lead_nowhere(head, nemo_log):
+    log_probs = heard_of(head, "thank you")
+    plain = ctc_hypotheses(head, log_probs, 4)
+    for odd in (["\u200b"], ["咖啡"], ["▁", "😀"]):
+        assert preference_of(head, odd) is None
+        assert f"CTC cannot write {odd[0]!r}" in nemo_log.text
+    among = preference_of(head, ["咖啡", "thank"])
+    assert ctc_hypotheses(head, log_probs, 4, preference=among)[0] == plain[0]
+
+
 def test_no_frames_are_no_words(ctc):
     assert ctc_hypotheses(ctc, torch.zeros(0, 4), 4, "5") == [Hypothesis("", 0.0)]
 
