@@ -258,7 +258,8 @@ class Question:
         """
         if self.keywords and not keywords:
             logging.warning(
-                f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords)",
+                f"{name} has keywords, but this model's prompt has no place for them (model.prompt.keywords): its "
+                "text decoder does not read them",
                 mode=LogMode.ONCE,
             )
         named = self.keywords if self.prompted is None else self.prompted
