@@ -66,15 +66,13 @@ def test_fine_tuning(tiny_nemo, make_manifest, tiny_llm_folder, tiny_whisper_fol
     assert (tmp_path / "runs" / "mine" / "training.png").is_file()
 
 
-def test_names(tiny_nemo, make_manifest, tiny_llm_folder, tiny_whisper_folder, tmp_path):
+def test_names(tiny_nemo, make_manifest, tmp_path):
     train = make_manifest((0.5, 0.6), name="train.jsonl", text="press one for pineapples and zebras")
     test = make_manifest((1.0, 1.2), name="test.jsonl", rows=TEXTS[:2])
-    parameters = {"train_manifest": str(train), "dev_manifest": str(test), "test_manifest": str(test)}
-    parameters |= {"model": tiny_nemo, "start": "init_from_pretrained_model=null", "runs": "runs", "steps": 1}
-    parameters |= {"sizes": [2], "changes": tiny_sizes(tiny_llm_folder, tiny_whisper_folder)}
-    printed = run_notebook("02_boost_names", tmp_path, parameters)
+    parameters = {"train_manifest": str(train), "test_manifest": str(test), "model": tiny_nemo, "runs": "runs"}
+    printed = run_notebook("02_boost_names", tmp_path, parameters | {"sizes": [2]})
     assert "1 words that no training text holds: kubernetes" in printed
-    assert (tmp_path / "runs" / "lists_after").is_dir()
+    assert (tmp_path / "runs" / "lists" / "mixed_2").is_dir()
 
 
 def test_voices(make_desta2, make_manifest, tmp_path):
