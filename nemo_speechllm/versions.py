@@ -48,8 +48,8 @@ def named(callee: Callable, **arguments: Any) -> dict[str, Any]:
     Raises:
         TypeError: the callee does not name one of them; what it calls so, if anything, is a question of its version.
     """
-    function = callee.forward if isinstance(callee, nn.Module) else callee
-    unknown = sorted(arguments.keys() - _parameters(getattr(function, "__func__", function)))
+    function = _function(callee)
+    unknown = sorted(arguments.keys() - _parameters(function))
     if unknown:
         raise TypeError(
             f"{function.__module__}.{function.__qualname__} takes no argument {', '.join(unknown)} and would "
@@ -64,8 +64,12 @@ def cache_argument(llm: nn.Module, cache: Any) -> dict[str, Any]:
     Raises:
         TypeError: it names none.
     """
-    known = _parameters(getattr(llm.forward, "__func__", llm.forward))
-    return named(llm, **{CACHE if CACHE in known else PAST_KEY_VALUES: cache})
+    return named(llm, **{CACHE if CACHE in _parameters(_function(llm)) else PAST_KEY_VALUES: cache})
+
+
+def _function(callee: Callable) -> Callable:
+    function = callee.forward if isinstance(callee, nn.Module) else callee
+    return getattr(function, "__func__", function)
 
 
 @functools.cache

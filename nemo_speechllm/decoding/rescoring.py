@@ -105,9 +105,12 @@ def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | 
     Those that the head has no pieces for are named in a warning; where there are no others it is None.
     """
     unknown = head.tokenizer.tokenizer.unk_id()
-    spelled = zip(keywords, head.ids(keywords), strict=True)
-    known = [word for word, ids in spelled if unknown not in ids and head.text(ids).strip()]
-    if left := [word for word in keywords if word not in known]:
+    spelled = {
+        word: unknown not in ids and bool(head.text(ids).strip())
+        for word, ids in zip(keywords, head.ids(keywords), strict=True)
+    }
+    known, left = ([word for word, is_known in spelled.items() if is_known == wanted] for wanted in (True, False))
+    if left:
         shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
     if not known:
