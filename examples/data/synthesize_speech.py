@@ -224,7 +224,8 @@ def gather_texts(args: argparse.Namespace) -> list[list[str]]:
     language, folder = LANGUAGES[args.lang], args.out / "debian"
     sources = [[path] for path in args.text]
     sources += [debian_files(package, folder, language) for package in args.debian_text]
-    kinds = [draw(TemplateGrammar(language.templates).sentences(args.seed), args.templates)]
+    templates = TemplateGrammar(language.templates).sentences(args.seed)
+    kinds = [draw(templates, args.templates) if args.templates else []]
     kinds.append(draw(mixed(sources, args.seed, language), args.open) if args.open else [])
     if args.open and len(kinds[1]) < held_out + args.open:
         raise ValueError(
