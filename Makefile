@@ -11,6 +11,9 @@ ASSETS ?= whisper-base smollm2-135m-instruct
 TESTS ?=
 SOAK ?=
 
+# Read by PyTorch's threads as they start: one that waits leaves its core to other processes.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 TORCH := torch==2.13.0
 VENV := .venv
 LATEST := .venv-latest
