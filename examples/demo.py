@@ -81,7 +81,7 @@ def fine_tune(data: Path, out: Path, steps: int) -> Path:
         "trainer.max_steps": steps,
     }
     command = ["examples/train.py", f"--config-name={RECIPE}", *(f"{key}={value}" for key, value in changes.items())]
-    run(command, train, read_recipe(ROOT / "conf", RECIPE, changes))
+    run(command, train, read_recipe([ROOT / "conf"], RECIPE, changes))
     return checkpoint
 
 

@@ -18,11 +18,11 @@
     python examples/sweep.py --config-name=ctc_prompted_llm/sweep stage1=stage1.nemo 'only=[stride]'
     python examples/sweep.py --config-name=salm/sweep_keywords 'only=[positive_ratio]'
 
-The YAML says which ``recipe``, what is ``common`` to all rows and which ``axes`` are swept. An axis names settings
-with a list of values each; its i-th row takes the i-th value of every list. Settings are overrides of the recipe,
-those that begin with ``evaluate.`` arguments of the ``evaluation``, evaluate.py or evaluate_keywords.py
-(``evaluate.manifest`` may be several manifests). ``labels`` names an axis's rows; without it they are named after the
-first setting's values. Rows with the same settings on several axes are run once.
+The YAML says which ``recipe``, one of ``conf/`` or of ``--config-dir``, what is ``common`` to all rows and which
+``axes`` are swept. An axis names settings with a list of values each; its i-th row takes the i-th value of every list.
+Settings are overrides of the recipe, those that begin with ``evaluate.`` arguments of the ``evaluation``, evaluate.py
+or evaluate_keywords.py (``evaluate.manifest`` may be several manifests). ``labels`` names an axis's rows; without it
+they are named after the first setting's values. Rows with the same settings on several axes are run once.
 
 Every row trains and evaluates in processes of its own and logs to ``rows/AXIS=LABEL/log.txt``. A row with figures is
 done; the same command takes up a sweep that was killed. A row that fails is reported and the next one begins; the
@@ -39,6 +39,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from nemo.core.config import hydra_runner
 from omegaconf import DictConfig, OmegaConf
 
@@ -212,6 +213,12 @@ def check_evaluation(row: Row) -> None:
     check_metrics(row.settings.get(f"{EVALUATE}normalizer", AUTO), translations)
 
 
+def recipe_folders() -> list[Path]:
+    """Return where recipes are looked for: ``conf/``, and with ``--config-dir`` that folder, too."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    return [EXAMPLES.parent / "conf", *(Path(source.path) for source in sources if source.provider == "command-line")]
+
+
 def run_row(row: Row, recipe: str) -> None:
     """Train, unless the checkpoint is there, and evaluate.
 
@@ -223,7 +230,7 @@ def run_row(row: Row, recipe: str) -> None:
     if not checkpoint.exists():
         changes = {"exp_manager.exp_dir": str(row.folder), "name": "train"}
         changes |= {key: value for key, value in row.settings.items() if not key.startswith(EVALUATE)}
-        cfg = read_recipe(EXAMPLES.parent / "conf", recipe, changes)
+        cfg = read_recipe(recipe_folders(), recipe, changes)
         run_logged(["train.py", f"--config-name={recipe}", *overrides_of(changes)], train, cfg, log)
     given = {k.removeprefix(EVALUATE): v for k, v in row.settings.items() if k.startswith(EVALUATE)}
     given["manifest"] = str(joined_manifest(given["manifest"], row.folder / "test.jsonl"))

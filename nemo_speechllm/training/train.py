@@ -15,13 +15,14 @@
 """A training as a recipe describes it."""
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import lightning.pytorch as pl
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from nemo.collections.asr.models import EncDecCTCModelBPE
 from nemo.core.classes import ModelPT
 from nemo.utils import logging
@@ -94,19 +95,33 @@ def overrides_of(changes: dict[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
 
 
-def read_recipe(folder: str | Path, name: str, changes: dict[str, Any]) -> DictConfig:
+def read_recipe(folders: Sequence[Path], name: str, changes: dict[str, Any]) -> DictConfig:
     """Return a recipe with changes, as ``train.py --config-name=NAME KEY=VALUE …`` has it.
 
     Args:
-        folder: of recipes.
-        name: of the recipe's file in it, without ``.yaml``.
+        folders: of recipes; the first one that has the recipe counts, what it builds upon may be in any.
+        name: of the recipe's file, without ``.yaml``.
         changes: of its settings by key; ``+KEY`` adds one.
 
     Raises:
         HydraException: there is no such recipe, or a key is not in it.
     """
-    with initialize_config_dir(str(Path(folder).resolve()), version_base=None):
-        return compose(name, overrides_of(changes))
+    resolved = [folder.resolve() for folder in folders]
+    holder = next((folder for folder in resolved if (folder / f"{name}.yaml").exists()), resolved[0])
+    searched = [f"file://{folder}" for folder in resolved if folder != holder]
+    with _without_hydra(), initialize_config_dir(str(holder), version_base=None):
+        return compose(name, overrides_of({"hydra.searchpath": searched} | changes))
+
+
+@contextmanager
+def _without_hydra() -> Iterator[None]:
+    """Set aside the Hydra of the script that runs, beside which it allows no second one."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = running
 
 
 def train(cfg: DictConfig) -> None:

@@ -16,6 +16,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -219,3 +222,19 @@ def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_con
     assert json.loads((tmp_path / "sweep/rows/rank=2/evaluation/metrics.json").read_text())["utterances"] == 2
     with open(tmp_path / "sweep" / "results.csv") as lines:
         assert [(row["value"], row["language"], row["words"]) for row in csv.DictReader(lines)] == [("2", "en", "8")]
+
+
+def test_a_sweep_of_ones_own_folder_takes_a_recipe_that_lies_beside_it(make_manifest, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.yaml").write_text("defaults: [salm/whisper_smollm2@_global_, _self_]\nmodel: {mine: null}\n")
+    common = {"evaluate.manifest": str(make_manifest((0.3,), "test.jsonl"))}
+    sweep = settings(
+        recipe="mine", common=common, output_dir=str(tmp_path / "sweep"), axes={"own": {"model.mine": [2]}}
+    )
+    OmegaConf.save(sweep, own / "my_sweep.yaml")
+    script = [sys.executable, str(ROOT / "examples/sweep.py"), f"--config-dir={own}", "--config-name=my_sweep"]
+    done = subprocess.run(script, capture_output=True, encoding="utf-8", env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (
+        done.returncode == 1 and "own=2: failed: train.py failed: the recipe leaves 2 settings to you" in done.stdout
+    )

@@ -205,7 +205,7 @@ def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(make_
         "exp_manager.exp_dir": str(tmp_path),
         "exp_manager.create_tensorboard_logger": False,
     }
-    train(read_recipe(CONF, "ctc_prompted_llm/adapt_to_text", changes))
+    train(read_recipe([CONF], "ctc_prompted_llm/adapt_to_text", changes))
     adapted = CTCPromptedLLM.restore_from(tmp_path / "ctc_prompted_adapted/checkpoints/ctc_prompted_adapted.nemo")
     item = asked(model, audio, "Please hold the line.")
     assert adapted.answer_losses([item])[0] < model.answer_losses([item])[0] - 0.1

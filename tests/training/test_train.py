@@ -53,8 +53,16 @@ def test_only_classes_of_the_package_and_of_nemo_are_trained():
 def test_a_recipe_has_the_changes_that_a_command_line_would_make():
     changes = {"name": "a b", "trainer.max_steps": 3, "+init_from_nemo_model": None, "model.train_ds.text": ["ä", "b"]}
     with pytest.raises(HydraException, match="model.train_ds.text"):
-        read_recipe(CONF, "salm/whisper_smollm2", changes)
+        read_recipe([CONF], "salm/whisper_smollm2", changes)
     changes["model.train_ds.manifest_filepath"] = changes.pop("model.train_ds.text")
-    cfg = read_recipe(CONF, "salm/whisper_smollm2", changes)
+    cfg = read_recipe([CONF], "salm/whisper_smollm2", changes)
     assert (cfg.name, cfg.trainer.max_steps, cfg.init_from_nemo_model) == ("a b", 3, None)
     assert json.dumps(OmegaConf.to_container(cfg.model.train_ds.manifest_filepath)) == json.dumps(["ä", "b"])
+
+
+def test_a_recipe_of_ones_own_builds_upon_one_of_another_folder(tmp_path):
+    (tmp_path / "mine.yaml").write_text("defaults: [salm/whisper_smollm2@_global_, _self_]\ntrainer: {max_steps: 7}\n")
+    cfg = read_recipe([CONF, tmp_path], "mine", {"name": "x"})
+    assert (cfg.name, cfg.trainer.max_steps, cfg.model.target) == ("x", 7, "nemo_speechllm.models.salm.SALM")
+    with pytest.raises(HydraException, match="no_such"):
+        read_recipe([CONF, tmp_path], "no_such", {})
