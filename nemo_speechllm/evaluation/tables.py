@@ -124,7 +124,7 @@ def format_classification_table(report: ClassificationReport) -> str:
     rows = [*report.tasks.items(), *report.categories.items(), ("all", report.all)]
     head = ["", "answers", "acc %", "95 % CI", "chance %", "undecided %"]
     if report.all.likelihood is not None:
-        head += ["unnormalised %", "AUC", "ECE %"]
+        head += ["unnormalised %", "calibrated %", "95 % CI", "AUC", "ECE %"]
     return text_table(
         head,
         [
@@ -141,7 +141,10 @@ def format_classification_table(report: ClassificationReport) -> str:
 def _likelihood_cells(figures: LikelihoodFigures | None) -> list[str]:
     if figures is None:
         return []
-    return [percent(figures.accuracy_unnormalised), decimal(figures.auc, 3), percent(figures.calibration_error)]
+    return [
+        *(percent(figures.accuracy_unnormalised), percent(figures.accuracy_calibrated)),
+        *(format_interval(figures.ci_calibrated), decimal(figures.auc, 3), percent(figures.calibration_error)),
+    ]
 
 
 def format_probe_table(report: ProbeReport) -> str:

@@ -27,9 +27,15 @@ likelier of the two. Its score is the mean of the natural log-probabilities of t
 score is chosen, so no answer is undecided. The mean is there because a sum of more terms is lower whatever they are
 (``acc_norm`` of lm-evaluation-harness divides by characters for that reason; here it is by what was summed, as
 `SpeechLM.answer_losses` has it). What the sums alone would have chosen stands beside it (its ``acc``).
+
+An LLM prefers some words whatever it hears. Batch calibration (Zhou et al., 2309.17249, section 3) takes that away
+without knowing a right answer: the probability of each label, the softmax of the sums, is divided by its mean over all
+answers of the task with these labels. What is chosen then tells what was heard, as AUC does, and what a model can
+choose whose own preferences are known; where the labels are not about equally frequent it chooses the rare ones too
+often, and of a handful of answers it says nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +56,7 @@ class LikelihoodFigures:
 
     Attributes:
         accuracy_unnormalised: of the label that is the likeliest as a whole answer.
+        accuracy_calibrated: after batch calibration (see the top), and its interval ``ci_calibrated``.
         auc: area under the ROC curve of one label against the rest, by the softmax of the scores: the mean over those
             labels of a task that some questions have as the right one and some as a wrong one (of two labels, either
             one's), and of tasks their mean; None where there are none. A blind guess has 0.5. A word that is preferred
@@ -62,6 +69,8 @@ class LikelihoodFigures:
     """
 
     accuracy_unnormalised: float
+    accuracy_calibrated: float
+    ci_calibrated: list[float]
     auc: float | None
     calibration_error: float
     bins: int = CALIBRATION_BINS
@@ -176,7 +185,27 @@ def _likelihood_figures(answers: list[dict[str, Any]]) -> LikelihoodFigures:
     )
     tasks = sorted({answer["task"] for answer in answers})
     areas = [_task_auc([answer for answer in answers if answer["task"] == task]) for task in tasks]
-    return LikelihoodFigures(float(np.mean(right)), _mean_of_known(areas), float(error))
+    calibrated = [float(choice == answer["label"]) for answer, choice in _calibrated_choices(answers)]
+    interval = mean_interval(calibrated)
+    assert interval is not None  # there are answers
+    return LikelihoodFigures(
+        accuracy_unnormalised=float(np.mean(right)),
+        accuracy_calibrated=float(np.mean(calibrated)),
+        ci_calibrated=interval,
+        auc=_mean_of_known(areas),
+        calibration_error=float(error),
+    )
+
+
+def _calibrated_choices(answers: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Yield each answer with the label that batch calibration chooses, answers to the same question together."""
+    alike: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for answer in answers:
+        alike.setdefault((answer["task"], *sorted(answer["label_log_probs"])), []).append(answer)
+    for (_, *labels), group in alike.items():
+        probabilities = softmax([[answer["label_log_probs"][label] for label in labels] for answer in group], axis=1)
+        best = (probabilities / probabilities.mean(0)).argmax(1)
+        yield from zip(group, (labels[index] for index in best), strict=True)
 
 
 def _task_auc(answers: list[dict[str, Any]]) -> float | None:

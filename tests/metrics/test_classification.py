@@ -125,6 +125,25 @@ def test_a_word_that_is_preferred_whatever_is_heard_costs_accuracy_and_no_auc():
     answers = [scored(right, {"a": -1.0, "b": -9.0 + (right == "b")}) for right in ("a", "b") * 10]
     figures = classification_report(answers).all
     assert (figures.accuracy, figures.undecided, figures.likelihood.auc) == (0.5, 0.0, 1.0)
+    assert (figures.likelihood.accuracy_calibrated, figures.likelihood.ci_calibrated) == (1.0, [1.0, 1.0])
+
+
+def test_batch_calibration_is_that_of_the_paper_task_by_task_and_knows_no_right_answer():
+    """Zhou et al., 2309.17249: p(label | question) / mean over the batch, here by the formula's own words."""
+    answers = draw_scored(40, EMOTIONS) + [row | {"task": "other"} for row in draw_scored(30, EMOTIONS[:2], seed=1)]
+    right = 0
+    for task in ("emotion", "other"):
+        rows = [row for row in answers if row["task"] == task]
+        exponentials = [{label: np.exp(value) for label, value in row["label_log_probs"].items()} for row in rows]
+        shares = [{label: value / sum(of.values()) for label, value in of.items()} for of in exponentials]
+        mean = {label: np.mean([of[label] for of in shares]) for label in shares[0]}
+        for row, of in zip(rows, shares, strict=True):
+            right += max(of, key=lambda label: of[label] / mean[label]) == row["label"]
+    shuffled = [answers[index] for index in np.random.default_rng(2).permutation(len(answers))]
+    for order in (answers, shuffled):
+        figures = classification_report(order).all.likelihood
+        assert figures.accuracy_calibrated == pytest.approx(right / 70)
+        assert figures.ci_calibrated[0] < right / 70 < figures.ci_calibrated[1]
 
 
 def test_auc_of_a_category_is_the_mean_of_its_tasks_and_of_one_right_label_there_is_none():
@@ -154,6 +173,7 @@ def test_calibration_compares_the_probability_of_the_whole_answer_with_how_often
 def test_the_table_has_columns_for_what_was_scored_alone():
     assert "AUC" not in format_classification_table(classification_report([answer("happy")] * 2))
     head, *rows = format_classification_table(classification_report(draw_scored(20, EMOTIONS))).splitlines()
-    assert head.split()[-5:] == ["unnormalised", "%", "AUC", "ECE", "%"] and all("0." in row for row in rows)
+    assert " ".join(head.split()).endswith("unnormalised % calibrated % 95 % CI AUC ECE %")
+    assert all("0." in row for row in rows)
     same = format_classification_table(classification_report([scored("a", {"a": -1.0, "b": -2.0})])).splitlines()
     assert same[-1].split()[-2] == "-"
