@@ -37,6 +37,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.checkpointing.archive import WEIGHTS_NAME
 from nemo_speechllm.checkpointing.config import REFERENCES, clean_json
 from nemo_speechllm.checkpointing.errors import DOWNLOAD_AGAIN, CheckpointError, abridged, failures_named
+from nemo_speechllm.checkpointing.kept_files import KeptFiles
 from nemo_speechllm.checkpointing.limits import limited_parameters
 from nemo_speechllm.checkpointing.renamed import with_current_names
 from nemo_speechllm.checkpointing.restoring import (
@@ -81,7 +82,7 @@ class ReferencedModel(ModelPT):
                 f"{type(self).__name__}.restore_from"
             )
         self._is_setting_up = False
-        self.recipe_files: dict[str, str | None] = {}
+        self.kept_files = KeptFiles(self)
         super().__init__(self.inert_config(cfg), trainer)
 
     @classmethod
@@ -288,36 +289,10 @@ class ReferencedModel(ModelPT):
             raise CheckpointError(f"it holds no tokenizer of its LLM ({' or '.join(TOKENIZERS)}). {DOWNLOAD_AGAIN}")
         return folder
 
-    @staticmethod
-    def is_nemo_file_being_restored() -> bool:
-        """Return False for a Lightning ``.ckpt``, which has no artifacts."""
-        return is_nemo_file_being_restored()
-
-    @staticmethod
-    def read_artifact(reference: str) -> bytes:
-        """Return the content of a file inside the ``.nemo`` that is being restored.
-
-        Args:
-            reference: what its config calls it.
-        """
-        return artifact_path(reference).read_bytes()
-
-    def keep_file(self, key: str, name: str, content: bytes) -> Path:
-        """Put a file into every ``.nemo``; return a copy of it that lives as long as the model.
-
-        Args:
-            key: where the config says what it is called, e.g. ``tokenizer.model_file``.
-            name: of the copy.
-        """
-        if not hasattr(self, "_kept_files"):  # a later save must find the file
-            self._kept_files = tempfile.TemporaryDirectory(prefix="nemo_speechllm_")
-        path = Path(self._kept_files.name) / name
-        path.write_bytes(content)
-        if not self.is_nemo_file_being_restored():
-            self.recipe_files[key] = OmegaConf.select(self.cfg, key)
-        OmegaConf.update(self.cfg, key, None, force_add=True)
-        self.register_artifact(key, str(path))
-        return path
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model's files to a Lightning checkpoint."""
+        super().on_save_checkpoint(checkpoint)
+        self.kept_files.add_to_ckpt(checkpoint)
 
     def save_to(self, save_path: str | Path) -> None:
         """Write a ``.nemo``, as which the file must be named; a killed save leaves nothing under the final name."""

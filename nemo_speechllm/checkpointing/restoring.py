@@ -63,7 +63,7 @@ def inert_config_of_ckpt(config: DictConfig) -> DictConfig:
     Raises:
         CheckpointError: it says what no config of a checkpoint may say.
     """
-    config = make_inert(config, keep={"tokenizer.dir"})  # a .ckpt has no tokenizer of its own
+    config = make_inert(config, keep={"tokenizer.dir"})  # one of an earlier version holds no tokenizer
     try:
         check_config(config)
     except ValueError as error:
@@ -82,7 +82,7 @@ def referenced_bytes(config: DictConfig | str, sections_that_refer: Iterable[str
 
 
 def is_nemo_file_being_restored() -> bool:
-    """Return False for a Lightning ``.ckpt``, which has no artifacts: its tokenizer is read from the LLM's folder."""
+    """Return False for a Lightning ``.ckpt``: what belongs to its LLM is read from the LLM's folder."""
     return AppState().is_model_being_restored and AppState().nemo_file_folder is not None
 
 

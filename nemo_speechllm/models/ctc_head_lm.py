@@ -16,11 +16,11 @@
 import tempfile
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import GPUBoostingTreeModel
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_speechllm.checkpointing.archive import unpack
@@ -51,8 +51,8 @@ from nemo_speechllm.prompts.segments import AudioSegment, Segment, TextSegment
 from nemo_speechllm.randomness import named_random
 from nemo_speechllm.recipes.models import CTCHeadRecipe
 
-TOKENIZER_NAME = "ctc_tokenizer.model"
-BANK_NAME = "posteriors.npz"
+TOKENIZER_KEY, TOKENIZER_NAME = "ctc_head.tokenizer", "ctc_tokenizer.model"
+BANK_KEY, BANK_NAME = "ctc_posterior.bank", "posteriors.npz"
 WORD_BOUNDARY = "▁"  # SentencePiece's mark of a space
 
 
@@ -87,9 +87,8 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
 
     def _build_head(self) -> CTCHead:
-        if self.is_nemo_file_being_restored():
-            return self._head_with_tokenizer(self.read_artifact(self.cfg.ctc_head.tokenizer))
-        return self._new_head()
+        saved = self.kept_files.saved(TOKENIZER_KEY)
+        return self._new_head() if saved is None else self._head_with_tokenizer(saved)
 
     def _new_head(self) -> CTCHead:
         """Return a fresh head of the pieces of ``ctc_head.tokenizer``."""
@@ -97,30 +96,23 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         return self._head_with_tokenizer(read_part(self.cfg.ctc_head.tokenizer, TOKENIZER_NAME, key, made_by))
 
     def _head_with_tokenizer(self, tokenizer: bytes) -> CTCHead:
-        path = self.keep_file("ctc_head.tokenizer", TOKENIZER_NAME, tokenizer)
+        path = self.kept_files.keep(TOKENIZER_KEY, TOKENIZER_NAME, tokenizer)
         width = self.perception.d_adapted if self.perception.adapter else self.perception.encoder.d_model
         return CTCHead(cast(int, width), path)
 
     def _build_simulator(self, cfg: DictConfig) -> PosteriorSimulator | None:
         """Return what makes up posteriors of text; it serves training alone, so a restored model has none.
 
-        The bank of which they are made goes into every ``.nemo``, for who adapts it to texts of his own.
+        The bank of which they are made goes into every checkpoint, for who adapts it to texts of his own.
         """
-        if self.is_nemo_file_being_restored():
-            self.keep_file("ctc_posterior.bank", BANK_NAME, self.read_artifact(cfg.bank))
+        saved = self.kept_files.saved(BANK_KEY)
+        if saved is not None:
+            self.kept_files.keep(BANK_KEY, BANK_NAME, saved)
             return None
         made_by = "examples/data/measure_posteriors.py makes one"
         bank = read_part(cfg.bank, BANK_NAME, "model.ctc_posterior.bank", made_by)
-        path = self.keep_file("ctc_posterior.bank", BANK_NAME, bank)
+        path = self.kept_files.keep(BANK_KEY, BANK_NAME, bank)
         return PosteriorSimulator(PosteriorBank.load(path), self._head.blank)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Name files in a Lightning checkpoint as the recipe does: the model's copies end with the process."""
-        super().on_save_checkpoint(checkpoint)
-        hyper_parameters = OmegaConf.create(checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY])
-        for key, file in self.recipe_files.items():
-            OmegaConf.update(hyper_parameters, f"cfg.{key}", file)
-        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = OmegaConf.to_container(hyper_parameters)
 
     def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
         """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head.

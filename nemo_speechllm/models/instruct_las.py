@@ -48,7 +48,7 @@ from nemo_speechllm.prompts.segments import TextSegment, check_context
 from nemo_speechllm.recipes.models import InstructLASRecipe
 from nemo_speechllm.training.fsdp import is_sharded
 
-TOKENIZER_NAME = "tokenizer.model"
+TOKENIZER_KEY, TOKENIZER_NAME = "tokenizer.model_file", "tokenizer.model"
 TEXTS_AT_ONCE = 24  # read together in training, of about one length
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
 
@@ -80,7 +80,7 @@ class InstructLAS(SpeechLM):
 
     def build_modules(self) -> None:
         """Build tokenizer, perception, decoder, and the CTC head where the recipe asks for it."""
-        tokenizer_file = self.keep_file("tokenizer.model_file", TOKENIZER_NAME, self._read_tokenizer())
+        tokenizer_file = self.kept_files.keep(TOKENIZER_KEY, TOKENIZER_NAME, self._read_tokenizer())
         self.tokenizer = InstructionTokenizer(tokenizer_file)
         self.prompt = InstructionPrompt(self.tokenizer, self.cfg.prompt.keywords)
         # not `decoder`: NeMo's transcription takes what is called so for a module of its own
@@ -111,10 +111,11 @@ class InstructLAS(SpeechLM):
         return self.text_decoder
 
     def _read_tokenizer(self) -> bytes:
-        """Return the SentencePiece model, from the ``.nemo`` that is being restored or from the recipe's folder."""
-        if self.is_nemo_file_being_restored():
+        """Return the SentencePiece model, from the checkpoint that is being restored or from the recipe's folder."""
+        saved = self.kept_files.saved(TOKENIZER_KEY)
+        if saved is not None:
             self.cfg.tokenizer.dir = None  # of the machine it was trained on
-            return self.read_artifact(self.cfg.tokenizer.model_file)
+            return saved
         path = Path(self.cfg.tokenizer.dir).expanduser() / TOKENIZER_NAME
         if not path.is_file():
             raise FileNotFoundError(

@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from nemo_speechllm.checkpointing.ckpt import make_safe, read_checkpoint, written_whole
 from nemo_speechllm.checkpointing.errors import CheckpointError
+from nemo_speechllm.checkpointing.kept_files import FILES_KEY, files_of_ckpt
 from nemo_speechllm.data.filters import check_not_empty
 from nemo_speechllm.modules.collectives import any_rank, gathered, summed, world_size
 from nemo_speechllm.randomness import random_states, set_random_states
@@ -83,10 +84,12 @@ class ResumableModel(ModelPT):
         """
         checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
         plain = io.BytesIO()  # Lightning unpickles whatever it is given: this is what was read
-        torch.save({key: value for key, value in checkpoint.items() if key != "optimizer_states"}, plain)
+        left_out = ("optimizer_states", FILES_KEY)
+        torch.save({key: value for key, value in checkpoint.items() if key not in left_out}, plain)
         plain.seek(0)
         try:
-            return super().load_from_checkpoint(plain, *args, map_location=map_location, **kwargs)
+            with files_of_ckpt(checkpoint):
+                return super().load_from_checkpoint(plain, *args, map_location=map_location, **kwargs)
         except CheckpointError as error:
             if str(checkpoint_path) in str(error):
                 raise

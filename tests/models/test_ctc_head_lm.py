@@ -16,6 +16,7 @@
 """A CTC-prompted LLM that reads posteriors: stage 1 over a frozen Whisper, stage 2 from text alone."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -256,17 +257,23 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         )
 
 
-def test_a_lightning_checkpoint_names_the_files_that_the_recipe_named(make_stage2, make_audio, tmp_path):
+def test_a_lightning_checkpoint_of_a_restored_model_holds_tokenizer_and_bank(make_stage2, make_audio, tmp_path):
     model, samples = make_stage2(SALM_RECIPE), make_audio(1.2)
-    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(model)
-    trainer.save_checkpoint(tmp_path / "m.ckpt")
     answer = model.transcribe(samples, verbose=False)
-    model._kept_files.cleanup()  # as at the end of the process
-    restored = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
-    assert restored.transcribe(samples, verbose=False) == answer
-    restored.save_to(tmp_path / "m.nemo")
+    model.save_to(tmp_path / "first.nemo")
+    restored = SALM.restore_from(tmp_path / "first.nemo")
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(restored)
+    trainer.save_checkpoint(tmp_path / "m.ckpt")
+    del model, restored
+    for file in ("first.nemo", "stage1.nemo", "bank.npz"):
+        (tmp_path / file).unlink()
+    again = SALM.load_from_checkpoint(tmp_path / "m.ckpt")
+    assert again.transcribe(samples, verbose=False) == answer
+    again.save_to(tmp_path / "m.nemo")
     assert SALM.restore_from(tmp_path / "m.nemo").transcribe(samples, verbose=False) == answer
+    with tarfile.open(tmp_path / "m.nemo") as archive:
+        assert any(name.endswith("posteriors.npz") for name in archive.getnames())
 
 
 def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_audio):
