@@ -22,6 +22,10 @@ from nemo.core.classes import ModelPT
 from nemo.utils.model_utils import import_class_by_path
 from omegaconf import OmegaConf
 
+from nemo_speechllm.models.shipped import shipped_models
+from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.recipes.sections import Generation
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # what a recipe takes from the one before it
 EARLIER_STAGE = {
@@ -67,6 +71,22 @@ def test_recipe_composes_and_lacks_only_the_manifests_and_the_earlier_stage(reci
     assert OmegaConf.missing_keys(cfg) == manifests | EARLIER_STAGE.get(recipe, set())
     assert set(cfg) >= {"name", "model", "trainer", "exp_manager"}
     OmegaConf.resolve(cfg)
+
+
+def test_what_is_fine_tuned_decodes_as_the_shipped_checkpoint_that_it_starts_from():
+    """Settings that are younger than a checkpoint, which does not state them, are the recipe's own."""
+    shipped, tuned = shipped_models(), set()
+    for recipe in RECIPES:
+        with initialize_config_dir(str(CONF), version_base=None):
+            cfg = compose(recipe)
+        start = OmegaConf.to_container(cfg)
+        for name in {start.get(f"init_from_{kind}_model") for kind in ("pretrained", "nemo")} & shipped.keys():
+            stated = SpeechLM.restore_from(shipped[name], return_config=True).generation
+            own = OmegaConf.merge(OmegaConf.structured(Generation), cfg.model.generation)
+            own.decoder = own.decoder or "llm"  # what these are trained for
+            assert {key: own[key] for key in stated} == stated, recipe
+            tuned.add(recipe)
+    assert {"ctc_prompted_llm/adapt_to_text", "salm/whisper_smollm2_posterior_finetune"} <= tuned
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
