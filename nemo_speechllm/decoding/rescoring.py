@@ -102,21 +102,31 @@ def ctc_hypotheses(
 def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | None:
     """Return what leads CTC's search to keywords, piece by piece: NeMo's phrase boosting.
 
-    Those that the head has no pieces for are named in a warning; where there are no others it is None.
+    A keyword counts as it is written and with its first letter capitalised, as at a sentence's start. Those that the
+    head has no pieces for are named in a warning; where there are no others it is None.
     """
-    unknown = head.tokenizer.tokenizer.unk_id()
-    spelled = {
-        word: unknown not in ids and bool(head.text(ids).strip())
-        for word, ids in zip(keywords, head.ids(keywords), strict=True)
-    }
-    known, left = ([word for word, is_known in spelled.items() if is_known == wanted] for wanted in (True, False))
+    known, left = _by_spelling(head, keywords)
     if left:
         shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
     if not known:
         return None
+    capitalised, _ = _by_spelling(head, [word[0].upper() + word[1:] for word in known])
     with logging.temp_verbosity(logging.WARNING):
-        return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=known), head.tokenizer)
+        return GPUBoostingTreeModel.from_config(
+            BoostingTreeModelConfig(key_phrases_list=known + capitalised), head.tokenizer
+        )
+
+
+def _by_spelling(head: CTCHead, words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words that a head has pieces for, and the others."""
+    unknown = head.tokenizer.tokenizer.unk_id()
+    spelled = {
+        word: unknown not in ids and bool(head.text(ids).strip())
+        for word, ids in zip(words, head.ids(words), strict=True)
+    }
+    known, left = ([word for word, is_known in spelled.items() if is_known == wanted] for wanted in (True, False))
+    return known, left
 
 
 def _beam(

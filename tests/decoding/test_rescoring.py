@@ -15,9 +15,15 @@
 """What CTC may have heard, against all paths counted out."""
 
 from itertools import groupby, product
+from pathlib import Path
 
 import pytest
 import torch
+from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
+    BoostingTreeModelConfig,
+    GPUBoostingTreeModel,
+)
+from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
 from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
 
 from nemo_speechllm.decoding.rescoring import Hypothesis, answer_log_probs, ctc_hypotheses, preference_of
@@ -106,6 +112,38 @@ def test_keywords_that_the_head_cannot_write_are_named_and_lead_nowhere(head, ne
         assert f"CTC cannot write {odd[0]!r}" in nemo_log.text
     among = preference_of(head, ["咖啡", "thank"])
     assert ctc_hypotheses(head, log_probs, 4, preference=among)[0] == plain[0]
+
+
+def make_head(folder: Path, text: str) -> CTCHead:
+    """Return a head whose pieces spell a text, as it is written."""
+    (folder / "text.txt").write_text(f"{text}\n" * 5)
+    create_spt_model(str(folder / "text.txt"), 24, -1, do_lower_case=False, output_dir=str(folder / "out"))
+    return CTCHead(8, folder / "out/tokenizer.model")
+
+
+def bonuses(head: CTCHead, keywords: list[str], text: str) -> list[float]:
+    """Return what each piece of a text gains by keywords."""
+    return preference_of(head, keywords)(torch.tensor(head.ids([text])))[0].tolist()
+
+
+def test_a_keyword_is_preferred_as_it_is_written_and_at_a_sentence_s_start(tmp_path):
+    head = make_head(tmp_path, "Thank you. Hold the Line. thank you, hold the line")
+    keywords = ["thank", "hold the line", "Line"]
+    for written in ("thank", "Thank", "hold the line", "Hold the line", "Line"):
+        assert min(bonuses(head, keywords, written)) > 0, written
+    for other in ("you", "line", "hold The line"):
+        assert min(bonuses(head, keywords, other)) <= 0, other
+
+
+def test_pieces_without_capitals_have_the_keywords_that_are_given(head, tmp_path, nemo_log):
+    keywords = ["thank", "hold the line"]
+    for small in (head, make_head(tmp_path, "thank you hold the line")):
+        as_given = GPUBoostingTreeModel.from_config(
+            BoostingTreeModelConfig(key_phrases_list=keywords), small.tokenizer
+        )
+        tree = preference_of(small, keywords)
+        torch.testing.assert_close(tree.state_dict(), as_given.state_dict(), rtol=0, atol=0)
+    assert "CTC cannot write" not in nemo_log.text
 
 
 def test_no_frames_are_no_words(ctc):
