@@ -37,6 +37,7 @@ from nemo_speechllm.data.dataset import (
 )
 from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_fault
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
+from nemo_speechllm.decoding.keyword_memo import KeywordMemo
 from nemo_speechllm.decoding.word_confidence import Calibration, word_evidence
 from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
 from nemo_speechllm.models.answers import Answer, AnsweredPiece, joined_pieces
@@ -95,7 +96,7 @@ class Answering:
     def __init__(self, model: AnsweringModel):
         self.model = model
         self._lock = _Lock()
-        self._last_filter: KeywordFilter | None = None
+        self._keyword_filters: KeywordMemo[KeywordFilter] = KeywordMemo()
 
     def answer(
         self,
@@ -239,8 +240,9 @@ class Answering:
                     "them; give fewer, or set model.generation.max_keywords=null"
                 )
         ctc = require_transcripts(self.model, f"{longest} keywords, more than generation.max_keywords={limit}")
+        new_filter = partial(KeywordFilter, ctc_ids=ctc.ids)
         conversations = [
-            item.with_question(prompted=self._keyword_filter(keywords, ctc).select(evidence, limit))
+            item.with_question(prompted=self._keyword_filters.get(keywords, new_filter).select(evidence, limit))
             if len(keywords) > limit
             else item
             for item, keywords, evidence in zip(
@@ -248,15 +250,6 @@ class Answering:
             )
         ]
         return replace(batch, conversations=conversations)
-
-    def _keyword_filter(self, keywords: list[str], ctc: CTC) -> KeywordFilter:
-        """Return the filter of a list.
-
-        The last one is kept: thousands of words take a second to get ready, and utterances share them.
-        """
-        if self._last_filter is None or self._last_filter.keywords != keywords:
-            self._last_filter = KeywordFilter(keywords, ctc.ids)
-        return self._last_filter
 
     def _guarded(
         self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer], **options

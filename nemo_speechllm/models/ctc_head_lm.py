@@ -14,7 +14,7 @@
 """Decoder-only models with a CTC head of small vocabulary, whose LLM may read what the head hears."""
 
 import tempfile
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -27,6 +27,7 @@ from nemo_speechllm.checkpointing.archive import unpack
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.decoding.joint import JointCTCScores
+from nemo_speechllm.decoding.keyword_memo import KeywordMemo
 from nemo_speechllm.decoding.rescoring import (
     N_HYPOTHESES,
     Hypothesis,
@@ -82,7 +83,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
                 "in model.ctc_head.tokenizer"
             )
         super()._build_ctc()
-        self._preferred: tuple[list[str], GPUBoostingTreeModel | None] = [], None
+        self._preferences: KeywordMemo[GPUBoostingTreeModel | None] = KeywordMemo()
         self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
         self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
 
@@ -192,18 +193,13 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
             (conversation,) = item.conversations
             if len(item.audio) == 1 and conversation.task == "asr":
                 keywords = conversation.question.keywords if conversation.question else []
+                preference = self._preferences.get(keywords, partial(preference_of, self._head))
                 hypotheses = ctc_hypotheses(
-                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=self._prefer(keywords)
+                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=preference
                 )
                 text = self._choose(item, perceived.select(rows), hypotheses)
                 answers[place] = self._answer(text, answers[place], max_new_tokens)
         return answers
-
-    def _prefer(self, keywords: list[str]) -> GPUBoostingTreeModel | None:
-        """Return what leads the head's search to keywords; that of the last list is kept, which utterances share."""
-        if keywords != self._preferred[0]:
-            self._preferred = keywords, preference_of(self._head, keywords) if keywords else None
-        return self._preferred[1]
 
     def _joint_scores(
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses, preference_of
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
@@ -290,16 +290,18 @@ def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_a
     assert of_the_head in [item.text for item in heard]
 
 
-def test_keywords_lead_the_search_of_the_head_and_their_tree_is_built_once(make_stage2, make_audio):
+def test_keywords_lead_the_search_of_the_head_and_their_tree_is_built_once(make_stage2, make_audio, monkeypatch):
+    built: list[list[str]] = []
+    spied = lambda head, keywords: built.append(keywords) or preference_of(head, keywords)  # noqa: E731
+    monkeypatch.setattr("nemo_speechllm.models.ctc_head_lm.preference_of", spied)
     model = make_stage2(SALM_RECIPE, generation={"ctc_weight": 0.5, "max_keywords": 1})
     samples, keywords = make_audio(1.2), ["please", "hold the line", "thank you"]
     (listed,) = model.transcribe(samples, keywords=keywords, verbose=False)
-    kept, tree = model._preferred
-    assert kept == keywords, "all of them, of which the prompt names one"
+    assert built == [keywords], "all of them, of which the prompt names one"
     assert model.transcribe(samples, keywords=keywords, verbose=False) == [listed]
-    assert model._preferred[1] is tree
+    assert built == [keywords]
     model.transcribe(samples, verbose=False)
-    assert model._preferred == ([], None)
+    assert built == [keywords, []]
     assert set(model.state_dict()) == set(make_stage2(SALM_RECIPE).state_dict()), "a tree is no part of the model"
 
 
