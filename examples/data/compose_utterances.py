@@ -17,7 +17,9 @@
     python examples/data/compose_utterances.py fsdd.jsonl --out data/digits --train 6000 --dev 200 --test 400
 
 writes `train.jsonl`, `dev.jsonl`, `test.jsonl` and 16 kHz FLAC files. An utterance has one speaker and random pauses;
-no recording is in two splits. Run again to resume.
+no recording is in two splits. Run again to resume. Speakers that training never hears are tested with:
+
+    python examples/data/compose_utterances.py fsdd.jsonl --out data/strangers --test-speakers theo yweweler
 """
 
 import argparse
@@ -48,6 +50,13 @@ def parse_arguments() -> argparse.Namespace:
         help="before and after each word, in s",
     )
     parser.add_argument("--held-out", type=float, default=0.1, help="fraction of the recordings for dev, and for test")
+    parser.add_argument(
+        "--test-speakers",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="are in test.jsonl, and no others; in no other split",
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not 1 <= arguments.words[0] <= arguments.words[1]:
@@ -66,10 +75,11 @@ def main() -> None:
     unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]
     if unspoken:
         raise ValueError(f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py")
-    splits = split_recordings(rows, arguments.held_out, arguments.held_out, arguments.seed)
-    for name, members in splits.items():
-        count = getattr(arguments, name)
-        planned = compose(members, count, tuple(arguments.words), tuple(arguments.pauses), (arguments.seed, name))
+    held_out, seed = arguments.held_out, arguments.seed
+    splits = split_recordings(rows, held_out, held_out, seed, arguments.test_speakers)
+    wanted = {name: getattr(arguments, name) for name in splits if getattr(arguments, name)}
+    for name, count in wanted.items():
+        planned = compose(splits[name], count, tuple(arguments.words), tuple(arguments.pauses), (seed, name))
         progress = tqdm(planned, total=count, desc=name, unit="utt")
         lines = [write_composition(composition, arguments.out, Path("audio", name)) for composition in progress]
         write_manifest(arguments.out / f"{name}.jsonl", lines)

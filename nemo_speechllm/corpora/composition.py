@@ -15,7 +15,7 @@
 """Longer utterances of short recordings: words that were recorded alone, one after the other by the same speaker."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,26 +59,32 @@ def spoken_text(text: str) -> str:
     return NUMBERS[int(text)] if text.isdecimal() and len(text) == 1 else text
 
 
-def split_recordings(rows: Sequence[dict], dev: float, test: float, seed: int = 0) -> dict[str, list[dict]]:
+def split_recordings(
+    rows: Sequence[dict], dev: float, test: float, seed: int = 0, test_speakers: Collection[str] = ()
+) -> dict[str, list[dict]]:
     """Return recordings by split, at random and speaker by speaker, so that each split hears every speaker.
 
     Args:
         rows: of a manifest, with ``speaker`` where there are several.
         dev, test: fractions of each speaker's recordings, rounded.
+        test_speakers: whose recordings are all in ``test``, which then has no others.
 
     Raises:
-        ValueError: a split would be without a recording.
+        ValueError: one of ``test_speakers`` has no recording.
     """
     splits: dict[str, list[dict]] = {"train": [], "dev": [], "test": []}
-    for speaker in sorted({str(row.get("speaker")) for row in rows}):
+    speakers = sorted({str(row.get("speaker")) for row in rows})
+    if unknown := set(test_speakers) - set(speakers):
+        raise ValueError(f"no recordings of {sorted(unknown)}; there are those of {speakers}")
+    for speaker in speakers:
         of_speaker = sorted((row for row in rows if str(row.get("speaker")) == speaker), key=_recording)
+        shares = (dev, test)
+        if test_speakers:
+            shares = (0.0, 1.0) if speaker in test_speakers else (dev, 0.0)
         order = named_random((seed, "split", speaker)).permutation(len(of_speaker))
-        ends = np.cumsum([round(dev * len(of_speaker)), round(test * len(of_speaker))])
+        ends = np.cumsum([round(share * len(of_speaker)) for share in shares])
         for name, indices in zip(("dev", "test", "train"), np.split(order, ends), strict=True):
             splits[name] += [of_speaker[index] for index in indices]
-    empty = [name for name, members in splits.items() if not members]
-    if empty:
-        raise ValueError(f"{len(rows)} recordings leave none for {empty}; give other fractions or more recordings")
     return splits
 
 
@@ -95,7 +101,12 @@ def compose(
         words: smallest and largest number of recordings in one.
         pauses: shortest and longest pause, in seconds.
         name: of the draws: seed and split.
+
+    Raises:
+        ValueError: there are no recordings.
     """
+    if not rows:
+        raise ValueError(f"no recordings are left for {name[-1]}; give other fractions or more recordings")
     by_speaker: dict[str, list[dict]] = {}
     for row in sorted(rows, key=_recording):
         by_speaker.setdefault(str(row.get("speaker")), []).append(row)

@@ -115,6 +115,27 @@ def test_recordings_come_again_only_in_utterances_longer_than_their_number():
     assert len(longer.rows) == 6 and len(longer.pauses) == 7
 
 
-def test_too_few_recordings_for_three_splits_are_an_error():
-    with pytest.raises(ValueError, match="1 recordings leave none for \\['dev', 'test'\\]"):
-        split_recordings([{"audio_filepath": "a.flac"}], 0.1, 0.1)
+def test_too_few_recordings_for_a_split_are_an_error():
+    (splits, row) = (split_recordings([{"audio_filepath": "a.flac"}], 0.1, 0.1), {"audio_filepath": "a.flac"})
+    assert splits == {"train": [row], "dev": [], "test": []}
+    with pytest.raises(ValueError, match="no recordings are left for dev"):
+        next(compose(splits["dev"], 1, (1, 2), (0.1, 0.2), (0, "dev")))
+
+
+def test_speakers_held_out_are_tested_alone_and_a_split_of_none_is_not_written(run, tmp_path):
+    splits = run("--test-speakers", "b")
+    assert {name: {row["speaker"] for row in rows} for name, rows in splits.items()} == {
+        "train": {"a"},
+        "dev": {"a"},
+        "test": {"b"},
+    }
+    assert (
+        len({source for row in run("--test-speakers", "b", "--test", "40")["test"] for source in row["sources"]}) == 10
+    )
+    for path in (tmp_path / "out").glob("*.jsonl"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="train.jsonl"):
+        run("--test-speakers", "a", "b", "--train", "0", "--dev", "0")
+    assert [path.name for path in (tmp_path / "out").glob("*.jsonl")] == ["test.jsonl"]
+    with pytest.raises(ValueError, match=r"no recordings of \['c'\]; there are those of \['a', 'b'\]"):
+        split_recordings([{"audio_filepath": "a.flac", "speaker": name} for name in "ab"], 0.1, 0.1, 0, ["c"])
