@@ -39,6 +39,7 @@ AUDIO_SUFFIXES = frozenset(
 )
 _HEARD_SAMPLE = 1 / 16000  # seconds of a sample as models hear it
 SAMPLE_RATES = range(1000, 1_000_001)  # Hz; others are a damaged header's
+NAMELESS = "audio given as bytes"  # what messages call it
 TOLERANCE = 0.05  # seconds by which what a manifest says may differ from the audio
 MAX_PEAK = 10.0  # of samples whose full scale is 1: resampling, mixing and clipping stay far below
 _BLOCK = 1 << 17  # frames, at least, that are handed on at a time: FFmpeg gives a thousand
@@ -85,7 +86,7 @@ def audio_info(source: str | Path | bytes, name: str | None = None) -> AudioInfo
         AudioError: it cannot be decoded, is cut short or is empty.
     """
     if isinstance(source, bytes):
-        return _audio_info(source, name or "audio given as bytes")
+        return _audio_info(source, name or NAMELESS)
     path = _existing(source)
     status = path.stat()
     return _audio_info_of_file(path, status.st_mtime_ns, status.st_size)
@@ -125,7 +126,7 @@ def read_audio(
             beyond full scale.
     """
     source = source if isinstance(source, bytes) else _existing(source)
-    name = name or ("audio given as bytes" if isinstance(source, bytes) else str(source))
+    name = name or (NAMELESS if isinstance(source, bytes) else str(source))
     with open_audio(source, name) as audio:
         samples = np.concatenate([np.zeros((0, audio.channels), np.float32), *audio.blocks(start, frames)]).T
         rate = audio.sample_rate
@@ -147,7 +148,7 @@ def audio_blocks(
         FileNotFoundError, AudioError: see `read_audio`; a damaged place is found when it is come to.
     """
     source = source if isinstance(source, bytes) else _existing(source)
-    name = name or ("audio given as bytes" if isinstance(source, bytes) else str(source))
+    name = name or (NAMELESS if isinstance(source, bytes) else str(source))
     count = 0
     with open_audio(source, name) as audio:
         for block in _gathered(audio.blocks(start, frames)):

@@ -29,7 +29,7 @@ from nemo.utils import logging
 from nemo.utils.nemo_logging import LogMode
 from torch import Tensor
 
-from nemo_speechllm.audio.audio_file import audio_info, check_selector, span_problem
+from nemo_speechllm.audio.audio_file import NAMELESS, audio_info, check_selector, span_problem
 from nemo_speechllm.audio.errors import AudioError
 from nemo_speechllm.audio.lhotse_backend import original_error
 from nemo_speechllm.audio.samples import as_samples, one_channel
@@ -163,8 +163,8 @@ class Audio:
             return cut.resample(SAMPLE_RATE).load_audio()
         except Exception as error:  # Lhotse wraps what its readers say in messages of its own
             first = original_error(error)
-            if isinstance(first, AudioError):
-                raise AudioError(str(first), first.kind) from error
+            if isinstance(first, AudioError):  # Lhotse hands on the content of a file without its name
+                raise AudioError(str(first).replace(NAMELESS, self.name, 1), first.kind) from error
             raise AudioError(f"{self.name}: the audio cannot be read: {first}") from error
 
     @property

@@ -23,6 +23,7 @@ from typing import Any
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn, audio_remedy
 from nemo_speechllm.data.dataset import place_of
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.manifests.rows import character_problem
 
 ROLES = ("system", "user", "assistant")
@@ -62,19 +63,19 @@ def _check_conversation(conversation: Conversation, answered: bool) -> None:
         _check_turn(turn, f"{name}, turn {number}")
     asked = conversation.without_answer().turns
     if not asked or asked[-1].role != "user" or not (answered or _says_something(asked[-1])):
-        raise ValueError(
+        raise InputError(
             f"{name}: nothing is asked; the last turn, or the last before a closing answer, must be the user's and "
             'hold audio or text, Turn("user", [audio, instruction])'
         )
     if answered and conversation.answer is None:
-        raise ValueError(f"{name}: it has no answer; give it by with_answer(text)")
+        raise InputError(f"{name}: it has no answer; give it by with_answer(text)")
 
 
 def _check_turn(turn: Any, place: str) -> None:
     if not isinstance(turn, (Turn, Question)):
         raise TypeError(f"{place} is {_kind(turn)}; give Turn(role, [text or audio, …])")
     if turn.role not in ROLES:
-        raise ValueError(f"{place}: the role is {turn.role!r}; it must be one of {', '.join(ROLES)}")
+        raise InputError(f"{place}: the role is {turn.role!r}; it must be one of {', '.join(ROLES)}")
     place = f"{place} ({turn.role})"
     for number, part in enumerate(_parts_of(turn, place), 1):
         _check_part(part, f"{place}, part {number}", turn.role)
@@ -104,12 +105,12 @@ def _check_list(given: Any, name: str, example: str, kind: type = object) -> lis
 def _check_part(part: Any, place: str, role: str) -> None:
     if isinstance(part, Audio):
         if role == "assistant":
-            raise ValueError(f"{place} is audio, and answers are text; write what was said")
+            raise InputError(f"{place} is audio, and answers are text; write what was said")
     elif not isinstance(part, str):
         raise TypeError(f"{place} is {_kind(part)}; {audio_remedy(part)}, or text")
     elif problem := character_problem(part):
         _, what, remedy = problem
-        raise ValueError(f"{place}: {what}; {remedy}")
+        raise InputError(f"{place}: {what}; {remedy}")
 
 
 def _kind(given: Any) -> str:

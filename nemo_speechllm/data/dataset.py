@@ -31,6 +31,7 @@ from torch.utils.data import Dataset
 
 from nemo_speechllm.data.conversation import Audio, AudioError, Conversation, Question, SpokenText, Turn
 from nemo_speechllm.data.keywords import keyword_list
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.languages import base_language, language_name
 from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS, answer_of, given
 from nemo_speechllm.recipes.sections import Prompt
@@ -251,7 +252,7 @@ class ConversationBuilder:
     def _instruction(self, task: str, row: dict[str, Any], name: str) -> str:
         """Return the recipe's instruction for a task, its slots filled."""
         if task not in self.instructions:
-            raise ValueError(
+            raise InputError(
                 f"{name}: task {task!r} has no instruction; known are {sorted(self.instructions)} "
                 "(model.prompt.instructions), or give the line an `instruction`"
             )
@@ -260,7 +261,7 @@ class ConversationBuilder:
         slots["{target_language}"] = ("target_lang", target_lang and language_name(target_lang))
         for slot, (key, value) in slots.items():
             if slot in text and not value:
-                raise ValueError(f"{name}: the instruction for task {task!r} needs the manifest key {key!r}")
+                raise InputError(f"{name}: the instruction for task {task!r} needs the manifest key {key!r}")
             text = text.replace(slot, value or "")
         return text
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import regex
 
+from nemo_speechllm.errors import InputError
+
 # letters, their marks and digits of any script (to re a mark is no letter); apostrophe and hyphen inside a word belong
 # to it
 _WORD = regex.compile(r"\w+(?:['’-]\w+)*")
@@ -36,7 +38,7 @@ def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
     if isinstance(keywords, str):
         keywords = keywords.split(",")
     if strange := [keyword for keyword in keywords or [] if not isinstance(keyword, str)]:
-        raise ValueError(f'keywords: expected strings, got {strange}; write ["one", "two"]')
+        raise InputError(f'keywords: expected strings, got {strange}; write ["one", "two"]')
     return _each_once(keywords or [])
 
 

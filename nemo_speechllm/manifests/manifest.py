@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, audio_info, check_audio
 from nemo_speechllm.audio.errors import AudioError
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.files import whole_file
 from nemo_speechllm.manifests.rows import (
     ANY_CHANNEL,
@@ -59,7 +60,7 @@ class ManifestIssue:
         return f"{self.file}:{self.line}: {self.key}: {self.problem} → {self.remedy}"
 
 
-class ManifestError(ValueError):
+class ManifestError(InputError):
     """A manifest cannot be used; the message names its defects.
 
     Attributes:

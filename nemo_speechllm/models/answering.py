@@ -40,6 +40,7 @@ from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.decoding.keyword_memo import KeywordMemo
 from nemo_speechllm.decoding.word_confidence import Calibration, word_evidence
 from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.models.answers import Answer, AnsweredPiece, joined_pieces
 from nemo_speechllm.models.segmentation import Piece, batches_of, split_long_audio
 from nemo_speechllm.modules.ctc import CTC
@@ -184,7 +185,7 @@ class Answering:
             return self.model.generate_answers(batch, perceived, max_new_tokens, beam_size)
         silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
         if silent:
-            raise ValueError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
+            raise InputError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
         return self.ctc_answers(batch, perceived)
 
     def ctc_answers(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Answer]:
@@ -195,7 +196,7 @@ class Answering:
         """
         ctc = self.model.ctc
         if ctc is None:
-            raise ValueError(
+            raise InputError(
                 f"this {type(self.model).__name__} was trained without CTC (model.loss.ctc_weight or, of a CTC head, "
                 "encoder_ctc_weight is 0), so it has no CTC decoder; use decoder=llm"
             )
@@ -234,7 +235,7 @@ class Answering:
             return batch
         for item, keywords in zip(batch.conversations, lists, strict=True):
             if len(keywords) > limit and asks_for_translation(item):
-                raise ValueError(
+                raise InputError(
                     f"{item.id}: {len(keywords)} keywords of a translation, more than "
                     f"generation.max_keywords={limit}: CTC hears the language that is spoken and cannot choose among "
                     "them; give fewer, or set model.generation.max_keywords=null"
@@ -354,7 +355,7 @@ def require_transcripts(model: AnsweringModel, purpose: str) -> CTC:
         ValueError: there is none; the message begins with the purpose.
     """
     if model.ctc is None or not model.ctc.transcribes:
-        raise ValueError(
+        raise InputError(
             f"{purpose}: this needs CTC's hypothesis, and this {type(model).__name__} has none that hears words; "
             "give fewer keywords and other guards, or set model.generation.max_keywords=null, "
             "model.generation.guards=null and model.generation.draft=null"
@@ -373,14 +374,14 @@ def require_transcript(model: AnsweringModel, conversations: Sequence[Conversati
             transcript of one audio; it is named.
     """
     if model.ctc is None or not model.ctc.transcribes:
-        raise ValueError(
+        raise InputError(
             f"{purpose}: of words it is CTC's, and this {type(model).__name__} has none that hears words; "
             f"leave {purpose} unset, or ask a model that was trained with model.loss.ctc_weight or "
             "encoder_ctc_weight above 0"
         )
     for conversation in conversations:
         if conversation.task != "asr" or len(conversation.audios) != 1:
-            raise ValueError(
+            raise InputError(
                 f"{place_of(conversation)}: only the transcript of one audio has {purpose}, and this asks for "
                 f"{conversation.task or 'something of its own'} of {len(conversation.audios)}; leave {purpose} "
                 "unset, or leave the instruction to the recipe (where yours does ask for a transcript, add "

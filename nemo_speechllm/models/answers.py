@@ -24,6 +24,7 @@ from torch import nn
 
 from nemo_speechllm.decoding.word_confidence import WordEvidence
 from nemo_speechllm.decoding.word_times import Word
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.modules.fingerprint import state_digest
 from nemo_speechllm.recipes.sections import DECODERS, Generation
 from nemo_speechllm.recipes.settings import limits_of, whole_number
@@ -138,5 +139,5 @@ def generation_options(
         numbers[name] = whole_number(name, value, limits_of(Generation, name), " (leave it unset for the recipe's)")
     decoder = recipe.decoder if decoder is None else decoder
     if decoder not in (None, *DECODERS):
-        raise ValueError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
+        raise InputError(f"decoder is {decoder!r}; known are {list(DECODERS)}")
     return {**numbers, "decoder": decoder}

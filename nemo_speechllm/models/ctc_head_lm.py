@@ -35,6 +35,7 @@ from nemo_speechllm.decoding.rescoring import (
     ctc_hypotheses,
     preference_of,
 )
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.models.shipped import shipped_models
@@ -167,7 +168,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         """
         segments = super().prompt_segments(conversation)
         if self.posterior is not None and _is_answered_at_once(segments):
-            raise ValueError(
+            raise InputError(
                 f"conversation {conversation.id}: with model.ctc_posterior audio looks like text to the LLM, which "
                 "cannot tell where it ends and the answer begins: leave model.prompt.chat_template to the tokenizer "
                 "(null), or write something after the content"

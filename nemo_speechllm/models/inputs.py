@@ -109,8 +109,9 @@ class _Reader:
         except (OSError, ValueError) as error:  # closed, or opened for writing
             raise AudioError(f"{name}: the file that was given cannot be read: {error}; open it anew") from error
         if isinstance(content, (bytes, bytearray)):
-            audio = Audio.from_bytes(bytes(content), f"{name}, given as bytes", self.channel_selector)
-            return self._asked(audio, {}, name)
+            called = getattr(item, "name", None)  # an opened file's is its path, or a number
+            called = called if isinstance(called, str) else f"{name}, given as bytes"
+            return self._asked(Audio.from_bytes(bytes(content), called, self.channel_selector), {}, name)
         raise ValueError(f"{name} is {_kind(item)}; give a path, an array of samples, a row or the content of a file")
 
     def _read_row(self, row: dict[str, Any], place: str) -> Conversation:

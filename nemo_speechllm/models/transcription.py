@@ -24,6 +24,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.manifests.rows import INSTRUCTION_KEYS
 from nemo_speechllm.models.answers import OF_WORDS
 from nemo_speechllm.models.inputs import without_path
@@ -181,13 +182,13 @@ def prompt_keys(config: TranscribeConfig) -> dict[str, Any]:
     prompt = OmegaConf.to_container(prompt, resolve=True) if OmegaConf.is_config(prompt) else prompt
     turns = prompt.get("turns", [prompt]) if isinstance(prompt, dict) else prompt
     if not isinstance(turns, list) or len(turns) != 1 or not isinstance(turns[0], dict):
-        raise ValueError(f"prompt={prompt}: give the slots of one turn; for several use generate(conversations)")
+        raise InputError(f"prompt={prompt}: give the slots of one turn; for several use generate(conversations)")
     slots = dict(turns[0])
     role = slots.pop("role", "user")
     slots = slots.get("slots", slots)
     unknown = sorted(set(slots) - set(PROMPT_SLOTS))
     if unknown or role != "user":
-        raise ValueError(
+        raise InputError(
             f"prompt: {f'no slot is called {unknown}' if unknown else f'a turn of the role {role!r}'}; a speech LM "
             f"reads the user's {list(PROMPT_SLOTS)}"
         )

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.modules.las_decoder import add_positions
 
 
@@ -58,7 +59,7 @@ class TextEncoder(nn.Module):
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.kind.device)
         limit = getattr(self.encoder.config, "max_position_embeddings", None)
         if limit is not None and tokens.input_ids.shape[1] > limit:
-            raise ValueError(
+            raise InputError(
                 f"the instruction {max(texts, key=len)[:80]!r}… has {tokens.input_ids.shape[1]} tokens, more than the "
                 f"{limit} that the text encoder (model.text_encoder.pretrained) reads; shorten it"
             )

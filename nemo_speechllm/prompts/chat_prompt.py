@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.prompts.chat_template import render_chat
 from nemo_speechllm.prompts.plain_text import TextEncoder
 from nemo_speechllm.prompts.segments import AudioSegment, Segment, TextSegment
@@ -132,7 +133,7 @@ class ChatPrompt:
         rendered = self._apply_template(messages, add_generation_prompt=messages[-1]["role"] != "assistant")
         for message in messages:
             if message["content"].strip() not in rendered:
-                raise ValueError(
+                raise InputError(
                     f"conversation {conversation.id}: the chat template leaves out what the role {message['role']!r} "
                     "says; give one that takes it in model.prompt.chat_template"
                 )
@@ -204,13 +205,13 @@ def _hidden(text: str, texts: list[str]) -> str:
 
 def _check_turn(turn: Turn, conversation_id: str) -> None:
     if not turn.role.isidentifier():  # templates write it as it is
-        raise ValueError(
+        raise InputError(
             f"conversation {conversation_id}: the role {turn.role!r} is no word such as user or assistant"
         )
     if turn.role == "assistant" and any(isinstance(part, Audio) for part in turn.parts):
-        raise ValueError(f"conversation {conversation_id}: an assistant turn holds audio; answers are text")
+        raise InputError(f"conversation {conversation_id}: an assistant turn holds audio; answers are text")
     if any(mark in turn.text for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK)):
-        raise ValueError(
+        raise InputError(
             f"conversation {conversation_id}: its text holds one of the private-use characters U+E0A0 to U+E0A3, "
             "which stand for audio and text inside prompts; remove them"
         )

@@ -20,6 +20,7 @@ from nemo.collections.common.tokenizers import SentencePieceTokenizer
 from transformers import BatchEncoding
 
 from nemo_speechllm.data.conversation import Conversation
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.prompts.plain_text import symbols
 from nemo_speechllm.prompts.segments import END_OF_INSTRUCTION, TextSegment
 
@@ -56,7 +57,7 @@ class InstructionTokenizer(SentencePieceTokenizer):
         ids = self.text_to_ids(" ".join(text.split()))
         found = [piece for piece, index in self._symbols.items() if index in ids]
         if found:
-            raise ValueError(
+            raise InputError(
                 f"the text {text[:80]!r} holds {found}, which this model's tokenizer cannot read but as a symbol; "
                 "remove it"
             )
@@ -83,7 +84,7 @@ class InstructionPrompt:
         """
         turns = conversation.without_answer().rendered(self.keywords)
         if not turns or turns[-1].role != "user":
-            raise ValueError(f"{conversation.id}: the last turn before the answer must be the user's")
+            raise InputError(f"{conversation.id}: the last turn before the answer must be the user's")
         return turns[-1].text
 
     def segments(self, conversation: Conversation) -> list[TextSegment]:
@@ -97,13 +98,13 @@ class InstructionPrompt:
                 example with several answers.
         """
         if len(conversation.audios) != 1:
-            raise ValueError(
+            raise InputError(
                 f"{conversation.id}: a listen-attend-spell decoder answers about one audio, this conversation has "
                 f"{len(conversation.audios)}"
             )
         asked = self.asked(conversation)
         if conversation.answer is not None and len(conversation.turns) > 2:
-            raise ValueError(
+            raise InputError(
                 f"{conversation.id}: a training example is one instruction and one answer; make one of each exchange"
             )
         ids = self.tokenizer(asked).input_ids

@@ -21,6 +21,8 @@ from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto  # type: ignore[attr-defined]  # protobuf makes it on import
 from transformers import PreTrainedTokenizerBase
 
+from nemo_speechllm.errors import InputError
+
 
 class TextEncoder:
     """Encodes text with an LLM's tokenizer; only a template writes control tokens.
@@ -84,7 +86,7 @@ class TextEncoder:
             ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
         matched = sorted(self._control_ids.intersection(ids))
         if matched:
-            raise ValueError(
+            raise InputError(
                 f"{name}: its text holds {self.tokenizer.convert_ids_to_tokens(matched)}, which this model's "
                 "tokenizer cannot read but as a control token; remove it"
             )

@@ -16,6 +16,8 @@
 
 from dataclasses import dataclass
 
+from nemo_speechllm.errors import InputError
+
 END_OF_INSTRUCTION = "[EOT]"  # what parts instruction and answer in a decoder's text (2309.09843, section 3)
 
 
@@ -42,7 +44,7 @@ class AudioSegment:
 Segment = TextSegment | AudioSegment
 
 
-class ContextError(ValueError):
+class ContextError(InputError):
     """A conversation has more tokens than its model can read; the message names it, both numbers and the remedy."""
 
 

@@ -32,6 +32,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nemo_speechllm.command_line import nearest_of
+from nemo_speechllm.errors import InputError
 
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 PLAIN: dict[Any, tuple[type, ...]] = {bool: (bool,), int: (int,), float: (int, float)}
@@ -273,7 +274,7 @@ def whole_number(name: str, value: Any, limits: Limits, otherwise: str = "") -> 
         ValueError: it is none, or beyond the limits.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or not limits.allow(int(value)):
-        raise ValueError(f"{name} is {value!r}; it must be {_wanted(limits, int, is_optional=False)}{otherwise}")
+        raise InputError(f"{name} is {value!r}; it must be {_wanted(limits, int, is_optional=False)}{otherwise}")
     return int(value)
 
 

@@ -18,7 +18,6 @@ import asyncio
 import base64
 import hmac
 import json
-import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -42,6 +41,7 @@ from nemo_speechllm.serving.formats import body_of, event, remarks
 from nemo_speechllm.serving.forms import Asked, read_form
 from nemo_speechllm.serving.pages import Reports, main_page
 from nemo_speechllm.serving.service import Pending, Service
+from nemo_speechllm.serving.upload import Upload
 
 MAX_FIELD_BYTES = 1 << 18
 MAX_FIELDS = 256
@@ -53,7 +53,6 @@ SCHEMES = {
     "Basic": ('Basic realm="reports", charset="UTF-8"', "give it as the password that the browser asks for"),
 }
 Handler = Callable[[Request], Awaitable[Response]]
-logger = logging.getLogger(__name__)
 
 
 class App:
@@ -110,7 +109,7 @@ class App:
         asked = read_chat(body)
         selector = self.service.limits.channel_selector
         conversing = self.service.conversing(
-            asked.model, asked.contents, lambda: asked.conversation(selector), **asked.options
+            asked.model, asked.uploads, lambda: asked.conversation(selector), **asked.options
         )
         async with AsyncExitStack() as stack:
             pending = await stack.enter_async_context(conversing)
@@ -153,9 +152,9 @@ class App:
         return {"id": name, "object": "model", "created": self.started, "owned_by": "nemo_speechllm"}
 
     async def _of_form(self, request: Request, translate: bool) -> Response:
-        content, asked = await self._form(request, translate)
+        upload, asked = await self._form(request, translate)
         async with AsyncExitStack() as stack:
-            transcribing = self.service.transcribing(asked.model, content, asked.settings)
+            transcribing = self.service.transcribing(asked.model, upload, asked.settings)
             pending = await stack.enter_async_context(transcribing)
             if not asked.stream:
                 return _response(
@@ -165,7 +164,7 @@ class App:
             pending.answers[0].result()  # what fails at once has its status
             return _Held(stack.pop_all(), _events(pending, asked, translate))
 
-    async def _form(self, request: Request, translate: bool) -> tuple[bytes, Asked]:
+    async def _form(self, request: Request, translate: bool) -> tuple[Upload, Asked]:
         """Return the recording that was sent, and what is asked."""
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise RequestError("send multipart/form-data with the recording as `file`", "file")
@@ -184,13 +183,13 @@ class App:
             files = [value for name, value in form.multi_items() if name == "file"]
             if len(files) != 1 or not isinstance(files[0], UploadFile):
                 raise RequestError("send one recording as `file`, as an upload: its content with a file name", "file")
-            content = await files[0].read()
+            upload = Upload.of_file(files[0].filename, await files[0].read())
             asked = read_form([item for item in form.multi_items() if item[0] != "file"], translate)
         finally:
             await form.close()
-        if not content:
+        if not upload.content:
             raise RequestError("file is empty", "file", code="invalid_audio")
-        return content, asked
+        return upload, asked
 
     async def _limited(self, request: Request) -> AsyncGenerator[bytes, None]:
         """Yield the body; of one that is too large a few times as much is read, that its client reads the answer."""
@@ -237,8 +236,6 @@ class App:
                 *(None, 503, "timeout", {"Retry-After": "10"}),
             )
         told = as_request_error(error)
-        if told.status == 500:
-            logger.error("a request failed", exc_info=error)
         return JSONResponse(told.body, told.status, told.headers)
 
 
@@ -267,10 +264,7 @@ async def _events(pending: Pending, asked: Asked, translate: bool) -> AsyncItera
         body = body_of(await pending.whole(), whole, pending.seconds, translate)
         yield event({"type": "transcript.text.done"} | cast(dict[str, Any], body))
     except Exception as error:
-        told = as_request_error(error)
-        if told.status == 500:
-            logger.error("a request failed", exc_info=error)
-        yield event(told.body)
+        yield event(as_request_error(error).body)
 
 
 def _completion(asked: AskedChat, answer: Answer) -> Response:

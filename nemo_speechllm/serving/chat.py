@@ -24,6 +24,7 @@ from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.conversation_check import ROLES, check_conversations
 from nemo_speechllm.serving.errors import RequestError
 from nemo_speechllm.serving.forms import SEARCH
+from nemo_speechllm.serving.upload import Upload
 
 # → the values that ask for nothing, and the remedy
 UNSUPPORTED: dict[str, tuple[tuple[Any, ...], str]] = {
@@ -60,20 +61,20 @@ class AskedChat:
 
     Attributes:
         model: its name, as given.
-        messages: role, and its parts: text, or the content of an audio file.
+        messages: role, and its parts: text, or an audio file.
         options: of generation.
         stream: send the answer as events.
     """
 
     model: str
-    messages: list[tuple[str, list[str | bytes]]]
+    messages: list[tuple[str, list[str | Upload]]]
     options: dict[str, Any]
     stream: bool
 
     @property
-    def contents(self) -> list[bytes]:
+    def uploads(self) -> list[Upload]:
         """The audio files, in order."""
-        return [part for _, parts in self.messages for part in parts if isinstance(part, bytes)]
+        return [part for _, parts in self.messages for part in parts if isinstance(part, Upload)]
 
     def conversation(self, channel_selector: int | str | None) -> Conversation:
         """Return the conversation, its audio loaded.
@@ -82,12 +83,14 @@ class AskedChat:
             AudioError: an audio cannot be read.
             ValueError: nothing is asked, or a text holds a character that no text may.
         """
-        audios = (
-            Audio.from_bytes(content, f"audio {number}, given as bytes", channel_selector)
-            for number, content in enumerate(self.contents, 1)
-        )
         turns = [
-            Turn(role, [next(audios) if isinstance(part, bytes) else part for part in parts])
+            Turn(
+                role,
+                [
+                    Audio.from_bytes(part.content, part.name, channel_selector) if isinstance(part, Upload) else part
+                    for part in parts
+                ],
+            )
             for role, parts in self.messages
         ]
         (conversation,) = check_conversations([Conversation("chat", turns)])
@@ -128,7 +131,7 @@ def _first(body: dict[str, Any], *names: str) -> Any:
     return next((body[name] for name in names if body.get(name) is not None), None)
 
 
-def _message(message: Any, place: str) -> tuple[str, list[str | bytes]]:
+def _message(message: Any, place: str) -> tuple[str, list[str | Upload]]:
     if not isinstance(message, dict) or "content" not in message:
         raise RequestError(f"{place} must have role and content", place)
     role = "system" if message.get("role") == "developer" else message.get("role")
@@ -141,7 +144,7 @@ def _message(message: Any, place: str) -> tuple[str, list[str | bytes]]:
     return role, [_part(part, f"{place}.content[{number}]") for number, part in enumerate(parts)]
 
 
-def _part(part: Any, place: str) -> str | bytes:
+def _part(part: Any, place: str) -> str | Upload:
     if isinstance(part, str):
         return part
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
@@ -161,4 +164,4 @@ def _part(part: Any, place: str) -> str | bytes:
         raise RequestError(f"{place}.input_audio.data must be the content of a file in base64", place) from error
     if not content:
         raise RequestError(f"{place}.input_audio.data is empty", place)
-    return content
+    return Upload(f"{place}.input_audio", content)

@@ -14,10 +14,14 @@
 
 """What a client is told where a request cannot be answered, in OpenAI's form."""
 
+import logging
+import uuid
 from typing import Any
 
 from nemo_speechllm.audio.errors import AudioError
+from nemo_speechllm.errors import InputError
 
+logger = logging.getLogger(__name__)
 TYPES = {401: "authentication_error", 429: "rate_limit_error"}
 
 
@@ -50,11 +54,20 @@ class RequestError(Exception):
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """Return what a client is told of an error; of one that is a defect of the server, no more than that."""
+    """Return what a client is told of an error.
+
+    One that is not meant for it is a defect of the server: the client is told a number, under which it is logged.
+    """
     if isinstance(error, RequestError):
         return error
     if isinstance(error, AudioError):
         return RequestError(str(error), "file", code="invalid_audio")
-    if isinstance(error, ValueError | TypeError | NotImplementedError):
+    if isinstance(error, InputError):
         return RequestError(" ".join(str(error).split()))
-    return RequestError("the server failed on this request; its log has the cause", status=500, code="internal_error")
+    number = uuid.uuid4().hex[:12]
+    logger.error("error %s: a request failed", number, exc_info=error)
+    return RequestError(
+        f"the server failed on this request; its log has the cause, as error {number}",
+        status=500,
+        code="internal_error",
+    )

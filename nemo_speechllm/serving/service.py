@@ -34,6 +34,7 @@ from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manife
 from nemo_speechllm.serving.batching import REQUESTS, SECONDS, Admission, Batcher, Group
 from nemo_speechllm.serving.errors import RequestError
 from nemo_speechllm.serving.metrics import Metrics
+from nemo_speechllm.serving.upload import Upload
 
 READERS = 2  # recordings that are decoded at a time
 
@@ -115,13 +116,13 @@ class Service:
 
     @asynccontextmanager
     async def transcribing(
-        self, name: str, content: bytes, settings: SpeechLMTranscribeConfig
+        self, name: str, upload: Upload, settings: SpeechLMTranscribeConfig
     ) -> AsyncIterator[Pending]:
         """Answer a recording as ``transcribe`` of the model does with these settings; leaving ends what is not done.
 
         Args:
             name: of the model.
-            content: of an audio file.
+            upload: the recording.
             settings: of the call.
 
         Raises:
@@ -134,33 +135,33 @@ class Service:
         )
         options |= {purpose: bool(getattr(settings, purpose)) for purpose in OF_WORDS}
         _check_keywords(model, settings)
-        make = partial(_asked, model, content, settings, self.limits.channel_selector)
-        async with self._answering(name, options, [content], make) as pending:
+        make = partial(_asked, model, upload, settings, self.limits.channel_selector)
+        async with self._answering(name, options, [upload], make) as pending:
             yield pending
 
     @asynccontextmanager
     async def conversing(
-        self, name: str, contents: list[bytes], make: Callable[[], Conversation], **given: Any
+        self, name: str, uploads: list[Upload], make: Callable[[], Conversation], **given: Any
     ) -> AsyncIterator[Pending]:
         """Answer a conversation as ``generate`` of the model does; see `transcribing`.
 
         Args:
             name: of the model.
-            contents: of the audio files in it.
+            uploads: the audio files in it.
             make: gives it.
             given: arguments of `generation_options`.
         """
         options = generation_options(self.model(name).cfg.generation, **given)
-        async with self._answering(name, options, contents, make) as pending:
+        async with self._answering(name, options, uploads, make) as pending:
             yield pending
 
     @asynccontextmanager
     async def _answering(
-        self, name: str, options: dict[str, Any], contents: list[bytes], make: Callable[[], Conversation]
+        self, name: str, options: dict[str, Any], uploads: list[Upload], make: Callable[[], Conversation]
     ) -> AsyncIterator[Pending]:
         read = partial(asyncio.get_running_loop().run_in_executor, self._readers)
         with self.admission.place(REQUESTS):
-            seconds = await read(self._seconds, contents)
+            seconds = await read(self._seconds, uploads)
             with self.admission.place(SECONDS, seconds):
                 pieces, starts = await read(self._pieces, name, make)
                 group = (name, *sorted(options.items()))
@@ -173,10 +174,9 @@ class Service:
                         future.cancel()
                         future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _seconds(self, contents: list[bytes]) -> float:
-        """Return how long audio files last; their names are those of `conversations_of`."""
-        names = (f"audio {number}, given as bytes" for number in range(1, len(contents) + 1))
-        seconds = sum(audio_info(content, name).duration for content, name in zip(contents, names, strict=True))
+    def _seconds(self, uploads: list[Upload]) -> float:
+        """Return how long audio files last."""
+        seconds = sum(audio_info(upload.content, upload.name).duration for upload in uploads)
         if seconds > self.limits.seconds:
             raise RequestError(
                 f"the audio lasts {seconds:.1f} s, and this server takes {self.limits.seconds:g} s in a request; "
@@ -195,11 +195,11 @@ class Service:
 
 
 def _asked(
-    model: SpeechLM, content: bytes, settings: SpeechLMTranscribeConfig, channel_selector: int | str | None
+    model: SpeechLM, upload: Upload, settings: SpeechLMTranscribeConfig, channel_selector: int | str | None
 ) -> Conversation:
     """Return what ``transcribe`` would answer."""
     metadata_of = partial(manifest_keys, config=settings)
-    (conversation,) = conversations_of(content, model.builder, channel_selector, metadata_of)
+    (conversation,) = conversations_of(upload, model.builder, channel_selector, metadata_of)
     for purpose in OF_WORDS:
         if getattr(settings, purpose):
             require_transcript(model, [conversation], purpose)

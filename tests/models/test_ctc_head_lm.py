@@ -257,7 +257,8 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         )
 
 
-def test_a_lightning_checkpoint_of_a_restored_model_holds_tokenizer_and_bank(make_stage2, make_audio, tmp_path):
+def test_a_lightning_checkpoint_names_the_files_that_the_recipe_named(make_stage2, make_audio, tmp_path):
+    """And holds them, so that the recipe's own may be gone."""
     model, samples = make_stage2(SALM_RECIPE), make_audio(1.2)
     answer = model.transcribe(samples, verbose=False)
     model.save_to(tmp_path / "first.nemo")

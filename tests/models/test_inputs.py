@@ -16,6 +16,7 @@
 
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +104,15 @@ def test_what_is_no_audio_is_refused_by_name(given, message):
 def test_samples_that_are_no_sound_are_refused_by_name(given, message):
     with pytest.raises(AudioError, match=message):
         conversations_of(given, BUILDER)
+
+
+def test_an_opened_file_goes_by_its_name(tmp_path):
+    whole = (Path(__file__).parents[1] / "recordings/digits_theo.flac").read_bytes()
+    for number, content in enumerate((b"no audio", whole[: len(whole) // 2])):
+        (tmp_path / f"{number}.flac").write_bytes(content)
+        with open(tmp_path / f"{number}.flac", "rb") as file, pytest.raises(AudioError) as raised:
+            conversations_of(file, BUILDER)[0].loaded()
+        assert str(raised.value).startswith(f"{tmp_path / f'{number}.flac'}: the audio cannot be read")
 
 
 def test_a_file_that_was_closed_is_named(path):

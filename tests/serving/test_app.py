@@ -26,6 +26,7 @@ import openai
 import pytest
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
+from nemo_speechllm.models import load_model
 from nemo_speechllm.serving.service import Limits
 from nemo_speechllm.subtitles import srt, vtt
 from tests.serving.conftest import DIGITS, RECORDINGS, audio_file, client_of, serving
@@ -171,6 +172,71 @@ def test_a_broken_file_is_named_and_no_path_is_read(client, content, said):
     assert raised.value.code == "invalid_audio" and "root:" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("call 7.wav", "call 7.wav"),
+        ("aufnahme-ä.flac", "aufnahme-ä.flac"),
+        ("C:\\me\\a:b.wav", "a:b.wav"),
+        ("x" * 300, "x" * 80),
+    ],
+)
+def test_a_recording_goes_by_the_name_that_it_was_sent_with(client, name, said):
+    whole = DIGITS.read_bytes()
+    for content in (b"no audio", whole[: len(whole) // 2]):
+        with pytest.raises(openai.BadRequestError) as raised:
+            transcribe(client, (name, content))
+        assert raised.value.body["message"].startswith(f"{said}: the audio ")
+    assert transcribe(client, (name, whole)).text == TEXT
+
+
+def test_of_several_recordings_the_broken_one_is_named(salm):
+    good, bad = audio_part(DIGITS.read_bytes()), audio_part(b"no audio")
+    texts = [
+        {"role": "user", "content": [good, text_part("What is said?")]},
+        {"role": "assistant", "content": "Digits."},
+    ]
+    with serving({"salm": salm}) as address, pytest.raises(openai.BadRequestError) as raised:
+        messages = [*texts, {"role": "user", "content": [text_part("And in"), good, bad]}]
+        client_of(address).chat.completions.create(model="salm", messages=messages)
+    assert raised.value.body["message"].startswith("messages[2].content[2].input_audio: the audio cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("parts", "fields", "said"),
+    [
+        (["Hello\ue0a0."], {}, "U+E0A0, a private-use character"),
+        (["Hello\x00."], {}, "user"),
+        (["word " * 20_000], {}, "more than the"),
+        (["Hello."], {"decoder": "ctc"}, "decoder=ctc reads audio"),
+        (["Hello."], {"decoder": "best"}, "decoder is 'best'; known are"),
+        (["Hello."], {"beam_size": "two"}, "beam_size is 'two'"),
+        (["Hello."], {"max_tokens": 0}, "max_new_tokens is 0"),
+        ([""], {}, "nothing is asked"),
+    ],
+)
+def test_what_a_conversation_cannot_ask_is_said(salm, parts, fields, said):
+    messages = [{"role": "user", "content": [{"type": "text", "text": part} for part in parts]}]
+    with serving({"salm": salm}) as address:
+        done = httpx.post(f"{address}/v1/chat/completions", json={"model": "salm", "messages": messages} | fields)
+    assert done.status_code == 400 and said in done.json()["error"]["message"]
+
+
+def test_of_a_defect_of_the_server_a_client_is_told_its_number_alone(caplog):
+    """Not its text: that names what the server has, and helps only who reads its log."""
+    model = load_model("instruct_las_digits")
+    model.cfg.generation.repetition_penalty = "/srv/secret"
+    with serving({"digits": model}) as address:
+        for ask in (transcribe, converse):
+            caplog.clear()
+            with pytest.raises(openai.InternalServerError) as raised:
+                ask(client_of(address))
+            assert raised.value.code == "internal_error" and "secret" not in str(raised.value.body)
+            number = raised.value.body["message"].split()[-1]
+            (record,) = (record for record in caplog.records if number in record.getMessage())
+            assert isinstance(record.exc_info[1], ValueError) and "/srv/secret" in str(record.exc_info[1])
+
+
 def test_a_file_is_an_upload_and_no_path(address):
     asked = {"file": str(DIGITS), "model": "digits"}
     for sent in (
@@ -225,6 +291,15 @@ def audio_part(content: bytes) -> dict:
     return {"type": "input_audio", "input_audio": {"data": data, "format": "flac"}}
 
 
+def text_part(text: str) -> dict:
+    return {"type": "text", "text": text}
+
+
+def converse(client: openai.OpenAI):
+    messages = [{"role": "user", "content": [audio_part(DIGITS.read_bytes()), {"type": "text", "text": "Say it."}]}]
+    return client.chat.completions.create(model="digits", messages=messages)
+
+
 def test_keywords_and_translations_are_those_of_transcribe(salm):
     keywords = ["Boston", "Ada"]
     with serving({"salm": salm}) as address:
@@ -252,7 +327,9 @@ def test_a_conversation_is_that_of_generate(salm):
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == answer.text
         assert chunks[-1].choices[0].finish_reason == choice.finish_reason
         broken = [{"role": "user", "content": [audio_part(b"no audio"), parts[1]]}]
-        with pytest.raises(openai.BadRequestError, match="audio 1, given as bytes: the audio cannot be read"):
+        with pytest.raises(
+            openai.BadRequestError, match=r"messages\[0\]\.content\[0\]\.input_audio: the audio cannot"
+        ):
             chat.create(**asked | {"messages": broken})
 
 

@@ -36,7 +36,9 @@ def audio(content: bytes = b"x", prefix: str = ""):
 
 def test_texts_and_audio_stand_in_their_order():
     chat = read_chat(asked(audio(b"one"), {"type": "text", "text": "and"}, audio(b"two", "data:audio/wav;base64,")))
-    assert chat.messages == [("user", [b"one", "and", b"two"])] and chat.contents == [b"one", b"two"]
+    one, two = chat.uploads
+    assert chat.messages == [("user", [one, "and", two])] and (one.content, two.content) == (b"one", b"two")
+    assert two.name == "messages[0].content[2].input_audio"
 
 
 def test_turns_have_their_roles_and_options_their_names():

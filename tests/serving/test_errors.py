@@ -14,9 +14,13 @@
 
 """What a client is told of an error."""
 
+import logging
+import re
+
 import pytest
 
 from nemo_speechllm.audio.errors import AudioError
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.serving.errors import RequestError, as_request_error
 
 
@@ -24,7 +28,10 @@ from nemo_speechllm.serving.errors import RequestError, as_request_error
     ("error", "status", "code"),
     [
         (AudioError("a.wav: cut short"), 400, "invalid_audio"),
-        (ValueError("beam_size\n is 0"), 400, None),
+        (InputError("beam_size\n is 0"), 400, None),
+        (ValueError("/secret/place"), 500, "internal_error"),
+        (TypeError("'NoneType' object has no attribute secret"), 500, "internal_error"),
+        (NotImplementedError("secret"), 500, "internal_error"),
         (RequestError("later", status=429), 429, None),
         (RuntimeError("/secret/place"), 500, "internal_error"),
         (MemoryError(), 500, "internal_error"),
@@ -35,6 +42,15 @@ def test_a_users_error_is_told_and_a_defect_is_not(error, status, code):
     told = as_request_error(error)
     assert (told.status, told.code) == (status, code)
     assert "secret" not in str(told) and "\n" not in str(told)
+
+
+def test_a_defect_is_found_in_the_log_by_the_number_that_the_client_has(caplog):
+    with caplog.at_level(logging.ERROR, "nemo_speechllm.serving"):
+        told = [str(as_request_error(ValueError(f"/secret/{n}"))) for n in range(2)]
+    numbers = [re.search(r"as error (\w{12})$", text)[1] for text in told]
+    assert len(set(numbers)) == 2 and "secret" not in "".join(told)
+    for number, record in zip(numbers, caplog.records, strict=True):
+        assert number in record.getMessage() and "secret" in str(record.exc_info[1])
 
 
 def test_the_body_is_openais():

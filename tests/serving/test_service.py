@@ -22,6 +22,7 @@ from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig
 from nemo_speechllm.serving.batching import REQUESTS, SECONDS
 from nemo_speechllm.serving.errors import RequestError
 from nemo_speechllm.serving.service import Limits, Service, named
+from nemo_speechllm.serving.upload import Upload
 from tests.serving.conftest import DIGITS
 
 
@@ -36,7 +37,9 @@ def test_a_request_gives_back_its_place_also_where_it_fails(digits):
     service = Service({"digits": digits}, Limits(seconds=5.0))
 
     async def ask(content: bytes, name: str = "digits") -> str:
-        async with service.transcribing(name, content, SpeechLMTranscribeConfig(timestamps=False)) as pending:
+        async with service.transcribing(
+            name, Upload("a.wav", content), SpeechLMTranscribeConfig(timestamps=False)
+        ) as pending:
             assert service.admission.held == {REQUESTS: 1, SECONDS: pending.seconds}
             return (await pending.whole()).text
 
