@@ -17,8 +17,8 @@
     python examples/report.py runs/evaluation
     python examples/report.py runs/evaluation --worst 100
 
-The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings of up to 30 s are in
-the page, longer ones are linked where they lie.
+The folder is the ``output_dir`` of evaluate.py; ``report.html`` is written into it. Recordings are in the page, those
+of over 30 s as MP3; those of over 10 minutes are linked where they lie, for a page that is opened from there.
 """
 
 import argparse
@@ -37,11 +37,13 @@ from nemo_speechllm.evaluation.report import read_report
 from nemo_speechllm.files import Journal, write_text
 from nemo_speechllm.manifests.manifest import audio_path
 
-EMBEDDED_SECONDS = 30
+FORMATS = {"FLAC": "audio/flac", "MP3": "audio/mpeg"}
+FLAC_SECONDS = 30  # what a model may have misheard is heard as it was; a minute would be a megabyte,
+EMBEDDED_SECONDS = 600  # and of MP3 these are four
 
 
 def audio_address(prediction: dict, manifest: str, folder: Path, channel_selector: int | str | None) -> str:
-    """Return a recording's address: a short one as FLAC in the address itself, a long one by its path from the page.
+    """Return a recording's address: with the recording in it, or of a very long one its path from the page.
 
     Raises:
         FileNotFoundError, AudioError: the recording is not where the manifest says, or cannot be read.
@@ -51,9 +53,9 @@ def audio_address(prediction: dict, manifest: str, folder: Path, channel_selecto
         start = offset or 0
         return f"{quote(os.path.relpath(path, folder))}#t={start},{start + duration}"
     samples = Audio.from_file(path, offset, duration, channel_selector).load().numpy()
-    flac = io.BytesIO()
-    soundfile.write(flac, samples, SAMPLE_RATE, format="FLAC")
-    return data_address(flac.getvalue(), "audio/flac")
+    file, kind = io.BytesIO(), "FLAC" if duration <= FLAC_SECONDS else "MP3"
+    soundfile.write(file, samples, SAMPLE_RATE, format=kind)
+    return data_address(file.getvalue(), FORMATS[kind])
 
 
 def parse_arguments() -> argparse.Namespace:

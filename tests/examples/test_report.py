@@ -52,15 +52,29 @@ def test_the_page_of_an_evaluation_has_its_recordings(
     recordings = [base64.b64decode(found) for found in re.findall('data:audio/flac;base64,([^"]+)', page)]
     assert sorted(soundfile.info(io.BytesIO(found)).duration for found in recordings) == [0.5, 0.6, 1.0]
 
-    script = load_script("report")
-    monkeypatch.setattr(script, "EMBEDDED_SECONDS", 0.4)
-    prediction = {"audio_filepath": "a b.wav", "offset": 1.5, "duration": 2.0}
-    assert script.audio_address(prediction, str(manifest), output, None) == "../a%20b.wav#t=1.5,3.5"
-
     (tmp_path / "manifest-2.flac").unlink()
     (output / "report.html").unlink()
     status, error = report(output)
     assert status == 1 and "manifest-2.flac does not exist" in error and not (output / "report.html").exists()
+
+
+@pytest.mark.parametrize(("seconds", "kind", "suffix"), [(30, "audio/flac", "flac"), (31, "audio/mpeg", "mp3")])
+def test_a_recording_of_any_usual_length_is_in_the_page(load_script, make_manifest, tmp_path, seconds, kind, suffix):
+    """A server shows the page and nothing beside it: what is linked could not be heard there."""
+    manifest = make_manifest((seconds,))
+    prediction = {"audio_filepath": "manifest-0.flac", "duration": seconds}
+    address = load_script("report").audio_address(prediction, str(manifest), tmp_path, None)
+    head, _, content = address.partition(";base64,")
+    (tmp_path / f"a.{suffix}").write_bytes(base64.b64decode(content))
+    assert head == f"data:{kind}"
+    assert soundfile.info(tmp_path / f"a.{suffix}").duration == pytest.approx(seconds, abs=0.1)
+    assert len(address) < 2_000_000
+
+
+def test_a_recording_of_hours_is_linked(load_script, tmp_path):
+    prediction = {"audio_filepath": "a b.wav", "offset": 1.5, "duration": 2000.0}
+    address = load_script("report").audio_address(prediction, str(tmp_path / "test.jsonl"), tmp_path / "out", None)
+    assert address == "../a%20b.wav#t=1.5,2001.5"
 
 
 def test_an_evaluation_that_has_not_ended_is_refused(report, tmp_path):
