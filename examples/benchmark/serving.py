@@ -15,11 +15,12 @@
 """How a server bears load: throughput beside one request after the other, answers, memory.
 
     python examples/benchmark/serving.py salm_whisper_smollm2 prompts/test_en.jsonl --output docs/results/serving.json
+    python examples/benchmark/serving.py instruct_las_digits digits.jsonl --requests 3000
 
 A server is started as a process of its own (``nemo-speechllm serve``). It is asked for the manifest's recordings by
 one client, one after the other, and then by many at a time, every eighth time with a file that is cut short. Answers
-are compared with those of ``transcribe()``; memory is that of the server's process after a quarter of the requests and
-at the end.
+are compared with those of ``transcribe()``; memory is that of the server's process after a quarter of the requests, at
+the end, and of thousands after the first 200, 1000 and 3000.
 """
 
 import argparse
@@ -41,6 +42,7 @@ from nemo_speechllm.manifests.manifest import read_manifest
 from nemo_speechllm.models import load_model
 
 BROKEN_EVERY = 8
+MEMORY_AFTER = (200, 1000, 3000)  # requests; a leak shows when the first have warmed everything up
 
 
 @contextmanager
@@ -156,6 +158,7 @@ def figures(arguments: argparse.Namespace) -> dict[str, float]:
         "speed_up": round(at_once / alone, 2),
         "memory_quarter_mib": round(load.memory[len(load.memory) // 4]),
         "memory_end_mib": round(load.memory[-1]),
+        **{f"memory_{count}_mib": round(load.memory[count - 1]) for count in MEMORY_AFTER if count < len(load.memory)},
     }
 
 
@@ -168,6 +171,9 @@ def goals(told: dict[str, float], command: str) -> dict[str, list[dict]]:
         ("throughput beside one by one", "> 1", told["speed_up"], ">"),
         ("memory gained over three quarters of the requests, MiB", "<= 100", growth, "<="),
     ]
+    if "memory_200_mib" in told:
+        gain = 100 * (told["memory_end_mib"] / told["memory_200_mib"] - 1)
+        rows.append(("memory gained after the first 200 requests, %", "<= 5", round(gain, 1), "<="))
     met = {"==": lambda value, goal: value == goal, ">": lambda v, g: v > g, "<=": lambda v, g: v <= g}
     return {
         "figures": told,
@@ -191,6 +197,7 @@ def main() -> int:
     emit(*(f"{name.replace('_', ' ')}: {value}" for name, value in told.items()))
     if arguments.output:
         command = f"python examples/benchmark/serving.py {arguments.model} {arguments.manifest.name}"
+        command += f" --requests {arguments.requests}"
         write_json(arguments.output, goals(told, command))
     return int(told["lost_or_different"] > 0)
 
