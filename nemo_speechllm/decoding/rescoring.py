@@ -179,8 +179,10 @@ def token_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int
     labels = pad_sequence(rows, batch_first=True, padding_value=IGNORE_INDEX)
     read = labels[:, :-1]
     mask = nn.functional.pad(read != IGNORE_INDEX, (len(prompt), 0), value=True).long()
-    continued = named(llm, input_ids=read.clamp(min=0), attention_mask=mask, **kept)
-    logits = torch.cat([asked.logits.expand(len(answers), -1, -1), llm(**continued).logits], dim=1)
+    logits = asked.logits.expand(len(answers), -1, -1)
+    if read.numel():  # not where all answers are an end token
+        continued = named(llm, input_ids=read.clamp(min=0), attention_mask=mask, **kept)
+        logits = torch.cat([logits, llm(**continued).logits], dim=1)
     nats = nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     )

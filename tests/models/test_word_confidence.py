@@ -48,6 +48,11 @@ class TestEveryModel:
         assert together == pytest.approx(alone, abs=1e-4)
 
     @pytest.mark.parametrize("kind", MODELS)
+    def test_silence_has_no_words(self, make, kind):
+        (hypothesis,) = confident(make(kind), torch.zeros(16000))
+        assert (hypothesis.text, hypothesis.word_confidence) == ("", [])
+
+    @pytest.mark.parametrize("kind", MODELS)
     def test_words_and_the_end_are_as_likely_as_the_answer(self, make, audios, kind):
         """A text of one word has the log-probability of `score_answers`, but for the end token's."""
         model = make(kind)
