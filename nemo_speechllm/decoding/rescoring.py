@@ -34,6 +34,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.modules.ctc import CTC, CTCHead
+from nemo_speechllm.modules.packing import PrefixTree, can_read_tree
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs
 from nemo_speechllm.versions import cache_argument, named
 
@@ -165,12 +166,35 @@ def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[in
 def token_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
     """Return an LLM's log-probability of the tokens of each of N answers to a prompt, (N, L), 0 where one has ended.
 
-    The prompt is read once for all.
+    The prompt is read once for all; so is what answers begin with alike, if the LLM can pack rows.
 
     Args:
         prompt: embeddings, (T, d_llm).
         answers: ids with the end token; one of them has another.
     """
+    read = _read_as_tree if can_read_tree(llm, len(prompt) + max(map(len, answers))) else _read_as_batch
+    return read(llm, prompt, answers)
+
+
+def _read_as_tree(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
+    """Return `token_log_probs` of one sequence, the prompt and a tree of the answers."""
+    tree = PrefixTree(answers)
+    tokens = torch.tensor(tree.tokens, dtype=torch.long, device=prompt.device)
+    arguments = named(
+        llm,
+        inputs_embeds=torch.cat([prompt, llm.get_input_embeddings()(tokens)])[None],
+        logits_to_keep=1 + len(tokens),
+        use_cache=False,
+        **tree.arguments(len(prompt), prompt.device),
+    )
+    logits = llm(**arguments).logits[0].float()
+    totals = logits.logsumexp(-1)
+    rows = [logits[nodes, ids] - totals[nodes] for nodes, ids in zip(tree.nodes, answers, strict=True)]
+    return pad_sequence(rows, batch_first=True)
+
+
+def _read_as_batch(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
+    """Return `token_log_probs` of a batch of answers, which go on from what the LLM remembers of the prompt."""
     cache = DynamicCache(config=llm.config)
     kept = {"use_cache": True, **cache_argument(llm, cache)}
     asked = llm(**named(llm, inputs_embeds=prompt[None], logits_to_keep=1, **kept))

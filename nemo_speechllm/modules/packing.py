@@ -104,6 +104,47 @@ def can_pack(llm: PreTrainedModel) -> bool:
     return bool(llm.config._attn_implementation == ROW_ATTENTION)
 
 
+def can_read_tree(llm: PreTrainedModel, length: int) -> bool:
+    """Whether an LLM reads a `PrefixTree`, whose longest row with its head has ``length`` tokens.
+
+    A sliding window has to have room for it: the tree's mask knows of none.
+    """
+    window = getattr(llm.config, "sliding_window", None)
+    return can_pack(llm) and (window is None or length <= window)
+
+
+class PrefixTree:
+    """Rows of tokens that go on from one head, as one sequence: what several begin with is read once.
+
+    Each beginning of a row is a node; the first is the empty one, the head's last position.
+
+    Args:
+        rows: tokens; of the last in each nothing more is to be predicted, so it is not read.
+
+    Attributes:
+        tokens: to be read after the head, one of each node but the first.
+        nodes: of each row, those that predict its tokens.
+    """
+
+    def __init__(self, rows: list[list[int]]):
+        places: dict[tuple[int, ...], int] = {(): 0}
+        self.nodes = [[places.setdefault((*row[:end],), len(places)) for end in range(len(row))] for row in rows]
+        beginnings = list(places)[1:]
+        self.tokens = [beginning[-1] for beginning in beginnings]
+        self._depths = [len(beginning) for beginning in beginnings]
+        self._parents = [places[beginning[:-1]] for beginning in beginnings]
+
+    def arguments(self, head: int, device: torch.device) -> dict[str, Tensor]:
+        """Return the arguments of an LLM after a head of so many positions: each sees what leads to it."""
+        sees = torch.ones(head + len(self.tokens), head + len(self.tokens), dtype=torch.bool).tril()
+        sees[head:, head:] = False
+        for place, parent in enumerate(self._parents, head):
+            sees[place] |= sees[head - 1 + parent]
+            sees[place, place] = True
+        depths = torch.tensor([*range(head), *(head - 1 + depth for depth in self._depths)], device=device)
+        return {"attention_mask": sees[None, None].to(device), "position_ids": depths[None]}
+
+
 def packed_rows(counts: list[int], device: torch.device) -> dict[str, Tensor]:
     """Return the arguments of an LLM that say which of the positions that it is given are a row's, so many of each."""
     firsts = [0, *accumulate(counts[:-1])]

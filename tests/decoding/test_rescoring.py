@@ -24,10 +24,18 @@ from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
     GPUBoostingTreeModel,
 )
 from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
-from transformers import AutoModelForCausalLM, BloomConfig, BloomForCausalLM
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from nemo_speechllm.decoding.rescoring import Hypothesis, answer_log_probs, ctc_hypotheses, preference_of
+from nemo_speechllm.decoding.rescoring import (
+    Hypothesis,
+    answer_log_probs,
+    ctc_hypotheses,
+    preference_of,
+    token_log_probs,
+)
 from nemo_speechllm.modules.ctc import CTCHead, EmbeddingCTC
+from nemo_speechllm.modules.packing import allow_packing, can_pack
 
 
 @pytest.fixture
@@ -150,22 +158,53 @@ def test_no_frames_are_no_words(ctc):
     assert ctc_hypotheses(ctc, torch.zeros(0, 4), 4, "5") == [Hypothesis("", 0.0)]
 
 
-@pytest.fixture(params=["llama", "bloom"])
-def llm(request, tiny_llm_folder):
-    if request.param == "llama":
-        return AutoModelForCausalLM.from_pretrained(tiny_llm_folder).eval()
+def tiny(family: str, **sizes) -> PreTrainedModel:
     torch.manual_seed(0)
-    return BloomForCausalLM(BloomConfig(vocab_size=50, hidden_size=64, n_layer=2, n_head=4)).eval()
+    sizes |= {"vocab_size": 50, "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes)).eval()
 
 
-def test_a_prompt_that_is_read_once_gives_what_each_answer_has_alone(llm):
-    embed = llm.get_input_embeddings()
-    prompt = torch.randn(7, embed.weight.shape[1], generator=torch.Generator().manual_seed(0))
-    answers = [[5, 9, 3], [2], [5, 9, 8, 1, 1, 2], [7, 2]]
+@pytest.fixture(params=["bloom", "llama", "packed", "window", "narrow"])
+def llm(request) -> PreTrainedModel:
+    """An LLM that answers a batch, or reads packed rows; its window has room for the answers or has not."""
+    if request.param == "bloom":  # ALiBi
+        return tiny("bloom")
+    windows = {"window": 13, "narrow": 12}
+    if request.param in windows:
+        llm = tiny("mistral", num_key_value_heads=2, intermediate_size=48, sliding_window=windows[request.param])
+    else:
+        llm = tiny("llama", num_key_value_heads=2, intermediate_size=48)
+    if request.param != "llama":
+        allow_packing(llm)
+        assert can_pack(llm)
+    return llm
+
+
+def prompt_of(llm: PreTrainedModel) -> torch.Tensor:
+    width = llm.get_input_embeddings().weight.shape[1]
+    return torch.randn(7, width, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "answers", [[[5, 9, 3], [2], [5, 9, 8, 1, 1, 2], [7, 2], [5, 9, 3, 2], [7, 2]], [[4]], [[4], [2]]]
+)
+def test_a_prompt_that_is_read_once_gives_what_each_answer_has_alone(llm, answers):
+    embed, prompt = llm.get_input_embeddings(), prompt_of(llm)
     alone = []
     for ids in answers:
         with torch.no_grad():
             logits = llm(inputs_embeds=torch.cat([prompt, embed(torch.tensor(ids))])[None]).logits[0]
         log_probs = logits[len(prompt) - 1 : -1].log_softmax(-1)
-        alone.append(log_probs[range(len(ids)), ids].sum())
-    torch.testing.assert_close(answer_log_probs(llm, prompt, answers), torch.stack(alone), rtol=1e-5, atol=1e-5)
+        alone.append(log_probs[range(len(ids)), ids])
+    expected = pad_sequence(alone, batch_first=True)
+    torch.testing.assert_close(token_log_probs(llm, prompt, answers), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(answer_log_probs(llm, prompt, answers), expected.sum(1), rtol=1e-5, atol=1e-5)
+
+
+def test_what_answers_begin_with_alike_is_read_once():
+    llm, read = tiny("llama", num_key_value_heads=2, intermediate_size=48), []
+    allow_packing(llm)
+    llm.model.register_forward_hook(lambda module, arguments, output: read.append(output.last_hidden_state.shape[:2]))
+    prompt = prompt_of(llm)
+    token_log_probs(llm, prompt, [[5, 9, 3, 2], [5, 9, 2], [5, 9, 3, 8, 2], [7, 9, 2]])
+    assert read == [(1, len(prompt) + len(["5", "5 9", "5 9 3", "5 9 3 8", "7", "7 9"]))]

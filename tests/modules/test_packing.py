@@ -18,7 +18,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from nemo_speechllm.modules.packing import ROW_ATTENTION, RowCache, allow_packing, can_pack, packed_rows
+from nemo_speechllm.modules.packing import (
+    ROW_ATTENTION,
+    PrefixTree,
+    RowCache,
+    allow_packing,
+    can_pack,
+    can_read_tree,
+    packed_rows,
+)
 
 SIZES = {
     **{"vocab_size": 61, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
@@ -132,3 +140,22 @@ def test_another_attention_does_not_take_spans_for_a_mask():
     llm.set_attn_implementation("sdpa")
     with pytest.raises(RuntimeError):
         llm(inputs_embeds=torch.randn(1, 24, 32), **packed_rows(COUNTS, torch.device("cpu")))
+
+
+@torch.no_grad()
+def test_what_rows_begin_with_alike_is_read_once(llm):
+    answers, head = [[5, 9, 3], [5, 9, 2], [7, 2], [5], [7, 2]], torch.tensor([[4]])
+    tree = PrefixTree(answers)
+    assert tree.tokens == [5, 9, 7], "what is last in a row is not read"
+    read = llm.get_input_embeddings()(torch.cat([head, torch.tensor([tree.tokens])], 1))
+    assert can_read_tree(llm, 4)
+    logits = llm(inputs_embeds=read, use_cache=False, **tree.arguments(1, read.device)).logits[0]
+    for row, nodes in zip(answers, tree.nodes, strict=True):
+        before = llm.get_input_embeddings()(torch.tensor([[4, *row[:-1]]]))
+        torch.testing.assert_close(logits[nodes], alone(llm, [before]))
+
+
+def test_a_tree_is_not_read_through_a_window_that_is_narrower_or_by_who_cannot_pack():
+    narrow = tiny("mistral", **PACKED["mistral"])
+    assert can_read_tree(narrow, 4) and not can_read_tree(narrow, 5)
+    assert can_read_tree(tiny("llama"), 5) and not can_read_tree(tiny("bloom", **PADDED["bloom"]), 4)
