@@ -166,7 +166,7 @@ def answer_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[in
 def token_log_probs(llm: PreTrainedModel, prompt: Tensor, answers: list[list[int]]) -> Tensor:
     """Return an LLM's log-probability of the tokens of each of N answers to a prompt, (N, L), 0 where one has ended.
 
-    The prompt is read once for all; so is what answers begin with alike, if the LLM can pack rows.
+    The prompt is read once for all, and what several answers begin with once for these if the LLM can pack rows.
 
     Args:
         prompt: embeddings, (T, d_llm).
