@@ -53,6 +53,7 @@ from nemo_speechllm.checkpointing.restoring import (
 from nemo_speechllm.modules.fingerprint import is_adapter_key, matches_fingerprint, weight_fingerprint
 from nemo_speechllm.modules.llm import has_merged_lora
 from nemo_speechllm.modules.quantization import is_int8
+from nemo_speechllm.recipes import as_config
 from nemo_speechllm.versions import warn_of_untested_versions
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
@@ -94,7 +95,7 @@ class ReferencedModel(ModelPT):
         Raises:
             CheckpointError: an entry of a Lightning checkpoint's config would read, run or take too much.
         """
-        config = OmegaConf.create(cfg) if isinstance(cfg, dict) else cfg
+        config = as_config(cfg)
         from_ckpt = cls._is_model_being_restored() and not is_nemo_file_being_restored()
         return inert_config_of_ckpt(config) if from_ckpt else config
 

@@ -43,7 +43,7 @@ from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, over_all, parts_of_all
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
-from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes import as_config, complete
 from nemo_speechllm.recipes.data import Data
 from nemo_speechllm.recipes.models import SpeechLMRecipe
 from nemo_speechllm.training.monitors import check_monitors
@@ -200,42 +200,38 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
 
     # data ------------------------------------------------------------------------------------------------------------
 
-    def setup_training_data(self, train_data_config: DictConfig) -> None:
+    def setup_training_data(self, train_data_config: DictConfig | dict) -> None:
         """Make the training data's loader from a section like ``train_ds``, and what is done to its batches."""
-        self._update_dataset_config(dataset_name="train", config=train_data_config)
-        self._train_dl = self._build_dataloader(train_data_config)
-        self._transforms = training_transforms(self.cfg, train_data_config)
+        config = as_config(train_data_config)
+        self._update_dataset_config(dataset_name="train", config=config)
+        self._train_dl = self._dataloader_of(config, self.global_rank, self._world_size)
+        self._transforms = training_transforms(self.cfg, config)
 
-    def setup_validation_data(self, val_data_config: DictConfig) -> None:
+    def setup_validation_data(self, val_data_config: DictConfig | dict) -> None:
         """Make the validation data's loader from a section like ``validation_ds``.
 
         Raises:
             ValueError: its texts cannot be scored.
         """
-        self._update_dataset_config(dataset_name="validation", config=val_data_config)
-        self._validation_dl = self._build_evaluation_dataloader(val_data_config)
-        check_scores(self.cfg.normalizer, val_data_config)
+        self._validation_dl = self._evaluation_dataloader("validation", as_config(val_data_config))
 
-    def setup_test_data(self, test_data_config: DictConfig) -> None:
+    def setup_test_data(self, test_data_config: DictConfig | dict) -> None:
         """Make the test data's loader from a section like ``test_ds``.
 
         Raises:
             ValueError: its texts cannot be scored.
         """
-        self._update_dataset_config(dataset_name="test", config=test_data_config)
-        self._test_dl = self._build_evaluation_dataloader(test_data_config)
-        check_scores(self.cfg.normalizer, test_data_config)
+        self._test_dl = self._evaluation_dataloader("test", as_config(test_data_config))
 
-    def _setup_dataloader_from_config(self, config: DictConfig) -> DataLoader:
-        """Return a dataloader to predict on, for NeMo's scripts."""
-        return self._build_evaluation_dataloader(config)
+    def _evaluation_dataloader(self, name: str, config: DictConfig) -> DataLoader:
+        self._update_dataset_config(dataset_name=name, config=config)
+        dataloader = self._setup_dataloader_from_config(config)
+        check_scores(self.cfg.normalizer, config)
+        return dataloader
 
     def _check_monitors(self) -> None:
         names, of_unknown_languages = logged_names(self.cfg, self.ctc is not None, self._of_each_validation_set)
         check_monitors(self.trainer, type(self).__name__, names, of_unknown_languages=of_unknown_languages)
-
-    def _build_dataloader(self, cfg: DictConfig) -> DataLoader:
-        return self._dataloader_of(cfg, self.global_rank, self._world_size)
 
     def _dataloader_of(self, cfg: DictConfig, rank: int, world_size: int) -> DataLoader:
         dataset = ConversationDataset(self.builder, skip_bad_audio=cfg.get("skip_bad_audio", Data.skip_bad_audio))
@@ -245,12 +241,12 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
     def _world_size(self) -> int:
         return self._trainer.world_size if self._trainer is not None else 1
 
-    def _build_evaluation_dataloader(self, cfg: DictConfig) -> DataLoader:
+    def _setup_dataloader_from_config(self, config: DictConfig | dict) -> DataLoader:
         """Return a dataloader of the data once from end to end, also of several sources: Lhotse would go on for ever.
 
-        Several processes share its batches.
+        Several processes share its batches. NeMo's scripts call it, too, for what they predict on.
         """
-        given = cast(dict[str, Any], OmegaConf.to_container(cfg, resolve=True))
+        given = cast(dict[str, Any], OmegaConf.to_container(as_config(config), resolve=True))
         once = OmegaConf.create(given | {"force_finite": True})
         whole = self._dataloader_of(once, rank=0, world_size=1)
         return whole if self._world_size == 1 else share_batches(whole, self.global_rank, self._world_size)

@@ -128,7 +128,7 @@ def check_settings(config: TranscribeConfig) -> None:
 
     Raises:
         ValueError: the config asks for what a speech LM does not have, or ``batch_size``, ``batch_duration``,
-            ``num_workers``, ``timestamps`` or ``confidence`` cannot be. It is named.
+            ``num_workers``, ``timestamps``, ``confidence`` or ``lang_field`` cannot be. It is named.
     """
     whole_number("batch_size", config.batch_size, Limits(at_least=1))
     if config.num_workers is not None:
@@ -142,6 +142,9 @@ def check_settings(config: TranscribeConfig) -> None:
         value = getattr(config, name, None)
         if value not in (None, False, True):
             raise ValueError(f"{name} is {value!r}; it must be true or false (null: false)")
+    lang_field = getattr(config, "lang_field", None)
+    if not isinstance(lang_field, str | None):
+        raise ValueError(f"lang_field is {lang_field!r}; it must be the name of a manifest's key, such as lang")
     for name, (idle, instead) in UNSUPPORTED.items():
         value = getattr(config, name, None)
         if value not in idle:

@@ -17,6 +17,6 @@
 `sections` has the parts, `models` the whole of each model (its class names it as ``recipe``); `complete` checks one.
 """
 
-from nemo_speechllm.recipes.settings import SettingError, complete
+from nemo_speechllm.recipes.settings import SettingError, as_config, complete
 
-__all__ = ["SettingError", "complete"]
+__all__ = ["SettingError", "as_config", "complete"]

@@ -17,7 +17,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from nemo_speechllm.recipes.settings import complete, setting
+from nemo_speechllm.recipes.settings import SettingError, complete, setting
 
 # what NeMo reads beside the settings of its Lhotse dataloader: in a section, and in an entry of its `input_cfg`
 SECTION_KEYS = ("use_lhotse", "defer_setup", "val_dl_idx", "test_dl_idx", "tags")
@@ -46,6 +46,13 @@ def _source_keys(given: dict[str, Any]) -> list[str] | None:
     return [*SOURCE_KEYS, *_lhotse_keys()] if given.get("type", "nemo") in SOURCE_TYPES else None
 
 
+def _check_field_names(settings: dict[str, Any], key: str) -> None:
+    """Refuse what can be no key of a manifest's line: every line would be taken for one without it."""
+    for name in ("text_field", "lang_field"):
+        if not isinstance(settings.get(name), str | None):
+            raise SettingError(f"{key}.{name} is {settings[name]!r}; it must be the name of a manifest's key")
+
+
 def _check_sources(settings: dict[str, Any], key: str) -> None:
     sources = settings.get("input_cfg")
     for number, source in enumerate(sources if isinstance(sources, list) else []):
@@ -61,6 +68,7 @@ class Source:
     @staticmethod
     def check(settings: dict[str, Any], key: str) -> None:
         """Check the entries of a group."""
+        _check_field_names(settings, key)
         _check_sources(settings, key)
 
 
@@ -75,6 +83,7 @@ class Data:
     @staticmethod
     def check(settings: dict[str, Any], key: str) -> None:
         """Check the entries of ``input_cfg`` and the parts of ``multi_config``."""
+        _check_field_names(settings, key)
         _check_sources(settings, key)
         for name, part in _parts(settings).items():
             complete(Data, part, f"{key}.{name}")

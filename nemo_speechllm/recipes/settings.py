@@ -278,6 +278,11 @@ def whole_number(name: str, value: Any, limits: Limits, otherwise: str = "") -> 
     return int(value)
 
 
+def as_config(given: DictConfig | dict[str, Any]) -> DictConfig:
+    """Return a section that may be given as a plain mapping, as NeMo's methods take it."""
+    return OmegaConf.create(given) if isinstance(given, dict) else given
+
+
 def limits_of(section: type, name: str) -> Limits:
     """Return the limits of one of a section's settings."""
     return next(_limits(each) for each in fields(section) if each.name == name)

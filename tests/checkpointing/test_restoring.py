@@ -18,6 +18,7 @@ import os
 import tarfile
 
 import pytest
+from omegaconf import OmegaConf
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM
@@ -67,8 +68,16 @@ class TestData:
         (metrics,) = trainer.validate(restored, verbose=False)
         assert metrics["val_loss"] > 0
 
+    @pytest.mark.parametrize("kind", ["train", "validation", "test"])
+    def test_the_caller_s_may_be_a_plain_mapping(self, restored, tiny_salm_config, kind):
+        section = OmegaConf.to_container(tiny_salm_config.model.validation_ds, resolve=True)
+        getattr(restored, f"setup_{kind.replace('train', 'training')}_data")(section)
+        batches = list(getattr(restored, f"_{kind}_dl"))
+        assert sum(len(batch.conversations) for batch in batches) > 0
+        assert restored.cfg[f"{kind}_ds"].manifest_filepath == section["manifest_filepath"]
+
     def test_the_caller_s_dataloaders_are_read(self, restored, make_trainer, tiny_salm_config):
-        dataloader = restored._build_dataloader(tiny_salm_config.model.validation_ds)
+        dataloader = restored._setup_dataloader_from_config(tiny_salm_config.model.validation_ds)
         restored.setup_optimization(tiny_salm_config.model.optim)
         trainer = make_trainer(max_steps=1)
         trainer.fit(restored, train_dataloaders=dataloader)

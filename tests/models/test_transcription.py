@@ -96,6 +96,10 @@ class TestSettingsOfTranscribe:
         with pytest.raises(ValueError, match="^timestamps is .*; it must be true or false"):
             salm.transcribe(make_audio(0.3), timestamps=value, verbose=False)
 
+    def test_a_language_s_key_that_is_none_is_named(self, salm, make_audio):
+        with pytest.raises(ValueError, match="^lang_field is 5; it must be the name of a manifest's key"):
+            salm.transcribe(make_audio(0.3), lang_field=5, verbose=False)
+
     def test_numpy_s_numbers_will_do(self, salm, make_audio):
         audio, one = make_audio(0.3), np.int64(1)
         options = {"max_new_tokens": one, "beam_size": one, "num_workers": np.int64(0)}

@@ -36,6 +36,14 @@ def test_a_misspelt_key_of_a_source_of_data_is_named(train_ds, message):
         complete(Data, train_ds, "model.train_ds")
 
 
+@pytest.mark.parametrize("name", ["text_field", "lang_field"])
+@pytest.mark.parametrize("value", [5, True, ["lang"]])
+def test_what_can_be_no_key_of_a_line_is_named(name, value):
+    for given, place in (({name: value}, ""), ({"input_cfg": [{name: value}]}, r"\.input_cfg\[0\]")):
+        with pytest.raises(SettingError, match=rf"^model\.train_ds{place}\.{name} is .*the name of a manifest's key"):
+            complete(Data, given, "model.train_ds")
+
+
 def test_what_nemo_and_lhotse_read_stays_as_it_is():
     source = {"type": "lhotse_shar", "shar_path": "a", "weight": 0.5, "tags": {"anything": 1}}
     given = {"input_cfg": [source], "batch_duration": 20, "num_buckets": 5, "perturb_speed": True}
