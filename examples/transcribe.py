@@ -33,9 +33,10 @@ each word is right, and printed words that are more probably wrong stand in brac
 in ``.srt`` or ``.vtt`` gets the subtitles of one recording, in ``.ctm`` the words of all. Times are of the recording
 where it is a part of one (``offset``); those in a manifest are of the part.
 
-Files of ``audio_dir`` and lines of a manifest that cannot be read are named and left out; the exit status is then 1,
-the other transcripts are there. It is 1 as well where words that were to have times could be given none. Of
-``audio_dir``, every file whose name says that it is audio or video is read; how many others there are is said.
+Files of ``audio_dir`` and lines of a manifest that cannot be read, or that ask for a task of which the model has no
+instruction, are named and left out; the exit status is then 1, the other transcripts are there. It is 1 as well where
+words that were to have times could be given none. Of ``audio_dir``, every file whose name says that it is audio or
+video is read; how many others there are is said.
 """
 
 import os
@@ -43,6 +44,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
 from nemo_speechllm.data.keywords import read_keywords
 from nemo_speechllm.decoding.word_times import Word
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.manifests.manifest import (
     located,
     raise_for,
@@ -68,7 +71,9 @@ from nemo_speechllm.manifests.manifest import (
     write_manifest,
 )
 from nemo_speechllm.models import load_model
-from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig
+from nemo_speechllm.models.inputs import conversations_of
+from nemo_speechllm.models.speech_lm import SpeechLM
+from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys
 from nemo_speechllm.subtitles import TIMED_SUFFIXES, check_recordings, write_words
 
 DOUBTFUL = 0.5  # a word of less confidence is more probably wrong than right
@@ -215,18 +220,43 @@ def is_timed_file(path: str | None) -> bool:
     return path is not None and Path(path).suffix.lower() in TIMED_SUFFIXES
 
 
-def transcribe(rows: list[dict], cfg: TranscribeArguments) -> int:
-    """Print or write the rows' transcripts; return how many have words and no times of them, which were asked for."""
+def answerable(rows: list[dict], model: SpeechLM, settings: SpeechLMTranscribeConfig) -> list[dict]:
+    """Return the rows whose question the model has; each of the others is named in a warning.
+
+    Raises:
+        InputError: it has none of them.
+    """
+    kept, refused = [], []
+    for row in rows:
+        try:
+            conversations_of(row, model.builder, settings.channel_selector, partial(manifest_keys, config=settings))
+            kept.append(row)
+        except InputError as error:
+            refused.append(error)
+    if not kept:
+        raise refused[0]
+    for error in refused:
+        logging.warning(f"left out: {error}")
+    return kept
+
+
+def transcribe(rows: list[dict], cfg: TranscribeArguments) -> tuple[int, int]:
+    """Print or write the rows' transcripts.
+
+    Returns:
+        how many rows were left out, and of how many transcripts the words have no times, which were asked for.
+    """
     timestamps = cfg.timestamps or is_timed_file(cfg.output_filename)
     options = OmegaConf.to_container(OmegaConf.masked_copy(cfg, MODEL_SETTINGS))
     options |= {"keywords": keywords_of(cfg), "timestamps": timestamps, "return_hypotheses": True}
     model, settings = load_model(cfg.model, answers_only=True), SpeechLMTranscribeConfig(**options)
+    given, rows = len(rows), answerable(rows, model, settings)
     if cfg.output_filename is None:
-        return show(rows, model.transcribe_generator(rows, settings), settings)
+        return given - len(rows), show(rows, model.transcribe_generator(rows, settings), settings)
     hypotheses = model.transcribe(rows, override_config=settings)
     predictions = [prediction_of(row, hypothesis, settings) for row, hypothesis in zip(rows, hypotheses, strict=True)]
     write(predictions, cfg.output_filename)
-    return sum(has_no_times(row) for row in predictions)
+    return given - len(rows), sum(has_no_times(row) for row in predictions)
 
 
 def prediction_of(row: dict, hypothesis: Hypothesis, settings: SpeechLMTranscribeConfig) -> dict:
@@ -300,11 +330,12 @@ def main(cfg: TranscribeArguments) -> None:
     rows, lost = input_rows(cfg)
     if is_timed_file(cfg.output_filename):
         check_recordings(cfg.output_filename, [str(row["audio_filepath"]) for row in rows])
-    untimed = transcribe(rows, cfg) if rows else 0
+    unasked, untimed = transcribe(rows, cfg) if rows else (0, 0)
     what = "lines" if cfg.dataset_manifest is not None else "files"
     failures = {
         f"{lost} of {len(rows) + lost} {what} could not be read": lost,
-        f"the words of {untimed} of {len(rows)} transcripts could be given no times": untimed,
+        f"{unasked} of {len(rows) + lost} {what} ask what the model has no instruction for": unasked,
+        f"the words of {untimed} of {len(rows) - unasked} transcripts could be given no times": untimed,
     }
     if told := [failure for failure, count in failures.items() if count]:
         sys.exit(f"{' and '.join(told)}; the warnings above name them")

@@ -364,6 +364,23 @@ def test_transcribe_manifest_names_the_lines_it_leaves_out(tiny_nemo, make_manif
     )
 
 
+def test_transcribe_leaves_out_what_the_model_has_no_instruction_for(
+    tiny_nemo, make_manifest, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr("nemo.utils.logging.warning", lambda message, **_: caplog.records.append(message))
+    manifest = str(make_manifest((0.5, 0.6, 0.7), rows=[{}, {"task": "sing"}, {"task": "asr"}]))
+    given = {"model": tiny_nemo, "dataset_manifest": manifest, "output_filename": str(tmp_path / "out.jsonl")}
+    with pytest.raises(SystemExit, match="^1 of 3 lines ask what the model has no instruction for; the warnings"):
+        call("transcribe", **given)
+    assert [row["duration"] for row in lines(tmp_path / "out.jsonl")] == [0.5, 0.7]
+    assert f"left out: {manifest}:2: task 'sing' has no instruction; known are" in str(caplog.records)
+    call("transcribe", **given, instruction="Sing it.")  # which is asked in the place of the line's
+    assert len(lines(tmp_path / "out.jsonl")) == 3
+    alone = str(make_manifest((0.5,), "alone.jsonl", rows=[{"task": "sing"}]))
+    with pytest.raises(ValueError, match="alone.jsonl:1: task 'sing' has no instruction"):
+        call("transcribe", **given | {"dataset_manifest": alone})
+
+
 # ------------------------------------------------------------------------------------------------------------ evaluate
 
 
