@@ -26,12 +26,10 @@ from dataclasses import astuple, dataclass
 import torch
 from rapidfuzz.distance import Levenshtein
 from scipy.special import expit
-from torch import Tensor
 
 from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
-from nemo_speechllm.decoding.word_times import UnalignableError, token_runs
+from nemo_speechllm.decoding.word_times import Alignment, UnalignableError
 from nemo_speechllm.metrics.confidence import bare_words
-from nemo_speechllm.modules.ctc import CTC
 
 UNHEARD = math.log(1e-4)  # what CTC is taken to say of a token that it never met, or has no frame for
 
@@ -75,19 +73,17 @@ class Calibration:
         return float(expit(logit))
 
 
-def word_evidence(ctc: CTC, log_probs: Tensor, text: str, decoder: list[float]) -> list[WordEvidence]:
+def word_evidence(alignment: Alignment, decoder: list[float]) -> list[WordEvidence]:
     """Return what speaks for each word of a transcript of one audio.
 
     Args:
-        ctc: what reads the audio.
-        log_probs: of its classes, (T, C), without padding.
-        text: the transcript, whatever gave it.
+        alignment: of the transcript, whatever gave it.
         decoder: the text decoder's log-probability of each of its words.
     """
-    words = text.split()
+    words = alignment.text.split()
     if not words:
         return []
-    heard, shares = _ctc_log_probs(ctc, log_probs, words), _shares(ctc, log_probs, text)
+    heard, shares = _ctc_log_probs(alignment), _shares(alignment)
     return [
         WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)))
         for word, of_decoder, of_ctc, share in zip(words, decoder, heard, shares, strict=True)
@@ -111,20 +107,21 @@ def sums_by_word(ids: list[int], log_probs: list[float], text: str, decode: Call
     return sums
 
 
-def _ctc_log_probs(ctc: CTC, log_probs: Tensor, words: list[str]) -> list[float]:
+def _ctc_log_probs(alignment: Alignment) -> list[float]:
     """Return the log-probability of the least likely token of each word."""
     try:
-        runs = token_runs(ctc, log_probs, words)
+        runs = alignment.runs
     except UnalignableError:
-        return [UNHEARD] * len(words)
+        return [UNHEARD] * len(alignment.text.split())
+    log_probs = alignment.log_probs
     best = [[float(log_probs[run.begin : run.end, run.label].max()) for run in of_word] for of_word in runs]
     return [min(of_word, default=UNHEARD) for of_word in best]
 
 
-def _shares(ctc: CTC, log_probs: Tensor, text: str) -> list[float]:
+def _shares(alignment: Alignment) -> list[float]:
     """Return how probable those of CTC's hypotheses are together that have each word of a text where it stands."""
-    words = bare_words(text)
-    hypotheses = ctc_hypotheses(ctc, log_probs, N_HYPOTHESES, text)
+    words = bare_words(alignment.text)
+    hypotheses = ctc_hypotheses(alignment.ctc, alignment.log_probs, N_HYPOTHESES, alignment.text)
     weights = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).softmax(0).tolist()
     shares = [0.0] * len(words)
     for hypothesis, weight in zip(hypotheses, weights, strict=True):

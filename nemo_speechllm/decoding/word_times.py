@@ -15,10 +15,12 @@
 """When each word of an answer is said, from CTC's alignment of the answer with the audio it was given to."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
+from nemo.utils import logging
 from torch import Tensor
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE
@@ -66,33 +68,77 @@ class UnalignableError(ValueError):
     """A text whose words CTC cannot find in an audio."""
 
 
-def align_words(ctc: CTC, log_probs: Tensor, text: str, frame_shift: float, samples: Tensor) -> tuple[Word, ...]:
-    """Return the words of a text with their times, in order, none of them beyond the audio.
-
-    CTC's likeliest path that reads as the text tells where a word's tokens are. Between two words pauses
-    part them; where there is none, the second begins with its first frame, and ends the first. Tokens that CTC never
-    met are left out of the path; a word of none but these takes the time between its neighbours.
+class Alignment:
+    """CTC's likeliest path through an audio that reads as a text; it is found once, for times and for confidence.
 
     Args:
         ctc: what reads the audio.
         log_probs: of its classes, (T, C), without padding.
         text: that of an answer, whatever gave it.
+    """
+
+    def __init__(self, ctc: CTC, log_probs: Tensor, text: str):
+        self.ctc, self.log_probs, self.text = ctc, log_probs.float(), text
+
+    @cached_property
+    def runs(self) -> list[list[TokenRun]]:
+        """Where the tokens of each word are read; none of what CTC never met.
+
+        Raises:
+            UnalignableError: the text needs more frames than there are, or CTC has met none of its tokens.
+        """
+        classes = {token: index for index, token in enumerate(self.ctc.tokens.tolist())}
+        first, *others = self.text.split()
+        rows = self.ctc.ids([first, *(f" {text}" for text in others)])  # as a tokenizer reads them in their text
+        rows = [[token for token in row if token in classes] for row in rows]
+        if not any(rows):
+            raise UnalignableError(f"in training CTC met no token of {self.text!r}")
+        try:
+            runs = iter(self.ctc.align(self.log_probs, [token for row in rows for token in row]))
+        except ValueError as error:
+            raise UnalignableError(f"CTC cannot read so much text in so little audio: {error}") from error
+        return [[TokenRun(classes[token], *next(runs)) for token in row] for row in rows]
+
+
+def align_words(alignment: Alignment, frame_shift: float, samples: Tensor) -> tuple[Word, ...]:
+    """Return the words of a text with their times, in order, none of them beyond the audio.
+
+    The path tells where a word's tokens are. Between two words pauses part them; where there is none, the second
+    begins with its first frame, and ends the first. A word of none but tokens that CTC never met takes the time
+    between its neighbours.
+
+    Args:
+        alignment: of the text.
         frame_shift: seconds from one frame to the next.
         samples: the audio, (T,) at 16 kHz.
 
     Raises:
-        UnalignableError: the text needs more frames than there are, or CTC has met none of its tokens.
+        UnalignableError: see `Alignment.runs`.
     """
-    texts = text.split()
+    texts = alignment.text.split()
     if not texts:
         return ()
     duration = len(samples) / SAMPLE_RATE
     heard = [
         (min(first * frame_shift, duration), min(end * frame_shift, duration))
-        for first, end in _with_gaps(_frames(ctc, log_probs, texts), len(log_probs))
+        for first, end in _with_gaps(_frames(alignment.runs), len(alignment.log_probs))
     ]
     spans = _to_pauses(heard, pauses(samples), frame_shift, duration)
     return tuple(Word(text, *span) for text, span in zip(texts, spans, strict=True))
+
+
+def find_words(name: str, alignment: Alignment, frame_shift: float, samples: Tensor) -> tuple[Word, ...] | None:
+    """Return what `align_words` does; None, with a warning, of a text that cannot be aligned with its audio.
+
+    Args:
+        name: of the audio, for the warning.
+        alignment, frame_shift, samples: as of `align_words`.
+    """
+    try:
+        return align_words(alignment, frame_shift, samples)
+    except UnalignableError as error:
+        logging.warning(f"{name}: the words of {alignment.text!r} have no times: {error}")
+        return None
 
 
 def pauses(samples: Tensor) -> list[Span]:
@@ -144,31 +190,8 @@ def _border(quiet: list[Span], begin: float, end: float) -> Span | None:
     return clear[0][0], clear[-1][1]
 
 
-def token_runs(ctc: CTC, log_probs: Tensor, texts: list[str]) -> list[list[TokenRun]]:
-    """Return where CTC's likeliest path through an audio reads the tokens of each word; none of what it never met.
-
-    Args:
-        log_probs: (T, C), without padding.
-        texts: words, at least one.
-
-    Raises:
-        UnalignableError: see `align_words`.
-    """
-    classes = {token: index for index, token in enumerate(ctc.tokens.tolist())}
-    rows = ctc.ids([texts[0], *(f" {text}" for text in texts[1:])])  # as a tokenizer reads them in their text
-    rows = [[token for token in row if token in classes] for row in rows]
-    if not any(rows):
-        raise UnalignableError(f"in training CTC met no token of {' '.join(texts)!r}")
-    try:
-        runs = iter(ctc.align(log_probs, [token for row in rows for token in row]))
-    except ValueError as error:
-        raise UnalignableError(f"CTC cannot read so much text in so little audio: {error}") from error
-    return [[TokenRun(classes[token], *next(runs)) for token in row] for row in rows]
-
-
-def _frames(ctc: CTC, log_probs: Tensor, texts: list[str]) -> list[tuple[int, int] | None]:
+def _frames(runs: list[list[TokenRun]]) -> list[tuple[int, int] | None]:
     """Return the first frame of each word and the one after its last; None of a word that has no class in CTC."""
-    runs = token_runs(ctc, log_probs, texts)
     return [(of_word[0].begin, of_word[-1].end) if of_word else None for of_word in runs]
 
 

@@ -22,7 +22,6 @@ from threading import RLock
 from typing import Protocol
 
 import torch
-from nemo.utils import logging
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -39,7 +38,7 @@ from nemo_speechllm.decoding.guards import RETRY_BEAM_SIZE, chosen_guards, find_
 from nemo_speechllm.decoding.keyword_filter import Evidence, KeywordFilter
 from nemo_speechllm.decoding.keyword_memo import KeywordMemo
 from nemo_speechllm.decoding.word_confidence import Calibration, word_evidence
-from nemo_speechllm.decoding.word_times import UnalignableError, Word, align_words
+from nemo_speechllm.decoding.word_times import Alignment, find_words
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.models.answers import Answer, AnsweredPiece, joined_pieces
 from nemo_speechllm.models.segmentation import Piece, batches_of, split_long_audio
@@ -159,8 +158,9 @@ class Answering:
         perceived = self.model.perceive(batch)
         batch = self._with_likely_keywords(batch, perceived)
         answers = self._guarded(batch, perceived, self.generate(batch, perceived, **options), **options)
-        answers = self._timed(batch, perceived, answers) if timestamps else answers
-        return self._with_confidence(batch, perceived, answers) if confidence else answers
+        alignments = self._alignments(batch, perceived, answers) if timestamps or confidence else []
+        answers = self._timed(batch, perceived, answers, alignments) if timestamps else answers
+        return self._with_confidence(batch, perceived, answers, alignments) if confidence else answers
 
     def generate(
         self,
@@ -282,38 +282,45 @@ class Answering:
         beam_size = max(RETRY_BEAM_SIZE, options["beam_size"])
         return self.generate(item, perceived, **options | {"beam_size": beam_size})[0]
 
-    def _timed(self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer]) -> list[Answer]:
-        """Return answers to conversations of one audio each with the times of their words."""
-        states = self.model.ctc_states(perceived)
-        shift = self.model.perception.shift_of(perceived, states)
-        log_probs = batch.by_conversation(self.model.ctc_log_probs(perceived), states[1])
-        samples = batch.by_conversation(batch.audio, batch.audio_lengths)
+    def _alignments(
+        self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer]
+    ) -> list[Alignment]:
+        """Return how CTC reads answers to conversations of one audio each."""
+        assert self.model.ctc is not None, "`require_transcript` has seen to it"
+        log_probs = batch.by_conversation(self.model.ctc_log_probs(perceived), self.model.ctc_states(perceived)[1])
         return [
-            replace(answer, words=self._words(place_of(item), answer, shift, *of_ctc, *audio), frame_shift=shift)
-            for item, answer, of_ctc, audio in zip(batch.conversations, answers, log_probs, samples, strict=True)
+            Alignment(self.model.ctc, of_ctc, answer.text)
+            for answer, (of_ctc,) in zip(answers, log_probs, strict=True)
         ]
 
-    def _words(
-        self, place: str, answer: Answer, frame_shift: float, log_probs: Tensor, samples: Tensor
-    ) -> tuple[Word, ...] | None:
-        assert self.model.ctc is not None, "`require_transcript` has seen to it"
-        try:
-            return align_words(self.model.ctc, log_probs, answer.text, frame_shift, samples)
-        except UnalignableError as error:
-            logging.warning(f"{place}: the words of {answer.text!r} have no times: {error}")
-            return None
+    def _timed(
+        self,
+        batch: ConversationBatch,
+        perceived: PerceptionOutput,
+        answers: list[Answer],
+        alignments: list[Alignment],
+    ) -> list[Answer]:
+        """Return answers to conversations of one audio each with the times of their words."""
+        shift = self.model.perception.shift_of(perceived, self.model.ctc_states(perceived))
+        samples = batch.by_conversation(batch.audio, batch.audio_lengths)
+        return [
+            replace(answer, words=find_words(place_of(item), alignment, shift, *audio), frame_shift=shift)
+            for item, answer, alignment, audio in zip(batch.conversations, answers, alignments, samples, strict=True)
+        ]
 
     def _with_confidence(
-        self, batch: ConversationBatch, perceived: PerceptionOutput, answers: list[Answer]
+        self,
+        batch: ConversationBatch,
+        perceived: PerceptionOutput,
+        answers: list[Answer],
+        alignments: list[Alignment],
     ) -> list[Answer]:
         """Return answers to conversations of one audio each with how probably each word is right."""
-        ctc, calibration = self.model.ctc, Calibration(**self.model.cfg.generation.confidence)
-        assert ctc is not None, "`require_transcript` has seen to it"
-        log_probs = batch.by_conversation(self.model.ctc_log_probs(perceived), self.model.ctc_states(perceived)[1])
+        calibration = Calibration(**self.model.cfg.generation.confidence)
         of_decoder = self.model.word_log_probs(batch, perceived, [answer.text for answer in answers])
         confident = []
-        for answer, (of_ctc,), of_words in zip(answers, log_probs, of_decoder, strict=True):
-            evidence = tuple(word_evidence(ctc, of_ctc.float(), answer.text, of_words))
+        for answer, alignment, of_words in zip(answers, alignments, of_decoder, strict=True):
+            evidence = tuple(word_evidence(alignment, of_words))
             confidence = tuple(map(calibration, evidence))
             confident.append(replace(answer, word_evidence=evidence, word_confidence=confidence))
         return confident

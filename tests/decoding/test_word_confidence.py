@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from nemo_speechllm.decoding.word_confidence import UNHEARD, Calibration, WordEvidence, sums_by_word, word_evidence
+from nemo_speechllm.decoding.word_times import Alignment
 from nemo_speechllm.modules.ctc import EmbeddingCTC
 
 TOKENS = (3, 5, 9)
@@ -46,28 +47,28 @@ def heard(*frames: dict[int, float]) -> torch.Tensor:
 
 def test_ctc_speaks_for_what_it_hears_and_against_what_it_does_not(ctc):
     log_probs = heard({3: 0.9}, {}, {5: 0.6, 9: 0.3}, {}, {9: 0.95})
-    clear, doubtful, last = word_evidence(ctc, log_probs, "3 5 9", [-0.1, -0.1, -0.1])
+    clear, doubtful, last = word_evidence(Alignment(ctc, log_probs, "3 5 9"), [-0.1, -0.1, -0.1])
     assert clear.ctc == pytest.approx(-math.log1p(-math.log(0.9)), abs=1e-5)
     assert doubtful.ctc == pytest.approx(-math.log1p(-math.log(0.6)), abs=1e-5)
     assert doubtful.ctc < clear.ctc < last.ctc
     assert doubtful.hypotheses < min(clear.hypotheses, last.hypotheses) <= 1 + 1e-6
-    (instead,) = word_evidence(ctc, log_probs, "3 9 9", [-0.1, -0.1, -0.1])[1:2]
+    (instead,) = word_evidence(Alignment(ctc, log_probs, "3 9 9"), [-0.1, -0.1, -0.1])[1:2]
     assert instead.ctc < doubtful.ctc and instead.hypotheses < doubtful.hypotheses
 
 
 def test_the_text_decoder_speaks_for_likely_words(ctc):
-    likely, unlikely = word_evidence(ctc, heard({3: 0.9}, {}, {3: 0.9}), "3 3", [-0.01, -4.0])
+    likely, unlikely = word_evidence(Alignment(ctc, heard({3: 0.9}, {}, {3: 0.9}), "3 3"), [-0.01, -4.0])
     assert likely.decoder == pytest.approx(-math.log1p(0.01)) and unlikely.decoder == pytest.approx(-math.log1p(4.0))
 
 
 @pytest.mark.parametrize(("text", "frames"), [("7", [{3: 0.9}, {}]), ("3 5 9", [{3: 0.9}])])
 def test_what_ctc_never_met_or_has_no_frames_for_is_unheard(ctc, text, frames):
-    evidence = word_evidence(ctc, heard(*frames), text, [-0.1] * len(text.split()))
+    evidence = word_evidence(Alignment(ctc, heard(*frames), text), [-0.1] * len(text.split()))
     assert {of_word.ctc for of_word in evidence} == {-math.log1p(-UNHEARD)}
 
 
 def test_no_words_need_no_evidence(ctc):
-    assert word_evidence(ctc, heard({}), " ", []) == []
+    assert word_evidence(Alignment(ctc, heard({}), " "), []) == []
 
 
 def test_tokens_count_for_the_word_that_the_text_has_reached():

@@ -19,7 +19,15 @@ import itertools
 import pytest
 import torch
 
-from nemo_speechllm.decoding.word_times import MAX_LEAD, MAX_TAIL, UnalignableError, Word, align_words, pauses
+from nemo_speechllm.decoding.word_times import (
+    MAX_LEAD,
+    MAX_TAIL,
+    Alignment,
+    UnalignableError,
+    Word,
+    align_words,
+    pauses,
+)
 from nemo_speechllm.modules.ctc import EmbeddingCTC
 
 FRAME_SHIFT = 0.5  # longer than a word's tail
@@ -56,7 +64,7 @@ def spans(words: tuple[Word, ...]) -> list[tuple[str, float, float]]:
 
 def test_a_word_lasts_from_its_first_token_to_the_next_word_or_a_little_beyond_its_last(ctc):
     log_probs = path(0, 3, 0, 5, 5, 9, 0, 0, 0, 0)
-    assert spans(align_words(ctc, log_probs, "35 9", FRAME_SHIFT, loud(5.0))) == [
+    assert spans(align_words(Alignment(ctc, log_probs, "35 9"), FRAME_SHIFT, loud(5.0))) == [
         ("35", 0.5, 2.5),
         ("9", 2.5, 3.0 + MAX_TAIL),
     ]
@@ -64,24 +72,24 @@ def test_a_word_lasts_from_its_first_token_to_the_next_word_or_a_little_beyond_i
 
 def test_pauses_part_words(ctc):
     audio = loud(4.0, (0.0, 0.4), (0.8, 0.86), (1.2, 1.7), (2.9, 4.0))
-    words = align_words(ctc, path(0, 3, 0, 0, 5, 0, 0, 0), "3 5", FRAME_SHIFT, audio)
+    words = align_words(Alignment(ctc, path(0, 3, 0, 0, 5, 0, 0, 0), "3 5"), FRAME_SHIFT, audio)
     assert spans(words) == [("3", 0.4, 1.2), ("5", 1.7, 2.9)], "the short one may be in a word"
 
 
 def test_what_is_said_between_clear_pauses_and_not_answered_is_no_neighbour_s(ctc):
     audio = loud(4.0, (1.0, 1.2), (1.4, 1.7))
-    words = align_words(ctc, path(0, 3, 0, 0, 5, 0, 0, 0), "3 5", FRAME_SHIFT, audio)
+    words = align_words(Alignment(ctc, path(0, 3, 0, 0, 5, 0, 0, 0), "3 5"), FRAME_SHIFT, audio)
     assert spans(words)[0][2] == 1.0 and spans(words)[1][1] == 1.7
 
 
 def test_a_word_is_no_longer_than_what_is_heard_of_it_allows(ctc):
     audio = loud(9.0, (0.0, 0.1), (8.9, 9.0))
-    words = align_words(ctc, path(*[0] * 8, 3, *[0] * 9), "3", FRAME_SHIFT, audio)
+    words = align_words(Alignment(ctc, path(*[0] * 8, 3, *[0] * 9), "3"), FRAME_SHIFT, audio)
     assert spans(words) == [("3", 4.0 - MAX_LEAD, 4.5 + MAX_TAIL)]
 
 
 def test_no_word_reaches_beyond_the_audio(ctc):
-    words = align_words(ctc, path(3, 5, 0, 9), "3 5 9", FRAME_SHIFT, loud(1.9))
+    words = align_words(Alignment(ctc, path(3, 5, 0, 9), "3 5 9"), FRAME_SHIFT, loud(1.9))
     assert spans(words) == [("3", 0.0, 0.5), ("5", 0.5, 1.5), ("9", 1.5, 1.9)]
 
 
@@ -105,16 +113,16 @@ def test_it_is_the_likeliest_of_all_paths(ctc, text):
     firsts = [next(run)[0] for c, run in itertools.groupby(enumerate(best), lambda item: item[1]) if c]
     lengths = [len(word) for word in text.split()]
     starts = [firsts[sum(lengths[:i])] * FRAME_SHIFT for i in range(len(lengths))]
-    assert [word.start for word in align_words(ctc, log_probs, text, FRAME_SHIFT, loud(3.0))] == starts
+    assert [word.start for word in align_words(Alignment(ctc, log_probs, text), FRAME_SHIFT, loud(3.0))] == starts
 
 
 def test_tokens_that_were_never_met_are_left_out_of_the_path(ctc):
-    words = align_words(ctc, path(3, 0, 0, 0, 9, 0), "37 79", FRAME_SHIFT, loud(3.0))
+    words = align_words(Alignment(ctc, path(3, 0, 0, 0, 9, 0), "37 79"), FRAME_SHIFT, loud(3.0))
     assert [(word.text, word.start) for word in words] == [("37", 0.0), ("79", 2.0)]
 
 
 def test_words_that_were_never_met_share_the_time_between_their_neighbours(ctc):
-    words = align_words(ctc, path(0, 0, 3, 0, 0, 9, 0), "7 3 7 8 9 7", FRAME_SHIFT, loud(3.5))
+    words = align_words(Alignment(ctc, path(0, 0, 3, 0, 0, 9, 0), "7 3 7 8 9 7"), FRAME_SHIFT, loud(3.5))
     assert spans(words) == [
         ("7", 0.0, 1.0),
         ("3", 1.0, 1.5),
@@ -126,7 +134,7 @@ def test_words_that_were_never_met_share_the_time_between_their_neighbours(ctc):
 
 
 def test_a_text_without_words_has_none(ctc):
-    assert align_words(ctc, path(0, 0), " ", FRAME_SHIFT, loud(1.0)) == ()
+    assert align_words(Alignment(ctc, path(0, 0), " "), FRAME_SHIFT, loud(1.0)) == ()
 
 
 @pytest.mark.parametrize(
@@ -135,9 +143,9 @@ def test_a_text_without_words_has_none(ctc):
 )
 def test_what_ctc_cannot_read_has_no_times(ctc, text, message):
     with pytest.raises(UnalignableError, match=message):
-        align_words(ctc, path(3, 5), text, FRAME_SHIFT, loud(1.0))
+        align_words(Alignment(ctc, path(3, 5), text), FRAME_SHIFT, loud(1.0))
 
 
 def test_audio_without_a_frame_has_no_times(ctc):
     with pytest.raises(UnalignableError):
-        align_words(ctc, torch.zeros(0, 4), "3", FRAME_SHIFT, torch.zeros(0))
+        align_words(Alignment(ctc, torch.zeros(0, 4), "3"), FRAME_SHIFT, torch.zeros(0))

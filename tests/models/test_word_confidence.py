@@ -79,6 +79,21 @@ def test_times_and_confidence_stand_side_by_side(salm, audios):
     assert [word["confidence"] for word in hypothesis.timestamp["word"]] == hypothesis.word_confidence != []
 
 
+def test_times_and_confidence_come_of_one_alignment_and_are_those_of_each_alone(salm, audios):
+    knowing_words(salm)
+    align, aligned = salm.ctc.align, []
+    salm.ctc.align = lambda *given: aligned.append(given) or align(*given)
+    options = {"decoder": "ctc", "return_hypotheses": True, "verbose": False}
+    both, timed, sure = (
+        salm.transcribe(audios[2], **options, **asked_for)[0]
+        for asked_for in ({"timestamps": True, "confidence": True}, {"timestamps": True}, {"confidence": True})
+    )
+    assert len(aligned) == 3 and both.text == timed.text != ""
+    assert both.word_confidence == sure.word_confidence
+    times = [(word["start"], word["end"]) for word in both.timestamp["word"]]
+    assert times == [(word["start"], word["end"]) for word in timed.timestamp["word"]]
+
+
 def test_it_is_not_computed_unless_it_is_asked_for(salm, audios):
     salm.word_log_probs = lambda *_: pytest.fail("the LLM was asked")
     (hypothesis,) = salm.transcribe(audios[0], return_hypotheses=True, verbose=False)
