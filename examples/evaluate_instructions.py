@@ -54,6 +54,7 @@ from nemo_speechllm.metrics.report import error_report
 from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record
+from nemo_speechllm.models.loading import only_answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.prompts.skills import RULES, SKILLS
 from nemo_speechllm.training.llm_targets import Targets, build_targets
@@ -161,6 +162,7 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     items, target_of = all_items(cfg, rows), build_targets(cfg.targets)
     model, output = load_model(cfg.model), Path(cfg.output_dir)
     log = PredictionLog(output, run_record(cfg, model, items))
+    only_answer(model)
 
     with tqdm(total=len(items), initial=len(log.predictions), unit="answer", desc=Path(cfg.manifest).name) as progress:
         for batch in in_batches(items[len(log.predictions) :], cfg.batch_size):

@@ -50,6 +50,7 @@ from nemo_speechllm.manifests.manifest import read_manifest, require_texts
 from nemo_speechllm.metrics.judge import ORDERS, PROMPT, judge_message, judge_report, read_prompt, read_scores
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.loading import only_answer
 
 
 @dataclass
@@ -98,6 +99,7 @@ def answer(cfg: EvaluateJudgeArguments, rows: list[dict], output: Path) -> list[
     """Return the model's answers; those on disk are not made again."""
     model = load_system(cfg.model)
     log = PredictionLog(output, asking_record(cfg, model, file_digest(cfg.manifest)))
+    only_answer(model)
 
     def question(row: dict) -> Conversation:
         return question_about([Audio.from_row(row, cfg.channel_selector)], row, model)

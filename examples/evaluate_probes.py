@@ -43,6 +43,7 @@ from nemo_speechllm.manifests.manifest import raise_for, read_lines, read_manife
 from nemo_speechllm.metrics.probes import PROBES, passes, probe_report, read_probes
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.loading import only_answer
 
 Item = tuple[dict[str, Any], dict[str, Any]]  # a row of the manifest, and a probe
 
@@ -80,6 +81,7 @@ def main(cfg: EvaluateProbesArguments) -> None:
     model, output = load_system(cfg.model), Path(cfg.output_dir)
     record = asking_record(cfg, model, file_digest(cfg.manifest)) | {"probes": file_digest(cfg.probes)}
     log = PredictionLog(output, record)
+    only_answer(model)
 
     def question(item: Item) -> Conversation:
         row, probe = item

@@ -65,6 +65,7 @@ from nemo_speechllm.metrics.classification import choose_label, choose_likeliest
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answer_scores import ScoresAnswers, require_answer_scores
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.loading import only_answer
 
 SCORINGS = ("text", "likelihood")
 SHOWN = ("audio_filepath", "task", "category", "instruction", "labels", "label")
@@ -153,6 +154,7 @@ def main(cfg: EvaluateTasksArguments) -> None:
     check_scoring(cfg)
     items, model, output = read_tasks(cfg.manifest), load_system(cfg.model), Path(cfg.output_dir)
     record = asking_record(cfg, model, source_digest(cfg.manifest))
+    only_answer(model)
 
     def question(item: TaskItem) -> Conversation:
         return question_about(item.open_audios(cfg.channel_selector), item.row, model)

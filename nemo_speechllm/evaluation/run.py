@@ -38,6 +38,7 @@ from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_system
 from nemo_speechllm.models.answers import Answer, answering_record
 from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.models.loading import only_answer
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.recipes import complete
 from nemo_speechllm.recipes.sections import Generation
@@ -145,6 +146,7 @@ def evaluate(cfg: EvaluateArguments) -> EvaluationReport:
     if cfg.generation.get("ctc_weight") and (cfg.decoder or getattr(model, "cur_decoder", None)) == "ctc":
         raise ValueError("generation.ctc_weight is of an answer of the LLM, and CTC answers here; add decoder=llm")
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))
+    only_answer(model)
     done = {prediction["index"] for prediction in log.predictions}
     todo = [(index, row) for index, row in enumerate(rows) if index not in done]
 

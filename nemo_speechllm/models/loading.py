@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from nemo.core.classes.common import PretrainedModelInfo
 from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
+from torch import nn
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models.baseline import Baseline
@@ -64,8 +65,16 @@ def load_model(reference: str | Path, answers_only: bool = False) -> SpeechLM:
     else:
         raise CheckpointError(f"{name!r} is no model. {_remedy()}")
     if answers_only:
-        merge_lora(model, torch.float32)
+        only_answer(model)
     return model.eval()
+
+
+def only_answer(model: nn.Module) -> None:
+    """Make of a model one that only answers, in place; see ``answers_only`` of `load_model`.
+
+    Where it is written down which weights have answered, that comes first: merged ones are other ones.
+    """
+    merge_lora(model, torch.float32)
 
 
 def load_system(name: str) -> SpeechLM | Baseline:

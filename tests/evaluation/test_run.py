@@ -25,8 +25,10 @@ from omegaconf import OmegaConf
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.evaluation.report import evaluation_report, format_evaluation
 from nemo_speechllm.evaluation.run import EvaluateArguments, evaluate, prediction
-from nemo_speechllm.models import load_model
+from nemo_speechllm.models import SALM, load_model
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.modules.fingerprint import state_digest
+from nemo_speechllm.modules.llm import has_merged_lora
 
 
 def lines(path: Path) -> list[dict]:
@@ -71,6 +73,21 @@ def test_reports_and_resumes(tiny_nemo, make_manifest, tmp_path, capsys):
     (output / "run.json").unlink()
     with pytest.raises(ValueError, match="exists without run.json"):
         call(**arguments)
+
+
+def test_lora_is_merged_when_the_weights_are_written_down(tiny_nemo, make_manifest, tmp_path, monkeypatch):
+    merged, generate = [], SALM.generate
+
+    def spied(model, *arguments):
+        merged.append(has_merged_lora(model, model.cfg.lora))
+        return generate(model, *arguments)
+
+    monkeypatch.setattr(SALM, "generate", spied)
+    arguments = {"model": tiny_nemo, "manifest": str(make_manifest((0.5,))), "output_dir": str(tmp_path / "merged")}
+    call(**arguments)
+    apart = load_model(tiny_nemo)
+    assert merged == [True] and not has_merged_lora(apart, apart.cfg.lora)
+    assert json.loads((tmp_path / "merged/run.json").read_text())["model"] == state_digest(apart)
 
 
 def test_reports_keywords_and_answers_to_silence(tiny_nemo, make_manifest, tmp_path, capsys):
