@@ -257,7 +257,7 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         )
 
 
-def test_a_lightning_checkpoint_names_the_files_that_the_recipe_named(make_stage2, make_audio, tmp_path):
+def test_a_lightning_checkpoint_holds_the_tokenizer_and_the_bank_of_its_model(make_stage2, make_audio, tmp_path):
     """And holds them, so that the recipe's own may be gone."""
     model, samples = make_stage2(SALM_RECIPE), make_audio(1.2)
     answer = model.transcribe(samples, verbose=False)
