@@ -27,7 +27,6 @@ from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from nemo_speechllm import assets
 from nemo_speechllm.errors import InputError
-from nemo_speechllm.modules.las_decoder import add_positions
 
 
 class TextEncoder(nn.Module):
@@ -48,7 +47,9 @@ class TextEncoder(nn.Module):
         pretrained = AutoModel.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False)
         self.encoder = cast(PreTrainedModel, pretrained).eval().requires_grad_(False)
         self.projection = nn.Linear(self.encoder.config.hidden_size, d_model)
-        self.kind = nn.Parameter(torch.randn(d_model))  # tells its states from those of the audio
+        # of zeros, so that a decoder that was trained without it goes on from what it knows
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
 
     def forward(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Return states (B, L, d_model) of B texts and where there are some, (B, L).
@@ -56,7 +57,7 @@ class TextEncoder(nn.Module):
         Raises:
             ValueError: a text is longer than the encoder reads.
         """
-        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.kind.device)
+        tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.projection.weight.device)
         limit = getattr(self.encoder.config, "max_position_embeddings", None)
         if limit is not None and tokens.input_ids.shape[1] > limit:
             raise InputError(
@@ -65,4 +66,4 @@ class TextEncoder(nn.Module):
             )
         with torch.no_grad():
             states = self.encoder(**tokens).last_hidden_state
-        return add_positions(self.projection(states)) + self.kind, tokens.attention_mask.bool()
+        return self.projection(states), tokens.attention_mask.bool()

@@ -23,24 +23,31 @@ from tests.tiny_assets import write_bert
 
 
 @pytest.fixture
-def encoder(tmp_path) -> TextEncoder:
+def new_encoder(tmp_path) -> TextEncoder:
     return TextEncoder(complete(sections.TextEncoder, {"pretrained": str(write_bert(tmp_path / "bert"))}), 8).eval()
+
+
+@pytest.fixture
+def encoder(new_encoder) -> TextEncoder:
+    torch.nn.init.normal_(new_encoder.projection.weight)
+    return new_encoder
 
 
 def test_its_states_are_those_of_the_text_whatever_stands_beside_it(encoder):
     alone, _ = encoder(["hold on"])
     states, mask = encoder(["say all of it backwards", "hold on", ""])
-    assert states.shape == (3, 21, 8) and mask.sum(1).tolist() == [21, 8, 2]
+    assert states.shape == (3, 21, 8) and mask.sum(1).tolist() == [21, 8, 2] and states.std() > 0.1
     torch.testing.assert_close(states[1, :8], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_only_the_projection_learns(encoder):
-    encoder(["hold on"])[0].sum().backward()
-    assert {name for name, parameter in encoder.named_parameters() if parameter.grad is not None} == {
-        "kind",
-        "projection.weight",
-        "projection.bias",
-    }
+def test_only_the_projection_learns_and_it_begins_with_nothing(new_encoder):
+    states, _ = new_encoder(["hold on"])
+    assert not states.any()
+    states.sum().backward()
+    gradients = {name: parameter.grad for name, parameter in new_encoder.named_parameters() if parameter.requires_grad}
+    assert (
+        set(gradients) == {"projection.weight", "projection.bias"} and gradients["projection.weight"].abs().max() > 0
+    )
 
 
 def test_a_text_that_it_cannot_read_whole_is_named(encoder):
