@@ -66,6 +66,22 @@ def test_as_printed_for_noise_and_reverberation_with_a_speaker():
     )
 
 
+@pytest.mark.parametrize(
+    ("snr", "written"),
+    [
+        (3, "noisy, signal-to-noise ratio 3 dB"),
+        (15.2, "a little noisy, signal-to-noise ratio 15 dB"),
+        (40, "clean, signal-to-noise ratio 40 dB"),
+        ("muffled", "muffled"),
+    ],
+)
+def test_noise_is_told_in_plain_words_where_these_are_asked_for(snr, written):
+    (segment,) = segments_of({"text": "Go.", "gender": "male", "snr": snr}, 1.0)
+    segment["metadata"] = describe_clip(Clip([], 1, segment), [])
+    assert seed_transcript([segment], ["gender", "recording"]).endswith(f"(Gender:Male, Recording: {written})")
+    assert "Recording" not in seed_transcript([segment])
+
+
 def test_a_measured_value_is_told_by_its_word():
     records = {
         "pitch": {"value": 251.3, "unit": "Hz", "source": "signal", "level": "high"},
