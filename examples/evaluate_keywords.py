@@ -19,11 +19,12 @@
     python examples/evaluate_keywords.py model=x.nemo manifest=test.jsonl train_manifest=train.jsonl \\
         output_dir=runs/keywords 'sizes=[10,100]' vocabulary=words.txt max_count=0 'evaluate=["batch_size=4"]'
 
-An utterance's keywords are its words that at most ``max_count`` training texts hold. Conditions: ``correct`` (its
-keywords alone), ``empty``, ``distractors`` (rare words that it does not say, from the other utterances, the training
-texts and ``vocabulary``) and ``mixed`` (both, shuffled) at each of ``sizes`` words. In every condition precision,
-recall and F are those of all the keywords of the manifest, wherever they occur; leakage is that of the list that was
-given, and p compares the word errors with those of ``empty``. Lists depend on ``seed`` and the utterance alone.
+An utterance's keywords are its words of ``min_letters`` and more that at most ``max_count`` training texts hold.
+Conditions: ``correct`` (its keywords alone), ``empty``, ``distractors`` (rare words that it does not say, from the
+other utterances, the training texts and ``vocabulary``) and ``mixed`` (both, shuffled) at each of ``sizes`` words. In
+every condition precision, recall and F are those of all the keywords of the manifest, wherever they occur; leakage is
+that of the list that was given, and p compares the word errors with those of ``empty``. Lists depend on ``seed`` and
+the utterance alone.
 
 Each condition has a folder with its ``manifest.jsonl`` and the ``evaluation`` that examples/evaluate.py writes there;
 the same command takes up a run that was killed. ``results.csv``, ``results.md``, ``results.json`` and ``results.png``
