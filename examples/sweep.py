@@ -172,9 +172,12 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
     """Return the rows of all axes, or of those in ``only``, in order.
 
     Raises:
-        ValueError: an axis has lists of different lengths, or labels that are the same or cannot be made; or ``only``
-            names no axis, or ``evaluation`` no script.
+        ValueError: a section is missing, an axis has no rows, lists of different lengths, or labels that are the same
+            or cannot be made; or ``only`` names no axis, or ``evaluation`` no script.
     """
+    sections = ("recipe", "evaluation", "output_dir", "only", "common", "axes")
+    if missing := [key for key in sections if key not in cfg]:
+        raise ValueError(f"the sweep has no {', '.join(missing)}; examples/sweep.py says what stands there")
     if cfg["evaluation"] not in EVALUATIONS:
         raise ValueError(f"evaluation={cfg['evaluation']}: no such script; there are {sorted(EVALUATIONS)}")
     unknown = set(cfg["only"] or []) - set(cfg["axes"])
@@ -183,6 +186,8 @@ def plan_rows(cfg: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
     for axis, columns in cfg["axes"].items():
         columns = dict(columns)
+        if not any(columns.values()):
+            raise ValueError(f"axes.{axis} has no values, so there is nothing to train; give some, or remove the axis")
         labels = columns.pop("labels", None) or [Path(str(value)).name for value in next(iter(columns.values()))]
         lengths = {"labels": len(labels)} | {key: len(values) for key, values in columns.items()}
         if len(set(lengths.values())) > 1:

@@ -260,7 +260,8 @@ class Answering:
         hypotheses: list[str | None] = [None] * len(answers)
         if "disagreement" in guards:
             require_transcripts(self.model, "guards: disagreement")
-            hypotheses = [answer.text for answer in self.ctc_answers(batch, perceived)]
+            if len(batch.audio):  # there is something to hear
+                hypotheses = [answer.text for answer in self.ctc_answers(batch, perceived)]
         guarded, start = list(answers), 0
         for index, item in enumerate(batch.split() if guards else []):
             rows = slice(start, start := start + len(item.audio))

@@ -83,6 +83,8 @@ def test_what_could_not_be_scored_is_refused_before_anything_is_trained(sweep, m
     [
         ({"axes": {"x": {"a": [1, 2], "b": [1]}}}, "axes.x: every setting needs as many values"),
         ({"axes": {"x": {"a": ["p/m.nemo", "q/m.nemo"]}}}, "axes.x: rows need names of their own.*give `labels`"),
+        ({"axes": {"x": {"a": []}}}, "axes.x has no values"),
+        ({"axes": {"x": {}}}, "axes.x has no values"),
         ({"only": ["stride"]}, "no such axis; there are .*rank"),
         ({"evaluation": "evaluate_taste.py"}, r"no such script; there are \['evaluate.py', 'evaluate_keywords.py'\]"),
     ],
@@ -90,6 +92,12 @@ def test_what_could_not_be_scored_is_refused_before_anything_is_trained(sweep, m
 def test_plan_refuses(sweep, changes, message):
     with pytest.raises(ValueError, match=message):
         sweep.plan_rows(settings(**changes))
+
+
+def test_a_section_that_is_missing_is_named(sweep):
+    misspelt = {("axess" if key == "axes" else key): value for key, value in settings().items()}
+    with pytest.raises(ValueError, match="the sweep has no axes"):
+        sweep.plan_rows(misspelt)
 
 
 @pytest.mark.parametrize(

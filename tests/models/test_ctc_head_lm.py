@@ -26,7 +26,7 @@ from hydra import compose, initialize_config_dir
 from nemo.utils.model_utils import import_class_by_path
 from omegaconf import DictConfig, OmegaConf
 
-from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText
+from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText, Turn
 from nemo_speechllm.data.dataset import ConversationDataset
 from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses, preference_of
 from nemo_speechllm.models import SALM, CTCPromptedLLM
@@ -255,6 +255,13 @@ def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
         assert restored.transcribe(samples, verbose=False, **options) == model.transcribe(
             samples, verbose=False, **options
         )
+
+
+def test_a_question_without_audio_is_answered_whatever_the_guards(make_stage2):
+    model = make_stage2(SALM_RECIPE).eval()
+    model.cfg.generation.guards = {kind: "ctc" for kind in ("silence", "loop", "chatter", "disagreement")}
+    (answer,) = model.generate([Conversation("text", [Turn("user", ["Who are you?"])], {})], max_new_tokens=4)
+    assert answer.ids and answer.interventions == ()
 
 
 def test_a_lightning_checkpoint_holds_the_tokenizer_and_the_bank_of_its_model(make_stage2, make_audio, tmp_path):
