@@ -77,7 +77,7 @@ def main() -> None:
         raise ValueError(f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py")
     held_out, seed = arguments.held_out, arguments.seed
     splits = split_recordings(rows, held_out, held_out, seed, arguments.test_speakers)
-    wanted = {name: getattr(arguments, name) for name in splits if getattr(arguments, name)}
+    wanted = {name: count for name in splits if (count := getattr(arguments, name))}
     for name, count in wanted.items():
         planned = compose(splits[name], count, tuple(arguments.words), tuple(arguments.pauses), (seed, name))
         progress = tqdm(planned, total=count, desc=name, unit="utt")

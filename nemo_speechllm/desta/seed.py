@@ -75,6 +75,7 @@ def _recording(record: Record) -> str:
 NOISINESS = {"high": "noisy", "moderate": "a little noisy", "low": "clean"}  # of the levels of `metadata.snr`
 # Attribute → the record it is written of, and how: otherwise than the authors do, so only where it is asked for.
 PLAIN_ATTRIBUTES: dict[str, tuple[str, Callable[[Record], str]]] = {"recording": ("snr", _recording)}
+WRITERS = {name: (name, write) for name, write in ATTRIBUTES.items()} | PLAIN_ATTRIBUTES
 
 
 def seed_transcript(segments: Iterable[Mapping[str, Any]], attributes: Iterable[str] = tuple(ATTRIBUTES)) -> str:
@@ -101,9 +102,8 @@ def check_attributes(attributes: Iterable[str], key: str) -> None:
     Raises:
         ValueError: an attribute has no wording.
     """
-    known = [*ATTRIBUTES, *PLAIN_ATTRIBUTES]
-    if unknown := set(attributes) - set(known):
-        raise ValueError(f"{key}: nothing is written of {sorted(unknown)}; there are {known}")
+    if unknown := set(attributes) - set(WRITERS):
+        raise ValueError(f"{key}: nothing is written of {sorted(unknown)}; there are {list(WRITERS)}")
 
 
 def _line(segment: Mapping[str, Any], chosen: set[str]) -> str:
@@ -116,9 +116,8 @@ def _line(segment: Mapping[str, Any], chosen: set[str]) -> str:
 
 def written_attributes(records: Mapping[str, Record], attributes: Collection[str]) -> str:
     """Return what stands in a line's brackets: those of ``attributes`` that have a record."""
-    known = {name: (name, write) for name, write in ATTRIBUTES.items()} | PLAIN_ATTRIBUTES
     return ", ".join(
-        write(records[record]) for name, (record, write) in known.items() if name in attributes and record in records
+        write(records[record]) for name, (record, write) in WRITERS.items() if name in attributes and record in records
     )
 
 

@@ -161,18 +161,23 @@ def classification_report(answers: list[dict[str, Any]]) -> ClassificationReport
 
 def _figures(answers: list[dict[str, Any]]) -> ClassificationFigures:
     right = [float(answer["choice"] == answer["label"]) for answer in answers]
-    interval = mean_interval(right)
-    assert interval is not None  # there are answers
+    accuracy, interval = _with_interval(right)
     chance = float(np.mean([1 / len(answer["labels"]) for answer in answers]))
     return ClassificationFigures(
         answers=len(answers),
-        accuracy=float(np.mean(right)),
+        accuracy=accuracy,
         ci=interval,
         undecided=float(np.mean([answer["choice"] is None for answer in answers])),
         chance=chance,
         above_chance=interval[0] > chance,
         likelihood=_likelihood_figures(answers) if all("label_log_probs" in answer for answer in answers) else None,
     )
+
+
+def _with_interval(right: list[float]) -> tuple[float, list[float]]:
+    interval = mean_interval(right)
+    assert interval is not None  # there are answers
+    return float(np.mean(right)), interval
 
 
 def _likelihood_figures(answers: list[dict[str, Any]]) -> LikelihoodFigures:
@@ -186,12 +191,11 @@ def _likelihood_figures(answers: list[dict[str, Any]]) -> LikelihoodFigures:
     tasks = sorted({answer["task"] for answer in answers})
     areas = [_task_auc([answer for answer in answers if answer["task"] == task]) for task in tasks]
     calibrated = [float(choice == answer["label"]) for answer, choice in _calibrated_choices(answers)]
-    interval = mean_interval(calibrated)
-    assert interval is not None  # there are answers
+    accuracy_calibrated, ci_calibrated = _with_interval(calibrated)
     return LikelihoodFigures(
         accuracy_unnormalised=float(np.mean(right)),
-        accuracy_calibrated=float(np.mean(calibrated)),
-        ci_calibrated=interval,
+        accuracy_calibrated=accuracy_calibrated,
+        ci_calibrated=ci_calibrated,
         auc=_mean_of_known(areas),
         calibration_error=float(error),
     )
