@@ -59,7 +59,7 @@ from nemo_speechllm.audio.audio_file import AUDIO_SUFFIXES
 from nemo_speechllm.command_line import check_output_file, check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, AudioError
 from nemo_speechllm.data.dataset import PLACE_KEY
-from nemo_speechllm.data.keywords import read_keywords
+from nemo_speechllm.data.keywords import keyword_list, read_keywords
 from nemo_speechllm.decoding.word_times import Word
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.manifests.manifest import (
@@ -199,7 +199,7 @@ def keywords_of(cfg: TranscribeArguments) -> list[str] | None:
         raise ValueError("keywords= and keywords_file= are two ways to say the same; give one")
     if cfg.keywords_file is not None:
         return read_keywords(cfg.keywords_file)
-    return None if cfg.keywords is None else list(cfg.keywords)
+    return None if cfg.keywords is None else keyword_list(cfg.keywords)
 
 
 def readable(rows: list[dict], channel_selector: int | str | None) -> list[dict]:

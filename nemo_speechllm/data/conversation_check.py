@@ -24,7 +24,7 @@ from typing import Any
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn, audio_remedy
 from nemo_speechllm.data.dataset import place_of
 from nemo_speechllm.errors import InputError
-from nemo_speechllm.manifests.rows import character_problem
+from nemo_speechllm.manifests.rows import character_problem, keyword_problem
 
 ROLES = ("system", "user", "assistant")
 
@@ -39,7 +39,7 @@ def check_conversations(given: Any, answered: bool = False) -> list[Conversation
     Raises:
         TypeError: they are no list of conversations, or one is made of something else than turns of text and audio.
         ValueError: one asks nothing, has a role that there is not, an answer that is audio, or a text with a character
-            that no text may hold. Conversation, turn and remedy are named.
+            that no text may hold, or a keyword that is too long. Conversation, turn and remedy are named.
     """
     if isinstance(given, (str, bytes, Mapping, Conversation)) or not isinstance(given, Iterable):
         raise TypeError(f"expected a list of conversations, got {_kind(given)}; give [Conversation(id, turns), …]")
@@ -79,6 +79,8 @@ def _check_turn(turn: Any, place: str) -> None:
     place = f"{place} ({turn.role})"
     for number, part in enumerate(_parts_of(turn, place), 1):
         _check_part(part, f"{place}, part {number}", turn.role)
+    for _, what, remedy in filter(None, map(keyword_problem, turn.keywords if isinstance(turn, Question) else [])):
+        raise InputError(f"{place}: {what}; {remedy}")
 
 
 def _says_something(turn: Turn | Question) -> bool:

@@ -23,23 +23,30 @@ from pathlib import Path
 import regex
 
 from nemo_speechllm.errors import InputError
+from nemo_speechllm.manifests.rows import keyword_problem
 
 # letters, their marks and digits of any script (to re a mark is no letter); apostrophe and hyphen inside a word belong
 # to it
 _WORD = regex.compile(r"\w+(?:['’-]\w+)*")
 
 
-def keyword_list(keywords: str | Iterable[str] | None) -> list[str]:
+def keyword_list(keywords: str | Iterable[str] | None, name: str = "keywords") -> list[str]:
     """Return a manifest's ``keywords`` as a list, each once; a string holds them with commas between.
 
+    Args:
+        name: what messages call them.
+
     Raises:
-        ValueError: one of them is no string.
+        ValueError: one of them is no string, or longer than any keyword.
     """
     if isinstance(keywords, str):
         keywords = keywords.split(",")
     if strange := [keyword for keyword in keywords or [] if not isinstance(keyword, str)]:
-        raise InputError(f'keywords: expected strings, got {strange}; write ["one", "two"]')
-    return _each_once(keywords or [])
+        raise InputError(f'{name}: expected strings, got {strange}; write ["one", "two"]')
+    distinct = _each_once(keywords or [])
+    for _, problem, remedy in filter(None, map(keyword_problem, distinct)):
+        raise InputError(f"{name}: {problem}; {remedy}")
+    return distinct
 
 
 def _each_once(keywords: Iterable[str]) -> list[str]:
@@ -55,7 +62,7 @@ def read_keywords(path: str | Path) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no keyword, or is no text in UTF-8.
+        ValueError: it holds no keyword or one that is too long, or is no text in UTF-8.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -64,6 +71,9 @@ def read_keywords(path: str | Path) -> list[str]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); save it as UTF-8, one keyword a line") from error
+    for number, line in enumerate(lines, 1):
+        if problem := keyword_problem(line.strip()):
+            raise ValueError(f"{path}:{number}: {problem[1]}; write one word or phrase a line")
     keywords = _each_once(lines)
     if not keywords:
         raise ValueError(f"{path} holds no keyword; write one word or phrase a line")

@@ -32,6 +32,7 @@ from nemo_speechllm.audio.audio_file import TOLERANCE, AudioInfo, is_channel, sp
 ANY_CHANNEL = "any"  # where it is not yet chosen what is read of several channels
 MAX_LINE = 1 << 20  # bytes
 MAX_TEXT = 1 << 16  # characters; two hours of speech are fewer
+MAX_KEYWORD = 100  # characters; to look for a text in audio takes a minute, and nobody says it twice alike
 MAX_DEPTH = 16  # of lists and objects in each other
 INSTRUCTION_KEYS = ("instruction", "context", "question")
 QUESTION_KEYS = (*INSTRUCTION_KEYS, "task", "lang", "target_lang")
@@ -291,6 +292,14 @@ def character_problem(text: str) -> tuple[str, str, str] | None:
     return None
 
 
+def keyword_problem(keyword: str) -> tuple[str, str, str] | None:
+    """Return the kind, problem and remedy of a keyword that is a text; None: it is none."""
+    if len(keyword) <= MAX_KEYWORD:
+        return None
+    problem = f"the keyword {_shown(keyword)!r} has {len(keyword)} characters, more than {MAX_KEYWORD}"
+    return "too long", problem, "give words and short phrases; in one text, with commas between"
+
+
 def _path_defects(row: dict[str, Any]) -> Iterator[Defect]:
     path = row.get("audio_filepath", "a.wav")
     if not isinstance(path, str) or not path.strip():
@@ -348,3 +357,6 @@ def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
         ):
             problem = f"expected a list of strings, got {_shown(reprlib.repr(texts))}"
             yield Defect(key, "wrong type", problem, 'write ["one", "two"]')
+        elif key == "keywords":
+            keywords = texts.split(",") if isinstance(texts, str) else texts
+            yield from (Defect(key, *told) for word in keywords if (told := keyword_problem(word.strip())))

@@ -109,7 +109,7 @@ class App:
         asked = read_chat(body)
         selector = self.service.limits.channel_selector
         conversing = self.service.conversing(
-            asked.model, asked.uploads, lambda: asked.conversation(selector), **asked.options
+            asked.model, asked.parts, lambda: asked.conversation(selector), **asked.options
         )
         async with AsyncExitStack() as stack:
             pending = await stack.enter_async_context(conversing)

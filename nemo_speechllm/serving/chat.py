@@ -72,9 +72,9 @@ class AskedChat:
     stream: bool
 
     @property
-    def uploads(self) -> list[Upload]:
-        """The audio files, in order."""
-        return [part for _, parts in self.messages for part in parts if isinstance(part, Upload)]
+    def parts(self) -> list[str | Upload]:
+        """The texts and audio files, in order."""
+        return [part for _, parts in self.messages for part in parts]
 
     def conversation(self, channel_selector: int | str | None) -> Conversation:
         """Return the conversation, its audio loaded.

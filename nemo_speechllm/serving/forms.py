@@ -22,6 +22,7 @@ from typing import Any
 
 from nemo_speechllm.command_line import nearest_of
 from nemo_speechllm.data.keywords import keyword_list
+from nemo_speechllm.errors import InputError
 from nemo_speechllm.languages import base_language, unknown_language_remedy
 from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig
 from nemo_speechllm.recipes.sections import DECODERS
@@ -55,6 +56,8 @@ KNOWN = (
     *("file", "model", "language", "languages", "prompt", "keywords", "hotwords", "instruction", "response_format"),
     *("timestamp_granularities", "confidence", "stream", "max_completion_tokens", "beam_size", "decoder", "seed"),
 )
+MAX_KEYWORDS = 20_000  # CTC looks for a thousand in a quarter of a second, and all other requests wait
+KEYWORD_FIELDS = ("keywords", "prompt", "hotwords")
 TARGET = "to_language"  # of a translation, as vLLM names it
 
 
@@ -176,9 +179,22 @@ def _checked_language(field: str, name: str | None) -> str | None:
 
 def _keywords(given: dict[str, list[str]]) -> list[str] | None:
     """Return the words that may occur: those of a list, and of texts with commas or line ends between."""
-    texts = [text for name in ("prompt", "hotwords") for text in given.get(name, [])]
-    words = [word for text in texts for word in re.split(r"[,;\n]", text)]
-    return keyword_list([*given.get("keywords", []), *words]) or None
+    by_field = {name: _keywords_of(name, given[name]) for name in KEYWORD_FIELDS if name in given}
+    words = keyword_list([word for of_field in by_field.values() for word in of_field])
+    if len(words) > MAX_KEYWORDS:
+        raise RequestError(
+            f"{', '.join(by_field)}: {len(words)} keywords are more than the {MAX_KEYWORDS} of a request; give fewer",
+            max(by_field, key=lambda name: len(by_field[name])),
+        )
+    return words or None
+
+
+def _keywords_of(name: str, texts: list[str]) -> list[str]:
+    parts = texts if name in LISTS else [word for text in texts for word in re.split(r"[,;\n]", text)]
+    try:
+        return keyword_list(parts, name)
+    except InputError as error:
+        raise RequestError(str(error), name) from error
 
 
 def _granularities(given: dict[str, list[str]], response_format: str) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ class ServeArguments:
     max_requests: int = 64  # that wait or are being answered; further ones get 429
     max_megabytes: float = 25.0  # of a request
     max_seconds: float = 3600.0  # of audio in a request
+    max_characters: int = 8000  # of text that the model reads in a request
     timeout: float = 600.0  # seconds for a request
     channel_selector: Any = "average"  # of recordings with several channels: a number or average
     reports: str | None = None  # folder of reports to be read under /reports/, those of folders beneath too
@@ -74,7 +75,7 @@ def serve(cfg: ServeArguments) -> None:
     key = cfg.api_key or os.environ.get(API_KEY) or None
     if key is None and cfg.host not in LOCAL:
         logging.warning(f"host={cfg.host} is open to other machines, and anyone may ask: set {API_KEY}")
-    limits = Limits(cfg.batch_size, cfg.max_requests, cfg.max_seconds, cfg.channel_selector)
+    limits = Limits(cfg.batch_size, cfg.max_requests, cfg.max_seconds, cfg.channel_selector, cfg.max_characters)
     service = Service({name: load_model(reference, answers_only=True) for name, reference in places.items()}, limits)
     app = App(service, key, int(cfg.max_megabytes * 1e6), cfg.timeout, reports).starlette()
     host, port = listener.getsockname()[:2]
@@ -92,7 +93,7 @@ def check_limits(cfg: ServeArguments) -> None:
     Raises:
         ValueError: one is not above 0; it is named.
     """
-    for name in ("batch_size", "max_requests", "max_megabytes", "max_seconds", "timeout"):
+    for name in ("batch_size", "max_requests", "max_megabytes", "max_seconds", "max_characters", "timeout"):
         if not getattr(cfg, name) > 0:
             raise ValueError(f"{name}={getattr(cfg, name)} must be above 0")
 

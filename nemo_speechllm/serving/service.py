@@ -47,6 +47,7 @@ class Limits:
         batch_size: pieces that are answered together.
         requests: that wait or are being answered; further ones are to come again.
         seconds: of audio in one request; four times as many may wait.
+        characters: of text that the model reads in one request; all that are answered together wait for the longest.
         channel_selector: of recordings with several channels.
     """
 
@@ -54,6 +55,7 @@ class Limits:
     requests: int = 64
     seconds: float = 3600.0
     channel_selector: int | str | None = "average"
+    characters: int = 8000
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Service:
             settings: of the call.
 
         Raises:
-            RequestError: there is no such model, no place, or more audio than a request may have.
+            RequestError: there is no such model, no place, or more audio or text than a request may have.
             AudioError, ValueError: the audio cannot be read, or the settings cannot be.
         """
         model = self.model(name)
@@ -135,23 +137,28 @@ class Service:
         )
         options |= {purpose: bool(getattr(settings, purpose)) for purpose in OF_WORDS}
         _check_keywords(model, settings)
+        self._check_text("instruction", [settings.instruction or ""])
+        if not _chooses_keywords(model, settings.keywords or []):
+            self._check_text("prompt", settings.keywords or [])
         make = partial(_asked, model, upload, settings, self.limits.channel_selector)
         async with self._answering(name, options, [upload], make) as pending:
             yield pending
 
     @asynccontextmanager
     async def conversing(
-        self, name: str, uploads: list[Upload], make: Callable[[], Conversation], **given: Any
+        self, name: str, parts: list[str | Upload], make: Callable[[], Conversation], **given: Any
     ) -> AsyncIterator[Pending]:
         """Answer a conversation as ``generate`` of the model does; see `transcribing`.
 
         Args:
             name: of the model.
-            uploads: the audio files in it.
+            parts: the texts and audio files in it.
             make: gives it.
             given: arguments of `generation_options`.
         """
         options = generation_options(self.model(name).cfg.generation, **given)
+        self._check_text("messages", [part for part in parts if isinstance(part, str)])
+        uploads = [part for part in parts if isinstance(part, Upload)]
         async with self._answering(name, options, uploads, make) as pending:
             yield pending
 
@@ -185,6 +192,16 @@ class Service:
             )
         return seconds
 
+    def _check_text(self, field: str, texts: list[str]) -> None:
+        """Refuse more text of a field than a model is to read in one request."""
+        characters = sum(map(len, texts))
+        if characters > self.limits.characters:
+            raise RequestError(
+                f"{field}: {characters} characters are more than the {self.limits.characters} of text that this "
+                "server takes in a request; send fewer",
+                *(field, 400, "text_too_long"),
+            )
+
     def _pieces(self, name: str, make: Callable[[], Conversation]) -> tuple[list[Conversation], list[float]]:
         pieces = list(split_long_audio(make(), self.models[name].cfg.generation.max_audio_seconds))
         return [piece.conversation.loaded() for piece in pieces], [piece.start for piece in pieces]
@@ -214,6 +231,12 @@ def _check_keywords(model: SpeechLM, settings: SpeechLMTranscribeConfig) -> None
             "keywords and hotwords unset",
             *("prompt", 400, "unsupported_value"),
         )
+
+
+def _chooses_keywords(model: SpeechLM, keywords: list[str]) -> bool:
+    """Tell whether CTC chooses some of a list, and the rest is not read."""
+    limit = model.cfg.generation.max_keywords
+    return limit is not None and len(keywords) > limit
 
 
 def named(references: list[str]) -> Iterator[tuple[str, str]]:

@@ -107,6 +107,7 @@ def test_what_a_conversation_is_made_of_is_named(given, message):
         ),
         ([Turn("system", ["a\0b"]), USER], r"turn 1 \(system\), part 1: .*control character U\+0000; remove it"),
         ([USER, Turn("assistant", ["\x1b[31m"]), USER], r"turn 2 \(assistant\), part 1: .*control character"),
+        ([Question([AUDIO], "Hi.", ["Ada", "a" * 101])], r"turn 1 \(user\): the keyword 'aa.*' has 101 characters"),
         ([Turn("user", [AUDIO, "\ue0a3"])], r"a text has U\+E0A3, a private-use character"),
         ([Question([AUDIO], "Hi.", ["\x07"])], "control character"),
     ],

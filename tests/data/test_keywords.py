@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nemo_speechllm.data.keywords import Vocabulary, keyword_list, read_keywords, words_of
+from nemo_speechllm.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,15 @@ def test_numbers_are_no_keywords():
         keyword_list(["a", 1])
 
 
+@pytest.mark.parametrize("keywords", ["a" * 12_000, ["Ada", "a" * 101], f"Ada, {'a' * 101}, Boston"])
+def test_a_text_is_no_keyword(keywords):
+    with pytest.raises(
+        InputError, match="^keywords: the keyword 'aaaa.*' has 1.* characters, more than 100; give words"
+    ):
+        keyword_list(keywords)
+    assert keyword_list([" " * 90 + "a" * 100 + " "]) == ["a" * 100]
+
+
 def test_a_keyword_file_has_one_a_line(tmp_path):
     path = tmp_path / "names.txt"
     with pytest.raises(FileNotFoundError, match="no keywords file .*names.txt; the path counts from"):
@@ -51,6 +61,11 @@ def test_a_keyword_file_has_one_a_line(tmp_path):
     assert read_keywords(path) == ["Ada Lovelace", "Größe"]
     path.write_text("\n \n")
     with pytest.raises(ValueError, match="names.txt holds no keyword; write one"):
+        read_keywords(path)
+    path.write_text(f"Ada\n{'a' * 101}\n")
+    with pytest.raises(
+        ValueError, match="names.txt:2: the keyword 'aa.*' has 101 characters, more than 100; write one"
+    ):
         read_keywords(path)
     path.write_bytes(b"\xff\xfea")
     with pytest.raises(ValueError, match="names.txt: not UTF-8"):

@@ -66,9 +66,11 @@ def test_numbers_and_addresses():
     [
         ({"context": "Spell it.", "question": "Say it twice."}, "question", "context and question both say what is"),
         ({"channel_selector": 1}, "channel_selector", "no line chooses its channel"),
+        ({"keywords": ["Ada", "a" * 101]}, "keywords", "has 101 characters, more than 100"),
+        ({"keywords": f"Ada, {'a' * 101}"}, "keywords", "has 101 characters, more than 100"),
         ({"lang": "allemand"}, "lang", "'allemand' is no language's name here"),
     ],
 )
-def test_what_would_be_left_unread_is_a_defect(changes, key, problem):
+def test_what_would_be_left_unread_or_never_ends_is_a_defect(changes, key, problem):
     (defect,) = row_defects({"audio_filepath": "a.wav", "duration": 1.0, "text": "one"} | changes)
     assert defect.key == key and problem in defect.problem

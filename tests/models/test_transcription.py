@@ -111,6 +111,13 @@ class TestSettingsOfTranscribe:
         with pytest.raises(ValueError, match="audio 1: keywords: expected a list of strings"):
             salm.transcribe(make_audio(0.3), keywords=np.array(["Ada", "Bob"]))
 
+    @pytest.mark.parametrize("asked", [{"keywords": ["a" * 101]}, {"prompt": {"keywords": ["a" * 101]}}])
+    def test_a_keyword_that_is_a_text_is_named(self, salm, make_audio, asked):
+        with pytest.raises(
+            ValueError, match="audio 1: keywords: the keyword 'aa.*' has 101 characters, more than 100"
+        ):
+            salm.transcribe(make_audio(0.3), **asked)
+
     @pytest.mark.parametrize("config", [5, {"batch_size": 2}])
     def test_a_config_that_is_none_is_named(self, salm, make_audio, config):
         with pytest.raises(TypeError, match="override_config is .*get_transcribe_config"):

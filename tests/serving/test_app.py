@@ -354,6 +354,27 @@ def test_sizes_and_lengths_are_bounded(client):
     assert raised.value.code == "audio_too_long"
 
 
+@pytest.mark.parametrize("characters", [301, 100_000])
+def test_text_is_bounded_by_the_field_it_comes_from(digits, salm, characters):
+    """It costs as audio does, and whoever is answered in the same batch waits for it."""
+    text = "word " * (characters // 5) + "!" * (characters % 5)
+    keywords = ",".join(f"keyword {number:03}" for number in range(40))  # so few that none are chosen among them
+    with serving({"digits": digits, "salm": salm}, Limits(characters=300)) as address:
+        client = client_of(address)
+        asks = {
+            "instruction": lambda: transcribe(client, extra_body={"instruction": text}),
+            "prompt": lambda: transcribe(client, model="salm", prompt=keywords),
+            "messages": lambda: client.chat.completions.create(
+                model="salm", messages=[{"role": "system", "content": text}, {"role": "user", "content": "What?"}]
+            ),
+        }
+        for field, ask in asks.items():
+            with pytest.raises(openai.BadRequestError, match=field) as raised:
+                ask()
+            assert raised.value.param == field
+        assert transcribe(client, extra_body={"instruction": "Say it backwards."}).text == "five one four one three"
+
+
 def test_a_full_queue_is_said_and_nothing_else_is_lost(digits, spoken):
     content = spoken(6)
     (text,) = digits.transcribe([content], verbose=False)

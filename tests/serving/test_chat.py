@@ -20,6 +20,7 @@ import pytest
 
 from nemo_speechllm.serving.chat import UNSUPPORTED, read_chat
 from nemo_speechllm.serving.errors import RequestError
+from nemo_speechllm.serving.upload import Upload
 from tests.serving.conftest import DIGITS
 
 
@@ -36,7 +37,7 @@ def audio(content: bytes = b"x", prefix: str = ""):
 
 def test_texts_and_audio_stand_in_their_order():
     chat = read_chat(asked(audio(b"one"), {"type": "text", "text": "and"}, audio(b"two", "data:audio/wav;base64,")))
-    one, two = chat.uploads
+    one, two = (part for part in chat.parts if isinstance(part, Upload))
     assert chat.messages == [("user", [one, "and", two])] and (one.content, two.content) == (b"one", b"two")
     assert two.name == "messages[0].content[2].input_audio"
 

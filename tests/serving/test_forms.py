@@ -98,6 +98,26 @@ def test_what_cannot_be_is_named(items, said):
         read_form(items)
 
 
+@pytest.mark.parametrize("name", ["prompt", "hotwords", "keywords[]"])
+def test_a_text_in_the_place_of_keywords_is_refused_by_its_field(name):
+    field = name.removesuffix("[]")
+    with pytest.raises(
+        RequestError, match=f"^{field}: the keyword 'aa.*' has 12000 characters, more than 100"
+    ) as raised:
+        read_form([(name, "a" * 12_000)])
+    assert raised.value.param == field and raised.value.status == 400
+
+
+def test_ten_thousand_keywords_are_taken_and_more_than_a_request_may_have_are_not():
+    def words(count: int) -> str:
+        return ",".join(f"word{number}" for number in range(count))
+
+    assert len(read_form([("prompt", words(10_000))]).settings.keywords or []) == 10_000
+    with pytest.raises(RequestError, match="prompt, hotwords: 20001 keywords are more than the 20000 of") as raised:
+        read_form([("hotwords", "Ada"), ("prompt", words(20_000))])
+    assert raised.value.param == "prompt" and raised.value.status == 400
+
+
 def test_every_parameter_of_openais_client_is_known():
     from openai.types.audio import transcription_create_params as params
 

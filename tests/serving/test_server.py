@@ -92,7 +92,9 @@ def test_an_address_that_is_taken_is_named_before_a_model_is_loaded():
         bound("no.such.host.invalid", 80)
 
 
-@pytest.mark.parametrize("name", ["batch_size", "max_requests", "max_megabytes", "max_seconds", "timeout"])
+@pytest.mark.parametrize(
+    "name", ["batch_size", "max_requests", "max_megabytes", "max_seconds", "max_characters", "timeout"]
+)
 def test_limits_by_which_nothing_would_be_answered_are_named(name):
     with pytest.raises(ValueError, match=f"{name}=0.*must be above 0"):
         check_limits(OmegaConf.structured(ServeArguments(model="x", **{name: 0})))
