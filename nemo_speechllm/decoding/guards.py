@@ -62,7 +62,9 @@ def disagrees(text: str, hypothesis: str) -> bool:
     return bool(hypothesis) and error_rate([text], [hypothesis], "char", "basic") > MAX_DISAGREEMENT
 
 
-def find_fault(kinds: list[str], text: str, samples: Tensor, hypothesis: str | None) -> str | None:
+def find_fault(
+    kinds: list[str], text: str, samples: Tensor, hypothesis: str | None, truncated: bool = False
+) -> str | None:
     """Return the first of ``kinds`` that an answer shows, or None.
 
     Args:
@@ -70,11 +72,14 @@ def find_fault(kinds: list[str], text: str, samples: Tensor, hypothesis: str | N
         samples: what it was given to, (T,).
         hypothesis: CTC's; None where the disagreement is not asked for. It excuses what sounds like chatter and
             was said, such as "We are unable to process your request".
+        truncated: the answer was cut at its limit of tokens. One that is shorter than the hypothesis has not come to
+            what CTC heard, and the limit, which its caller may have asked for, is no disagreement.
     """
+    is_part = truncated and len(text) < len(hypothesis or "")
     shows = {
         "silence": lambda: is_silent(samples),
         "loop": lambda: is_loop(text),
         "chatter": lambda: is_chatter(text) and not is_chatter(hypothesis or ""),
-        "disagreement": lambda: disagrees(text, hypothesis or ""),
+        "disagreement": lambda: not is_part and disagrees(text, hypothesis or ""),
     }
     return next((kind for kind in kinds if shows[kind]()), None)

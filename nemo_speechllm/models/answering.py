@@ -267,7 +267,8 @@ class Answering:
             rows = slice(start, start := start + len(item.audio))
             if item.conversations[0].task != "asr" or len(item.audio) != 1:
                 continue
-            fault = find_fault(list(guards), answers[index].text, item.audio[0], hypotheses[index])
+            answer = answers[index]
+            fault = find_fault(list(guards), answer.text, item.audio[0], hypotheses[index], answer.truncated)
             if fault is not None:
                 answer = self._answer_instead(guards[fault], item, perceived.select(rows), **options)
                 guarded[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))

@@ -66,6 +66,21 @@ def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "truncated", "expected"),
+    [
+        ("Press", True, None),  # of as many tokens as were asked for
+        ("You", True, None),
+        ("Press", False, "disagreement"),
+        ("You will now copy the speech and then go on talking of it", True, "disagreement"),
+        ("You You You You You You You You", True, "loop"),
+    ],
+)
+def test_an_answer_that_was_cut_is_not_compared_with_all_that_ctc_heard(text, truncated, expected):
+    heard = "press one for sales or two for all other things"
+    assert find_fault(["loop", "disagreement"], text, SPEECH, heard, truncated) == expected
+
+
 def test_guards_come_beside_the_default_ones_in_the_order_they_are_looked_for():
     assert list(chosen_guards(Guards(disagreement="ctc"))) == ["silence", "disagreement"]
     assert chosen_guards(Guards(loop="retry")) == {"silence": "empty", "loop": "retry"}

@@ -191,6 +191,22 @@ def test_a_fault_is_mended_and_noted(says, ask, guards, llm, expected, found):
     assert (answer.text, answer.interventions) == (expected, found)
 
 
+@pytest.mark.parametrize("guard", ["loop", "chatter", "disagreement"])
+def test_a_limit_of_tokens_is_kept_where_what_was_said_is_right(says, make_audio, monkeypatch, guard):
+    """CTC's whole text in the place of the few words that were asked for undid the limit."""
+    said = "press one for sales or two for all other things"
+    model, _ = says(said, said)
+    model.cfg.generation.guards = {guard: "ctc"}
+
+    def cut(batch, perceived, max_new_tokens, beam_size):
+        return [Answer(" ".join(said.split()[:max_new_tokens]), [1] * max_new_tokens, True)]
+
+    monkeypatch.setattr(model, "generate_answers", cut)
+    question = model.builder.conversation(Audio(torch.from_numpy(make_audio(1.0))), {}, "x")
+    (answer,) = model.generate([question], max_new_tokens=2)
+    assert (answer.text, answer.truncated, answer.interventions) == ("press one", True, ())
+
+
 def test_only_transcripts_are_guarded(says, ask):
     model, _ = says("As an AI I cannot hear.", "press one")
     model.cfg.generation.guards = {"silence": "empty", "chatter": "ctc"}
