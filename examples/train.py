@@ -27,12 +27,14 @@ from nemo.core.config import hydra_runner
 from omegaconf import DictConfig
 
 from nemo_speechllm.command_line import run_command
+from nemo_speechllm.recipes.kinds import check_kinds, written_recipe
 from nemo_speechllm.training.train import train
 
 
 @hydra_runner(config_path="../conf", config_name="salm/whisper_smollm2")
 def main(cfg: DictConfig) -> None:
     """Train the model that the recipe describes."""
+    check_kinds(written_recipe(), cfg)
     train(cfg)
 
 

@@ -35,6 +35,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from nemo_speechllm.command_line import nearest_of
 from nemo_speechllm.files import FolderLock
 from nemo_speechllm.recipes import complete
+from nemo_speechllm.recipes.kinds import check_kinds
 from nemo_speechllm.recipes.models import CTCRecipe
 from nemo_speechllm.training.resume import check_strategy, resumable
 from nemo_speechllm.training.run_folder import claim_run_folder, find_resume_point, run_folder
@@ -105,12 +106,15 @@ def read_recipe(folders: Sequence[Path], name: str, changes: dict[str, Any]) -> 
 
     Raises:
         HydraException: there is no such recipe, or a key is not in it.
+        SettingError: a change puts something else in the place of a number, or of true or false.
     """
     resolved = [folder.resolve() for folder in folders]
     holder = next((folder for folder in resolved if (folder / f"{name}.yaml").exists()), resolved[0])
-    searched = [f"file://{folder}" for folder in resolved if folder != holder]
+    searched = {"hydra.searchpath": [f"file://{folder}" for folder in resolved if folder != holder]}
     with _without_hydra(), initialize_config_dir(str(holder), version_base=None):
-        return compose(name, overrides_of({"hydra.searchpath": searched} | changes))
+        changed = compose(name, overrides_of(searched | changes))
+        check_kinds(compose(name, overrides_of(searched)), changed)
+    return changed
 
 
 @contextmanager

@@ -21,6 +21,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from nemo_speechllm.recipes import SettingError
 from nemo_speechllm.training.train import check_top_level, model_class, read_recipe, train
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -55,6 +56,8 @@ def test_a_recipe_has_the_changes_that_a_command_line_would_make():
     with pytest.raises(HydraException, match="model.train_ds.text"):
         read_recipe([CONF], "salm/whisper_smollm2", changes)
     changes["model.train_ds.manifest_filepath"] = changes.pop("model.train_ds.text")
+    with pytest.raises(SettingError, match="trainer.max_steps is 'abc'; it must be a number, as the recipe's 2000"):
+        read_recipe([CONF], "salm/whisper_smollm2", changes | {"trainer.max_steps": "abc"})
     cfg = read_recipe([CONF], "salm/whisper_smollm2", changes)
     assert (cfg.name, cfg.trainer.max_steps, cfg.init_from_nemo_model) == ("a b", 3, None)
     assert json.dumps(OmegaConf.to_container(cfg.model.train_ds.manifest_filepath)) == json.dumps(["ä", "b"])
