@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader
 
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.data.filters import check_not_empty
+from nemo_speechllm.data.filters import TOO_FEW_TO_BUCKET, check_not_empty
 from nemo_speechllm.data.sampling import PROMPT_FORMAT, TextTokenizer, has_bins_of_answers
 from nemo_speechllm.data.sources import check_sources
 
@@ -63,7 +63,7 @@ def build_dataloader(
             cfg, global_rank=global_rank, world_size=world_size, dataset=dataset, tokenizer=text_tokenizer
         )
     except AssertionError as error:  # Lhotse's, without a word of what to do
-        if "number of buckets" not in str(error):
+        if TOO_FEW_TO_BUCKET not in str(error):
             raise
         raise ValueError(
             f"{error} There are too few recordings to bucket: set use_bucketing=false in the data section"

@@ -32,6 +32,7 @@ NEMO_FILTERS = (
     *("DurationFilter", "TokenCountFilter", "TokenPerSecondFilter", "TokenPerTokenFilter", "BucketingFilter"),
     *("ValidationStatusFilter", "CERFilter", "ContextSpeakerSimilarityFilter"),
 )
+TOO_FEW_TO_BUCKET = "number of buckets"  # in what Lhotse says of it
 TOLD_OF_EACH = 10  # examples named one by one; then at every power of ten
 # settings of a data section by which NeMo or Lhotse leave rows out, and what goes with each of them
 FILTERS: dict[str, dict[str, Any]] = {
@@ -127,12 +128,17 @@ def _sections(cfg: DictConfig) -> Iterator[DictConfig]:
 
 def _without(cfg: DictConfig, name: str) -> DictConfig:
     kept = {key: value for key, value in cfg.items() if key != name}
-    return cast(DictConfig, OmegaConf.merge(kept, FILTERS[name]))
+    return cast(DictConfig, OmegaConf.merge(kept, FILTERS.get(name, {})))
 
 
 def _has_batch(cfg: DictConfig, dataset: Dataset, tokenizer: Any) -> bool:
     once = OmegaConf.merge(cfg, ONCE)
-    dataloader = get_lhotse_dataloader_from_config(once, 0, 1, dataset, tokenizer)
-    of_stream = isinstance(dataloader.dataset, IterableDataset)
-    sampler = dataloader.dataset.sampler if of_stream else dataloader.sampler
-    return next(iter(sampler), None) is not None
+    try:
+        dataloader = get_lhotse_dataloader_from_config(once, 0, 1, dataset, tokenizer)
+        of_stream = isinstance(dataloader.dataset, IterableDataset)
+        sampler = dataloader.dataset.sampler if of_stream else dataloader.sampler
+        return next(iter(sampler), None) is not None
+    except AssertionError as error:  # Lhotse's, that there are as many recordings as buckets
+        if TOO_FEW_TO_BUCKET not in str(error):
+            raise
+        return _has_batch(_without(cfg, "use_bucketing"), dataset, tokenizer)

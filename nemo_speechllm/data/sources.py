@@ -280,14 +280,16 @@ def _used_lines(path: str, source: DictConfig, cfg: DictConfig) -> list[Line]:
 def _without_filtered(path: str, lines: list[Line], cfg: DictConfig) -> list[Line]:
     """Return the lines that NeMo's filters let through; the others are counted by their reason."""
     reasons = [_reason_to_leave_out(line.known_row, cfg) for line in lines]
-    for reason, count in Counter(filter(None, reasons)).items():
+    counts = Counter(filter(None, reasons))
+    for reason, count in counts.items():
         seconds = sum(
             line.known_row["duration"] for line, of_line in zip(lines, reasons, strict=True) if of_line == reason
         )
         logging.warning(f"{path}: {count} of {len(lines)} lines ({seconds:.1f} s) are left out, being {reason}")
     kept = [line for line, reason in zip(lines, reasons, strict=True) if reason is None]
     if not kept:
-        raise ManifestError(f"{path}: no line is left: all are {', or '.join(dict.fromkeys(filter(None, reasons)))}")
+        told = ", or ".join(f"{reason} ({count} of {len(lines)})" for reason, count in counts.items())
+        raise ManifestError(f"{path}: no line is left: all are {told}")
     return kept
 
 

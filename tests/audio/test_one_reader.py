@@ -200,7 +200,7 @@ def test_a_rate_and_an_offset_in_one_line_are_read_right(load, tmp_path):
         ({"_skipme": True}, {}, "every line is left out by its `_skipme`"),
         ({"validation_status": "fail"}, {}, "no line is left: all are of another validation_status than keep=pass"),
         ({"cer": 0.9}, {"max_cer": 0.5}, "no line is left: all are of a cer above max_cer=0.5"),
-        ({}, {"max_duration": 0.5}, "no line is left: all are shorter than .* max_duration=0.5"),
+        ({}, {"max_duration": 0.5}, "no line is left: all are shorter than .* max_duration=0.5 s .1 of 1.$"),
         ({"task": "sing"}, {}, "m.jsonl:1: task: .*task 'sing' has no instruction"),
     ],
 )

@@ -47,6 +47,35 @@ def test_a_filter_that_leaves_nothing_is_named(filters, named, listed, tiny_salm
             setup(cfg)
 
 
+@pytest.mark.parametrize("kind", ["filtered", "cuts", "buckets"])
+def test_a_section_without_a_row_is_not_blamed_on_its_buckets(kind, load, make_manifest, tmp_path):
+    """Lhotse asserts that there are as many recordings as buckets before anybody looks whether there is one."""
+    bucketed = {"batch_size": 2, "use_bucketing": True, "num_buckets": 10}
+    manifest = str(make_manifest((1.0, 1.2, 1.4)))
+    (tmp_path / "cuts.jsonl").write_text("")
+    section, message = {
+        "filtered": (
+            {"manifest_filepath": manifest, "drop_last": True, "batch_size": 64},
+            "no row is left.*by drop_last=True",
+        ),
+        "cuts": ({"cuts_path": str(tmp_path / "cuts.jsonl")}, "cuts.jsonl: no row is left"),
+        "buckets": ({"manifest_filepath": manifest}, "number of buckets.*set use_bucketing=false"),
+    }[kind]
+    with pytest.raises(ValueError, match=message):
+        load(**bucketed | section)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", '{"audio_filepath": "a.wav", "duration": 9, "text": "a", "_skipme": true}\n']
+)
+def test_a_manifest_without_a_line_is_what_is_blamed(content, load, tmp_path):
+    (tmp_path / "none.jsonl").write_text(content)
+    with pytest.raises(
+        ValueError, match="none.jsonl( is empty; write a line|: every line is left out by its `_skipme`)"
+    ):
+        load(manifest_filepath=str(tmp_path / "none.jsonl"), batch_size=2, use_bucketing=True, num_buckets=10)
+
+
 def test_what_nemos_filters_leave_out_is_named_and_counted(tiny_salm_config, make_manifest, nemo_log):
     rows = [{}, {"text": "one two three four five six seven eight nine ten " * 9}, {}, {}]
     data = MULTIMODAL | {"manifest_filepath": str(make_manifest(name="tokens.jsonl", rows=rows)), "max_tps": 100.0}
