@@ -34,6 +34,7 @@ from nemo_speechllm.data.conversation import Audio
 from nemo_speechllm.data.dataset import PLACE_KEY, ConversationBuilder, task_of
 from nemo_speechllm.data.source_paths import PATH_KEYS, paths_of, refuse_addresses, shar_cuts, shar_recordings
 from nemo_speechllm.data.tars import check_tars
+from nemo_speechllm.data.text_files import check_text_file
 from nemo_speechllm.manifests.check import ALL_LEFT_OUT, duplicate_issues
 from nemo_speechllm.manifests.manifest import (
     ANY_CHANNEL,
@@ -71,7 +72,8 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
         FileNotFoundError: a file or folder that the section or a plain manifest names does not exist.
         AudioError: the first or last recording of a tar file, of a tarred manifest or Lhotse Shar, cannot be read.
             What is between them is not looked at before it is read.
-        ValueError: a source is no file or folder but a command or an address; ``channel_selector`` is ``average``;
+        ValueError: a source is no file or folder but a command or an address; ``channel_selector`` is ``average``; a
+            file of texts is not in UTF-8 or holds none;
             plain manifests are in nested lists (NeMo would take a weight for a path); a line has a defect (see
             `row_defects` and `audio_defects`) or asks what the recipe has no instruction for; no line of a manifest is
             left.
@@ -88,6 +90,8 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
             for path in paths_of(source, key):
                 if not Path(path).exists():
                     raise FileNotFoundError(f"{key} {path} does not exist; correct the data section of the recipe")
+        for path in paths_of(source, "paths") if source.get("type") in ("txt", "txt_jsonl") else ():
+            check_text_file(path)
         if source.get("tarred_audio_filepaths") is not None:
             for path in paths_of(source, "manifest_filepath"):
                 _check_tarred(path, source, cfg)

@@ -120,14 +120,20 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         """Take weights from where ``init_from_…`` says; a ``.nemo`` may be that of another model with such a head.
 
         It may be named as one of those that come with the package.
+
+        Raises:
+            ValueError: this model cannot go on from that one; see `check_start`.
         """
         path = cfg.get("init_from_nemo_model")
         if not isinstance(path, str):
             return super().maybe_init_from_pretrained_checkpoint(cfg, map_location)
-        path = shipped_models().get(path, path)
-        self.load_state_dict(
-            CTCHeadSpeechLM.restore_from(path, map_location=torch.device(map_location)).state_dict(), strict=False
-        )
+        name, path = path, shipped_models().get(path, path)
+        start = CTCHeadSpeechLM.restore_from(path, map_location=torch.device(map_location))
+        self.check_start(start, name)
+        self.load_state_dict(start.state_dict(), strict=False)
+
+    def check_start(self, start: "CTCHeadSpeechLM", name: str) -> None:
+        """Refuse a model, the checkpoint ``name``, from which this one cannot go on; any will do here."""
 
     @property
     def ctc(self) -> CTC | None:

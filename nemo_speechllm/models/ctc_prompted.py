@@ -17,6 +17,7 @@ from typing import ClassVar
 
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
+from nemo_speechllm.models.salm import SALM
 from nemo_speechllm.modules.ctc import CTCHead, EmbeddingCTC, check_has_ctc_head
 from nemo_speechllm.modules.encoders import load_asr_model
 from nemo_speechllm.modules.segments import mask_text
@@ -72,6 +73,19 @@ class CTCPromptedLLM(CTCHeadSpeechLM):
         head = self._head_with_tokenizer(asr_model.tokenizer.tokenizer.serialized_model_proto())
         head.decoder.load_state_dict(asr_model.decoder.state_dict())
         return head
+
+    def check_start(self, start: CTCHeadSpeechLM, name: str) -> None:
+        """Refuse a SALM: what its LLM has learned of instructions and keywords would be lost without a word.
+
+        Raises:
+            ValueError: it is one.
+        """
+        if isinstance(start, SALM):
+            raise ValueError(
+                f"init_from_nemo_model={name} is a SALM, and this recipe makes a {type(self).__name__}, whose prompt "
+                "has no instructions and keywords; take a recipe of conf/salm: salm/adapt_to_text for lines of text, "
+                "salm/whisper_smollm2_posterior_finetune for recordings"
+            )
 
     def _find_mask_token(self, token: str | None) -> int:
         """Return the token that is read in place of masked ones: the tokenizer's unknown token where none is named."""

@@ -95,6 +95,9 @@ def make_stage2(recipe, stage1, tmp_path):
     return make
 
 
+SALM_RECIPE = "salm/whisper_smollm2_posterior"
+
+
 def asked(model, audio: Audio, text: str, name: str = "test") -> Conversation:
     metadata = {"text": text, "lang": "en"}
     return model.builder.conversation(audio, metadata, name, text)
@@ -186,8 +189,13 @@ def test_the_bank_goes_along_so_that_a_checkpoint_learns_from_texts_of_one_s_own
     assert torch.equal(*(posteriors(model, text)[0] for model, text in zip((first, again), texts, strict=True)))
 
 
-def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(make_stage2, make_audio, tmp_path):
-    model, audio = make_stage2(), Audio.from_samples(make_audio(1.0))
+@pytest.mark.parametrize("kind", [SALM, CTCPromptedLLM])
+def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(kind, make_stage2, make_audio, tmp_path):
+    stage2, adapt, name = {
+        SALM: (SALM_RECIPE, "salm/adapt_to_text", "salm_adapted"),
+        CTCPromptedLLM: ("stage2_posterior", "ctc_prompted_llm/adapt_to_text", "ctc_prompted_adapted"),
+    }[kind]
+    model, audio = make_stage2(stage2), Audio.from_samples(make_audio(1.0))
     model.save_to(tmp_path / "stage2.nemo")
     (tmp_path / "bank.npz").unlink()
     (tmp_path / "menu.txt").write_text("Please hold the line.\nThank you.\n" * 8)
@@ -206,13 +214,22 @@ def test_a_checkpoint_is_adapted_to_texts_without_audio_and_without_a_bank(make_
         "exp_manager.exp_dir": str(tmp_path),
         "exp_manager.create_tensorboard_logger": False,
     }
-    train(read_recipe([CONF], "ctc_prompted_llm/adapt_to_text", changes))
-    adapted = CTCPromptedLLM.restore_from(tmp_path / "ctc_prompted_adapted/checkpoints/ctc_prompted_adapted.nemo")
+    train(read_recipe([CONF], adapt, changes))
+    adapted = kind.restore_from(tmp_path / f"{name}/checkpoints/{name}.nemo")
     item = asked(model, audio, "Please hold the line.")
     assert adapted.answer_losses([item])[0] < model.answer_losses([item])[0] - 0.1
     assert adapted.transcribe(audio.load(), decoder="ctc", verbose=False) == model.transcribe(
         audio.load(), decoder="ctc", verbose=False
     )
+
+
+def test_a_salm_becomes_no_model_without_instructions(make_stage2, tmp_path):
+    model, salm = make_stage2(), make_stage2(SALM_RECIPE)
+    salm.save_to(tmp_path / "salm.nemo")
+    with pytest.raises(ValueError, match="salm.nemo is a SALM, and this recipe makes a CTCPromptedLLM.*adapt_to_text"):
+        model.maybe_init_from_pretrained_checkpoint(
+            OmegaConf.create({"init_from_nemo_model": str(tmp_path / "salm.nemo")})
+        )
 
 
 def test_errors_name_what_is_missing(make_stage2, recipe, tmp_path):
@@ -235,9 +252,6 @@ def test_a_prompt_of_audio_and_nothing_else_is_refused(make_stage2, make_audio):
         model.transcribe(make_audio(1.0), verbose=False)
     model.prompt.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
     assert model.loss(collate(model, audio))["loss"].isfinite()
-
-
-SALM_RECIPE = "salm/whisper_smollm2_posterior"
 
 
 def test_salm_reads_posteriors_of_the_same_ear_beside_instruction_and_keywords(
