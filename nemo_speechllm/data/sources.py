@@ -90,6 +90,8 @@ def check_sources(cfg: DictConfig, builder: ConversationBuilder, skip_bad_audio:
             for path in paths_of(source, key):
                 if not Path(path).exists():
                     raise FileNotFoundError(f"{key} {path} does not exist; correct the data section of the recipe")
+                if key == "cuts_path" and os.path.isfile(path) and not os.path.getsize(path):
+                    raise ValueError(f"{key} {path} is empty; write a cut for each recording")
         for path in paths_of(source, "paths") if source.get("type") in ("txt", "txt_jsonl") else ():
             check_text_file(path)
         if source.get("tarred_audio_filepaths") is not None:

@@ -58,7 +58,7 @@ def test_a_section_without_a_row_is_not_blamed_on_its_buckets(kind, load, make_m
             {"manifest_filepath": manifest, "drop_last": True, "batch_size": 64},
             "no row is left.*by drop_last=True",
         ),
-        "cuts": ({"cuts_path": str(tmp_path / "cuts.jsonl")}, "cuts.jsonl: no row is left"),
+        "cuts": ({"cuts_path": str(tmp_path / "cuts.jsonl")}, "cuts.jsonl is empty; write a cut for each"),
         "buckets": ({"manifest_filepath": manifest}, "number of buckets.*set use_bucketing=false"),
     }[kind]
     with pytest.raises(ValueError, match=message):
