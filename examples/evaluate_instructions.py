@@ -47,7 +47,7 @@ from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.tables import format_conventions, format_instruction_table
 from nemo_speechllm.files import as_object, file_digest, write_csv, write_json, write_text
-from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, require_words, write_manifest
 from nemo_speechllm.metrics.error_rate import normalizer_for
 from nemo_speechllm.metrics.instructions import instruction_report, instruction_rows, score
 from nemo_speechllm.metrics.report import error_report
@@ -85,11 +85,7 @@ class EvaluateInstructionsArguments:
 def read_rows(manifest: str) -> list[dict]:
     """Read the rows of a manifest, with a transcript each."""
     rows = read_manifest(manifest, locate_audio=True)
-    silent = [number for number, row in enumerate(rows, 1) if not str(row.get("text") or "").strip()]
-    if silent or not rows:
-        raise ValueError(
-            f"{manifest}: lines {silent[:10]} have no `text` to apply instructions to; add it or remove them"
-        )
+    require_words(manifest, rows)
     return rows
 
 

@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.corpora.composition import compose, split_recordings, write_composition
-from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
+from nemo_speechllm.manifests.manifest import read_manifest, require_words, write_manifest
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -72,9 +72,7 @@ def main() -> None:
     """Compose the utterances of each split, and write its manifest."""
     arguments = parse_arguments()
     rows = read_manifest(arguments.manifest, locate_audio=True)
-    unspoken = [row["audio_filepath"] for row in rows if not str(row.get("text", "")).strip()]
-    if unspoken:
-        raise ValueError(f"{arguments.manifest}: no `text` for {unspoken[:5]}; see examples/data/check_manifest.py")
+    require_words(arguments.manifest, rows)
     held_out, seed = arguments.held_out, arguments.seed
     splits = split_recordings(rows, held_out, held_out, seed, arguments.test_speakers)
     wanted = {name: count for name in splits if (count := getattr(arguments, name))}

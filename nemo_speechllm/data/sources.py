@@ -45,9 +45,11 @@ from nemo_speechllm.manifests.manifest import (
     ManifestIssue,
     audio_path,
     is_left_out,
+    listed,
     raise_for,
     read_lines,
     read_manifest,
+    refuse,
     with_audio_issues,
     write_manifest,
 )
@@ -223,10 +225,10 @@ def _checked_rows(
     lines = _used_lines(path, source, cfg)
     raise_for(path, lines)
     lines = _without_filtered(path, lines, cfg)
-    raise_for(path, [_asked(line, path, builder) for line in lines])
+    refuse(path, [issue for line in lines for issue in _no_question(line, path, builder)], is_checked=False)
     lines = with_audio_issues(lines, path, cfg.get("channel_selector"))
     lines = _without_bad_audio(path, lines) if skip_bad_audio else lines
-    _raise_for_audio(lines)
+    _raise_for_audio(path, lines)
     _tell_of_odd_lines(path, lines)
     for line in lines:
         row = {key: value for key, value in line.known_row.items() if key not in RATE_KEYS}
@@ -251,7 +253,7 @@ def _check_turns(path: str, skip_bad_audio: bool) -> None:
     lines = _turns(path)
     raise_for(path, lines)
     if not skip_bad_audio:
-        _raise_for_audio(with_audio_issues(lines, path, ANY_CHANNEL))
+        _raise_for_audio(path, with_audio_issues(lines, path, ANY_CHANNEL))
 
 
 def _turns(path: str) -> list[Line]:
@@ -320,14 +322,12 @@ def _reason_to_leave_out(row: dict, cfg: DictConfig) -> str | None:
     return None
 
 
-def _asked(line: Line, path: str, builder: ConversationBuilder) -> Line:
-    """Return the line, with an issue where the recipe has no question for it."""
+def _no_question(line: Line, path: str, builder: ConversationBuilder) -> Iterator[ManifestIssue]:
+    """Yield an issue where the recipe has no question for the line."""
     try:
         builder.question(Audio(torch.zeros(1)), line.known_row, line.known_row["audio_filepath"])
     except ValueError as error:
-        issue = ManifestIssue(path, line.number, "task", "no question", str(error), "correct the line, or the recipe")
-        return Line(line.number, line.row, (*line.issues, issue))
-    return line
+        yield ManifestIssue(path, line.number, "task", "no question", str(error), "correct the line, or the recipe")
 
 
 def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
@@ -342,15 +342,13 @@ def _without_bad_audio(path: str, lines: list[Line]) -> list[Line]:
     return [line for line in lines if line.number not in numbers]
 
 
-def _raise_for_audio(lines: list[Line]) -> None:
+def _raise_for_audio(path: str, lines: list[Line]) -> None:
     messages = [_message(line, issue) for line in lines for issue in line.issues]
     if messages:
         missing = next(issue.kind for line in lines for issue in line.issues) == "missing file"
-        more = f"\n… and {len(messages) - SHOWN} more" if len(messages) > SHOWN else ""
         raise (FileNotFoundError if missing else ManifestError)(
-            "\n".join(messages[:SHOWN])
-            + f"{more}\ncorrect the lines, or leave those with bad audio out with skip_bad_audio: true in the data "
-            "section; `examples/data/check_manifest.py` finds all"
+            listed(path, messages)
+            + "\ncorrect the lines, or leave those with bad audio out with skip_bad_audio: true in the data section"
         )
 
 

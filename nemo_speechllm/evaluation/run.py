@@ -31,7 +31,7 @@ from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.evaluation.report import EvaluationReport, evaluation_report
 from nemo_speechllm.files import as_object, file_digest, write_json
 from nemo_speechllm.manifests.check import check_manifest
-from nemo_speechllm.manifests.manifest import audio_path
+from nemo_speechllm.manifests.manifest import audio_path, refuse
 from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
 from nemo_speechllm.metrics.translation import check_metrics
@@ -58,14 +58,13 @@ class EvaluateArguments(AskingArguments):
 
 
 def checked_rows(manifest: str, channel_selector: int | str | None) -> list[dict]:
-    """Read the rows of a manifest without a defect; one with an empty ``text`` is silence."""
+    """Read the rows of a manifest without a defect; one with an empty ``text`` is silence.
+
+    Raises:
+        FileNotFoundError, EmptyManifestError, ManifestError: see `check_manifest` and `refuse`.
+    """
     rows, issues = check_manifest(manifest, channel_selector=channel_selector)
-    if issues:
-        listed = "\n".join(map(str, issues[:20]))
-        raise ValueError(
-            f"{manifest} has {len(issues)} defects:\n{listed}\nwrite the lines without defects to a new manifest with "
-            f"`python examples/data/check_manifest.py {manifest} --write-clean clean.jsonl`"
-        )
+    refuse(manifest, issues)
     return rows
 
 

@@ -16,7 +16,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -41,7 +41,7 @@ from nemo_speechllm.manifests.rows import (
 
 # kinds of defects for which the audio is to blame, or what a line says of it
 BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
-SHOWN = 20  # defects in a message
+SHOWN = 3  # defects in a message, which a script prints as one line
 _Span = tuple[Path, float | None, float | None]  # what of a file a row asks for: offset and duration in seconds
 
 
@@ -186,12 +186,22 @@ def raise_for(path: str | Path, lines: Iterable[Line]) -> None:
         FileNotFoundError: the first issue of the lines is a file that is not there.
         ManifestError: the lines have issues.
     """
-    issues = [issue for line in lines for issue in line.issues]
+    refuse(path, [issue for line in lines for issue in line.issues])
+
+
+def refuse(path: str | Path, issues: Sequence[ManifestIssue], *, is_checked: bool = True) -> None:
+    """Raise for the issues of a manifest, if there are any: the message has the first, and how to see the others.
+
+    Args:
+        is_checked: `check_manifest` finds these issues too.
+
+    Raises:
+        FileNotFoundError: the first issue is a file that is not there.
+        ManifestError: there are issues.
+    """
     if not issues:
         return
-    message = "\n".join(map(str, issues[:SHOWN]))
-    if len(issues) > SHOWN:
-        message += f"\n… and {len(issues) - SHOWN} more of {path}; `examples/data/check_manifest.py` names them all"
+    message = listed(path, issues, is_checked)
     if issues[0].kind == "missing file":
         raise FileNotFoundError(message)
     raise (BadAudioError if issues[0].kind in BAD_AUDIO else ManifestError)(message, issues)
@@ -204,6 +214,20 @@ def located(row: dict, path: str | Path) -> dict:
 
 def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
     """Write `rows` as a manifest. The file appears whole or not at all; its folder is made if needed."""
+def listed(path: str | Path, issues: Sequence[object], is_checked: bool = True) -> str:
+    """Return the first issues of a manifest in words, how many there are, and the command that names them all."""
+    if len(issues) == 1:
+        return str(issues[0])
+    lines = [f"{path} has {len(issues)} defects:", *map(str, issues[:SHOWN])]
+    lines += [f"… and {len(issues) - SHOWN} more"] if len(issues) > SHOWN else []
+    if is_checked:
+        lines[-1] += (
+            f"; `python examples/data/check_manifest.py {path}` names them all, and with `--write-clean clean.jsonl` "
+            "writes a manifest of the other lines"
+        )
+    return "\n".join(lines)
+
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as output:
@@ -239,6 +263,18 @@ def audio_path(row: dict, manifest: str | Path) -> Path:
 
 def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
     """Return a copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
+def require_words(path: str | Path, rows: Iterable[dict]) -> None:
+    """Refuse a manifest in which a row, of those that `read_manifest` gives, has no ``text`` with something said.
+
+    Raises:
+        ManifestError: the ``text`` of a row is missing or blank.
+    """
+    remedy = "write the transcript, or remove the line"
+    silent = [number for number, row in enumerate(rows, 1) if not str(row.get("text") or "").strip()]
+    issues = [ManifestIssue(str(path), number, "text", "empty text", "nothing is said", remedy) for number in silent]
+    refuse(path, issues, is_checked=False)
+
+
     if Path(row["audio_filepath"]).expanduser().is_absolute():
         return row
     return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), Path(target).parent)}

@@ -16,6 +16,8 @@
 key and remedy."""
 
 import json
+import re
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,11 +29,12 @@ from hypothesis import strategies as st
 from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from omegaconf import OmegaConf
 
+from nemo_speechllm.command_line import cause_of
 from nemo_speechllm.data.conversation import AudioError
 from nemo_speechllm.data.dataloader import build_dataloader
 from nemo_speechllm.data.dataset import ConversationBuilder, ConversationDataset
 from nemo_speechllm.manifests.check import check_manifest
-from nemo_speechllm.manifests.manifest import EmptyManifestError, ManifestError, read_manifest
+from nemo_speechllm.manifests.manifest import EmptyManifestError, ManifestError, read_manifest, write_manifest
 from nemo_speechllm.recipes.sections import Prompt
 
 ROOT = Path(__file__).parents[2]
@@ -144,6 +147,20 @@ def test_an_empty_manifest_is_called_empty_by_every_consumer(studio, tmp_path, c
     for read in [check_manifest, read_manifest, *studio[2].values()]:
         with pytest.raises(EmptyManifestError, match=f"{tmp_path}/empty.jsonl is empty"):
             read(tmp_path / "empty.jsonl")
+
+
+@pytest.mark.parametrize("change", [{"snr": "5"}, {"audio_filepath": "gone.flac"}, {"offset": 10.0}], ids=str)
+def test_many_defects_are_the_first_few_a_count_and_the_command_that_names_all(fuzzed, studio, change):
+    folder, _, consumers = studio
+    manifest = folder / "many.jsonl"
+    write_manifest(manifest, [fuzzed.GOOD | {"instruction": f"Say it {n} times."} | change for n in range(150)])
+    for read in [partial(read_manifest, locate_audio=True), *consumers.values()]:
+        with pytest.raises((ManifestError, FileNotFoundError)) as error:
+            read(manifest)
+        said = cause_of(error.value)
+        assert re.findall(r"many\.jsonl:(\d+): ", said) == ["1", "2", "3"] and len(said) < 1500
+        assert "has 150 defects" in said and "and 147 more" in said
+        assert f"check_manifest.py {manifest}`" in said
 
 
 # training alone ------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from nemo_speechllm.manifests.check import check_manifest
-from nemo_speechllm.manifests.manifest import read_manifest, write_manifest
+from nemo_speechllm.manifests.manifest import ManifestError, read_manifest, require_words, write_manifest
 
 ROOT = Path(__file__).parents[2]
 
@@ -76,6 +76,15 @@ def test_a_bad_line_is_named(tmp_path, line, message):
     assert str(error.value).startswith(f"{path}:3: (line): {message}")
     clean, (issue,) = check_manifest(path)[0], check_manifest(path)[1][-1:]
     assert clean == [] and str(issue) == str(error.value)
+
+
+def test_rows_that_are_to_have_words_are_named_where_they_have_none():
+    rows = [row(), *[row(text=text) for text in ("", " ", ..., None, "")]]
+    require_words("m.jsonl", rows[:1])
+    with pytest.raises(ManifestError, match=r"m\.jsonl:2: text: nothing is said") as error:
+        require_words("m.jsonl", rows)
+    assert "has 5 defects" in str(error.value) and "and 2 more" in str(error.value)
+    assert "check_manifest" not in str(error.value)  # to which silence is no defect
 
 
 def test_data_modules_are_light():
