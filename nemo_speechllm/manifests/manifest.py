@@ -15,11 +15,12 @@
 """NeMo manifests (one JSON object a line): reading, writing and checking."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,9 +36,12 @@ from nemo_speechllm.manifests.rows import (
     Defect,
     RowError,
     audio_defects,
+    misspelt_keys,
     parse_row,
     row_defects,
 )
+
+logger = logging.getLogger(__name__)
 
 # kinds of defects for which the audio is to blame, or what a line says of it
 BAD_AUDIO = ("missing file", "unreadable audio", "zero length", "wrong scale", "wrong duration")
@@ -138,6 +142,8 @@ def read_lines(
     Raises:
         FileNotFoundError: there is no such file.
         EmptyManifestError: it has no line, or blank ones alone.
+
+    Logs a warning for each key that is nearly one that is read (see `misspelt_keys`), where it first stands.
     """
     lines = []
     for number, content in _numbered_lines(path):
@@ -149,6 +155,7 @@ def read_lines(
         lines.append(Line(number, row, tuple(ManifestIssue(str(path), number, *defect) for defect in defects)))
     if all(line.row is None and line.issues[0].kind == "blank line" for line in lines):
         raise EmptyManifestError(f"{path} is empty; write a line for each recording")
+    _tell_of_misspelt(path, lines)
     return lines
 
 
@@ -207,13 +214,6 @@ def refuse(path: str | Path, issues: Sequence[ManifestIssue], *, is_checked: boo
     raise (BadAudioError if issues[0].kind in BAD_AUDIO else ManifestError)(message, issues)
 
 
-def located(row: dict, path: str | Path) -> dict:
-    """Return the row of manifest ``path`` with an `audio_filepath` that holds in the current folder."""
-    return {**row, "audio_filepath": str(audio_path(row, path))}
-
-
-def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
-    """Write `rows` as a manifest. The file appears whole or not at all; its folder is made if needed."""
 def listed(path: str | Path, issues: Sequence[object], is_checked: bool = True) -> str:
     """Return the first issues of a manifest in words, how many there are, and the command that names them all."""
     if len(issues) == 1:
@@ -228,6 +228,13 @@ def listed(path: str | Path, issues: Sequence[object], is_checked: bool = True) 
     return "\n".join(lines)
 
 
+def located(row: dict, path: str | Path) -> dict:
+    """Return the row of manifest ``path`` with an `audio_filepath` that holds in the current folder."""
+    return {**row, "audio_filepath": str(audio_path(row, path))}
+
+
+def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
+    """Write `rows` as a manifest. The file appears whole or not at all; its folder is made if needed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial, open(partial, "w", encoding="utf-8") as output:
@@ -256,13 +263,6 @@ def require_texts(row: dict, keys: Iterable[str], place: str) -> None:
         raise ValueError(f"{place}: {missing} must be texts; give them or remove the line")
 
 
-def audio_path(row: dict, manifest: str | Path) -> Path:
-    """Where the audio of a row lies: `~` is the home folder, a relative path is relative to the manifest's folder."""
-    return Path(manifest).parent / Path(row["audio_filepath"]).expanduser()
-
-
-def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
-    """Return a copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
 def require_words(path: str | Path, rows: Iterable[dict]) -> None:
     """Refuse a manifest in which a row, of those that `read_manifest` gives, has no ``text`` with something said.
 
@@ -275,6 +275,13 @@ def require_words(path: str | Path, rows: Iterable[dict]) -> None:
     refuse(path, issues, is_checked=False)
 
 
+def audio_path(row: dict, manifest: str | Path) -> Path:
+    """Where the audio of a row lies: `~` is the home folder, a relative path is relative to the manifest's folder."""
+    return Path(manifest).parent / Path(row["audio_filepath"]).expanduser()
+
+
+def relocate(row: dict, source: str | Path, target: str | Path) -> dict:
+    """Return a copy of a row of manifest `source` whose relative audio path holds in manifest `target`."""
     if Path(row["audio_filepath"]).expanduser().is_absolute():
         return row
     return {**row, "audio_filepath": os.path.relpath(audio_path(row, source), Path(target).parent)}
@@ -293,6 +300,22 @@ def _read_line(file: BinaryIO) -> bytes:
     while len(part) > MAX_LINE and not part.endswith(b"\n"):
         part = file.readline(MAX_LINE + 2)
     return line
+
+
+def _tell_of_misspelt(path: str | Path, lines: Iterable[Line]) -> None:
+    found: dict[tuple[str, str], list[int]] = {}
+    for line in lines:
+        for names in misspelt_keys(line.row or {}):
+            found.setdefault(names, []).append(line.number)
+    for (key, meant), numbers in found.items():
+        others = f" (and in {len(numbers) - 1} more lines)" if len(numbers) > 1 else ""
+        _warn_once(f"{path}:{numbers[0]}: {key}: nothing reads this key{others} → did you mean {meant!r}?")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    """Log a warning; a script may read its manifest several times."""
+    logger.warning(message)
 
 
 def _is_readable(line: Line) -> bool:

@@ -18,12 +18,14 @@
 """
 
 import codecs
+import difflib
 import json
 import math
 import re
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any, NamedTuple, TypeGuard, cast
 
@@ -44,6 +46,8 @@ _NUMBER_KEYS = {
     "snr": "decibels",
     **dict.fromkeys(("cer", "context_speaker_similarity"), "a share"),  # NeMo filters by them
 }
+_NEMO_LANG = "source_lang"  # what NeMo's manifests call `lang`
+_READ = ("duration", "offset", "text", "answer", *QUESTION_KEYS, "keywords", "snr", "_skipme", _NEMO_LANG)
 _TRAINED_ON = ("audio_filepath", "duration")
 _EXAMPLE = 'write one JSON object a line, in UTF-8, like {"audio_filepath": "a.wav", "duration": 1.5, "text": "hello"}'
 _ADDRESS = re.compile(r"pipe:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
@@ -123,6 +127,24 @@ def row_defects(row: dict[str, Any], needed: Iterable[str] = _TRAINED_ON, answer
     if answered and not any(answer == "" or _has_word(answer) for answer in _answers(row)):
         remedy = 'write the transcript, "" where nothing is said, or remove the line'
         yield Defect("text", "empty text", "neither 'text' nor 'answer' has a word", remedy)
+
+
+def misspelt_keys(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each key of a row that nothing reads and that is nearly one that is read, and which was probably meant.
+
+    Any other key is the user's own, as is one beside that which it resembles.
+    """
+    for key in row:
+        meant = _nearly(key)
+        if meant is not None and meant not in row:
+            yield _shown(key), meant
+
+
+@lru_cache(maxsize=1024)
+def _nearly(key: str) -> str | None:
+    """Return the key that another resembles; None: it is read itself, or resembles none."""
+    nearest = [] if key in _READ else difflib.get_close_matches(key, _READ, n=1, cutoff=0.85)
+    return "lang" if nearest == [_NEMO_LANG] else next(iter(nearest), None)
 
 
 def answer_of(row: dict[str, Any]) -> str | None:

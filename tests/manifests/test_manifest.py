@@ -87,6 +87,48 @@ def test_rows_that_are_to_have_words_are_named_where_they_have_none():
     assert "check_manifest" not in str(error.value)  # to which silence is no defect
 
 
+MISSPELT = {
+    "keyword": "keywords",
+    "instructions": "instruction",
+    "source_langs": "lang",
+    "text_": "text",
+    "target_langs": "target_lang",
+    "tasks": "task",
+    "durations": "duration",
+    "off_set": "offset",
+    "skipme": "_skipme",
+}
+OWN = (
+    "raw_text",
+    "text_normalized",
+    "pred_text",
+    "language",
+    "source_lang",
+    "speaker_id",
+    "label",
+    "wer",
+    "id",
+    "ипа",
+)
+
+
+@pytest.mark.parametrize("key", MISSPELT)
+def test_a_key_that_is_nearly_one_that_is_read_is_named_once(tmp_path, caplog, key):
+    plain = {"audio_filepath": "good.flac"}
+    write_manifest(tmp_path / "m.jsonl", [plain, plain | {key: "a"}, plain | {key: "b"}])
+    for _ in range(2):
+        read_manifest(tmp_path / "m.jsonl")
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{tmp_path}/m.jsonl:2: {key}: ") and "in 1 more" in warning
+    assert warning.endswith(f"did you mean {MISSPELT[key]!r}?")
+
+
+def test_keys_of_the_users_own_are_not_mentioned(tmp_path, caplog):
+    write_manifest(tmp_path / "m.jsonl", [row(**dict.fromkeys(OWN, "a")), row(text_="hello", text2="world")])
+    read_manifest(tmp_path / "m.jsonl")
+    assert not caplog.messages
+
+
 def test_data_modules_are_light():
     code = (
         "import sys, nemo_speechllm.manifests.manifest, nemo_speechllm.corpora.telephone_prompts;"
