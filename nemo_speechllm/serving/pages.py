@@ -39,18 +39,18 @@ class Reports:
     be read. Links are not followed.
 
     Args:
-        folder: is looked through whenever something is asked for; reports may come and go.
+        folder: is looked through whenever something is asked for; reports may come and go, and there may be none yet.
 
     Raises:
-        ValueError: there is no report.
+        NotADirectoryError: there is no such folder.
     """
 
     def __init__(self, folder: str | Path):
         self._folder = Path(folder).absolute()
-        if not self.found():
-            raise ValueError(
-                f"reports={folder}: there is no {REPORT} in this folder or beneath it; write one with "
-                "`nemo-speechllm report OUTPUT_DIR`, of evaluate's output_dir, and give that or a folder above it"
+        if not self._folder.is_dir():
+            raise NotADirectoryError(
+                f"reports={folder}: there is no such folder; the path counts from {Path.cwd()}. Give evaluate's "
+                "output_dir, or a folder above it"
             )
 
     def found(self) -> dict[str, Path]:

@@ -120,20 +120,33 @@ def test_without_the_setting_there_are_no_reports(address):
     assert httpx.get(f"{address}/reports/").status_code == 404 and "reports/" not in httpx.get(address).text
 
 
-@pytest.mark.parametrize("make", ["folder", "other", "nothing", "file", "link"])
-def test_a_folder_without_a_report_is_refused_with_the_remedy(tmp_path, make):
+@pytest.mark.parametrize("make", ["empty", "folder", "other", "link"])
+def test_a_folder_without_a_report_says_that_there_is_none_yet_and_lists_the_first(tmp_path, make):
     place = tmp_path / "evaluation"
-    if make in ("other", "link"):
-        place.mkdir()
+    place.mkdir()
+    if make == "other":
         (place / "predictions.jsonl").touch()
     if make == "folder":
         (place / "report.html").mkdir(parents=True)
-    if make == "file":
-        place.write_text("a report")
     if make == "link":
         (tmp_path / "secret").write_text(SECRET)
         (place / "report.html").symlink_to(tmp_path / "secret")
-    with pytest.raises(ValueError, match=f"reports={place}: there is no report.html .*`nemo-speechllm report "):
+    reports = Reports(place)
+    listed = reports.page("").body.decode()
+    assert "no report yet" in listed and "nemo-speechllm report " in listed and "<li>" not in listed
+    (place / "test").mkdir()
+    (place / "test" / "report.html").touch()
+    listed = reports.page("").body.decode()
+    assert "no report yet" not in listed and '<li><a href="test/report.html">' in listed
+
+
+@pytest.mark.parametrize("make", ["nothing", "file"])
+def test_a_folder_without_a_report_is_refused_with_the_remedy(tmp_path, make):
+    """Where it is no folder at all; one in which there is none yet is served."""
+    place = tmp_path / "evaluation"
+    if make == "file":
+        place.write_text("a report")
+    with pytest.raises(NotADirectoryError, match=f"reports={place}: there is no such folder; .*{Path.cwd()}"):
         Reports(place)
 
 

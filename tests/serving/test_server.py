@@ -100,6 +100,6 @@ def test_limits_by_which_nothing_would_be_answered_are_named(name):
         check_limits(OmegaConf.structured(ServeArguments(model="x", **{name: 0})))
 
 
-def test_a_folder_without_a_report_is_named_before_a_model_is_loaded(tmp_path):
-    with pytest.raises(ValueError, match="reports=.* there is no report.html"):
-        serve(OmegaConf.structured(ServeArguments(model="no_such_model", reports=str(tmp_path))))
+def test_a_folder_of_reports_that_is_not_there_is_named_before_a_model_is_loaded(tmp_path):
+    with pytest.raises(NotADirectoryError, match="reports=.* there is no such folder"):
+        serve(OmegaConf.structured(ServeArguments(model="no_such_model", reports=str(tmp_path / "none"))))
