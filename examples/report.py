@@ -66,10 +66,25 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def evaluation_folder(folder: Path) -> Path:
+    """Return a folder that may hold an evaluation.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or evaluations lie beneath it and none in it; they are named.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}; the path counts from {Path.cwd()}")
+    beneath = sorted(str(path.parent) for path in folder.rglob("metrics.json"))
+    if beneath and not (folder / "metrics.json").exists():
+        more = f", or one of {len(beneath) - 1} others beneath it" if beneath[1:] else ""
+        raise FileNotFoundError(f"{folder} holds no evaluation itself; give {beneath[0]}{more}")
+    return folder
+
+
 def main() -> None:
     """Write ``report.html``."""
     arguments = parse_arguments()
-    folder, target = arguments.folder, arguments.folder / "report.html"
+    folder, target = evaluation_folder(arguments.folder), arguments.folder / "report.html"
     try:
         metrics, run = (
             json.loads((folder / name).read_text(encoding="utf-8")) for name in ("metrics.json", "run.json")

@@ -77,6 +77,25 @@ def test_a_recording_of_hours_is_linked(load_script, tmp_path):
     assert address == "../a%20b.wav#t=1.5,2001.5"
 
 
+@pytest.mark.parametrize("conditions", [["correct"], ["mixed_10", "correct", "empty"]])
+def test_a_folder_above_evaluations_is_refused_with_their_place(report, tmp_path, conditions):
+    """As evaluate_keywords.py, evaluate_robustness.py and sweep.py leave them."""
+    for condition in conditions:
+        (tmp_path / condition / "evaluation").mkdir(parents=True)
+        (tmp_path / condition / "evaluation" / "metrics.json").touch()
+    for folder in (tmp_path / conditions[-1], tmp_path):
+        status, error = report(folder)
+        assert status == 1 and f"{folder} holds no evaluation itself; give {folder}" in error
+        assert error.rstrip().endswith(
+            "/evaluation" if folder != tmp_path or not conditions[1:] else "2 others beneath it"
+        )
+
+
+def test_a_folder_that_is_not_there_is_called_so(report, tmp_path):
+    status, error = report(tmp_path / "none")
+    assert status == 1 and f"there is no folder {tmp_path}/none" in error
+
+
 def test_an_evaluation_that_has_not_ended_is_refused(report, tmp_path):
     status, error = report(tmp_path)
     assert status == 1 and "metrics.json" in error and "finish the evaluation" in error
