@@ -35,6 +35,7 @@ from nemo_speechllm.commands.catalogue import GROUPS, Command, commands
 from nemo_speechllm.package_info import __version__
 
 HELP = ("-h", "--help")
+SETTING = re.compile(r"\+{0,2}(\w+)[\w.]*=")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -73,6 +74,7 @@ def _say(text: str, asked: bool = True) -> None:
 
 def _run_command(command: Command, arguments: list[str]) -> None:
     if not set(HELP) & set(arguments):
+        _check_settings(command, arguments)
         _run(command.script, [str(command.script), *arguments])
     elif command.uses_hydra:
         _say(texts.of_command(command))
@@ -81,6 +83,17 @@ def _run_command(command: Command, arguments: list[str]) -> None:
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             _run(command.script, [str(command.script), *HELP[:1]])
         _say(command.as_typed(printed.getvalue()).rstrip())
+
+
+def _check_settings(command: Command, arguments: list[str]) -> None:
+    """Refuse a setting that the command does not have, before its script's imports, which take many seconds.
+
+    What a recipe has, and how a setting is to be written, Hydra says.
+    """
+    known = command.keys() if command.settings else []
+    for found in filter(None, map(SETTING.match, arguments)):
+        if known and found[1] not in (*known, "hydra"):
+            sys.exit(f"error: there is no setting {found[1]!r}; {nearest_of(found[1], known)}")
 
 
 def _run_script(name: str, arguments: list[str]) -> None:

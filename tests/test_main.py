@@ -21,6 +21,9 @@ from pathlib import Path
 
 import pytest
 
+from nemo_speechllm.__main__ import _check_settings
+from nemo_speechllm.commands.catalogue import commands
+
 SCRIPT = """
 import sys
 import neighbour
@@ -118,6 +121,36 @@ def test_a_commands_error_is_one_line(tmp_path):
     last_line = done.stderr.splitlines()[-1]
     assert done.returncode == 1 and last_line.startswith("error: ") and "Traceback" not in done.stderr
     assert "quote the value twice: \"audio='a=b.wav'\"" in last_line
+
+
+MISSPELT = """
+import sys
+from nemo_speechllm.__main__ import main
+from nemo_speechllm.commands.catalogue import commands
+for name, command in commands().items():
+    for setting in ("batch_sise=4", "+batch_sise=4", "batch_sise.x=4") if command.settings else ():
+        try:
+            main([*name.split(), "model=x", setting])
+        except SystemExit as error:
+            print(name, error, sorted({"nemo", "torch", "transformers"} & set(sys.modules)))
+"""
+
+
+def test_a_setting_that_no_command_has_is_refused_before_anything_is_imported(tmp_path):
+    environment = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", MISSPELT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert {"transcribe", "evaluate", "serve", "chat", "export"} <= {line.split()[0] for line in lines}
+    assert all(" error: there is no setting 'batch_sise'; " in line and line.endswith(" []") for line in lines), lines
+    assert any("did you mean 'batch_size'?" in line for line in lines)
+
+
+def test_what_a_command_has_and_what_hydra_reads_is_left_to_the_script():
+    for command in commands().values():
+        settings = [f"{mark}{key}=1" for key in command.keys() for mark in ("", "+", "++")]
+        _check_settings(command, [*settings, "hydra.verbose=false", "hydra/job_logging=none", "~model", "--cfg=job"])
 
 
 def test_a_recipe_of_ones_own_is_taken_and_may_build_on_one_of_the_package(tmp_path):
