@@ -127,8 +127,12 @@ def claim_record(path: Path, record: dict[str, Any], what: str) -> None:
     recorded = json.loads(path.read_text(encoding="utf-8"))
     differing = [key for key in sorted({*record, *recorded}) if record.get(key) != recorded.get(key)]
     if differing:
-        changes = "; ".join(f"{key} was {recorded.get(key)!r}, is {record.get(key)!r}" for key in differing)
+        changes = "; ".join(f"{key} was {_told(recorded, key)}, is {_told(record, key)}" for key in differing)
         raise ValueError(f"{path.parent} holds {what} ({changes}); give another output_dir, or remove the folder")
+
+
+def _told(record: dict[str, Any], key: str) -> str:
+    return "not set" if record.get(key) is None else repr(record[key])
 
 
 def file_digest(path: str | Path) -> str:

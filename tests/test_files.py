@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from nemo_speechllm.evaluation.predictions import PredictionLog
-from nemo_speechllm.files import FolderInUse, FolderLock, Journal, whole_folder, write_text
+from nemo_speechllm.files import FolderInUse, FolderLock, Journal, claim_record, whole_folder, write_text
 from nemo_speechllm.manifests.manifest import write_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -101,6 +101,21 @@ def test_an_error_of_what_is_written_stays_as_it_is(tmp_path):
     with pytest.raises(FileNotFoundError, match="^a.wav does not exist$"):
         write_manifest(tmp_path / "m.jsonl", rows())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ({"scoring": "likelihood"}, {}, "scoring was 'likelihood', is not set"),
+        ({"scoring": None}, {"scoring": "likelihood"}, "scoring was not set, is 'likelihood'"),
+        ({"seed": 0}, {"seed": 0, "size": 1}, "size was not set, is 1"),
+    ],
+)
+def test_a_record_that_differs_is_told_in_plain_words(before, after, told, tmp_path):
+    claim_record(tmp_path / "run.json", before, "another evaluation")
+    claim_record(tmp_path / "run.json", before, "another evaluation")
+    with pytest.raises(ValueError, match=rf"holds another evaluation \({told}\); give another output_dir"):
+        claim_record(tmp_path / "run.json", after, "another evaluation")
 
 
 def test_takes_up_whole_lines_and_writes_on_after_a_torn_one(tmp_path):
