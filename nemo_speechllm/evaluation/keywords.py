@@ -215,9 +215,14 @@ def evaluate_keywords(cfg: EvaluateKeywordsArguments) -> None:
     """Evaluate every condition and write their table; a run that was killed is taken up.
 
     Raises:
-        ValueError: a row has no words to take keywords of, there are too few, or the folder holds something else.
+        ValueError: a size is none, a row has no words to take keywords of, there are too few, or the folder holds
+            something else.
         FolderInUse: another process writes into ``output_dir``.
     """
+    if any(size < 1 for size in cfg.sizes):
+        raise ValueError(
+            f"sizes={list(cfg.sizes)}: a list has 1 word or more; the condition without any, `empty`, there always is"
+        )
     output = Path(cfg.output_dir)
     lock = FolderLock(output, "evaluation")
     rows = checked_rows(cfg.manifest)

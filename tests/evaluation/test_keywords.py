@@ -83,6 +83,13 @@ def test_conditions_have_their_lists_and_a_table(tiny_nemo, data, tmp_path):
         run(**arguments | {"seed": 1})
 
 
+@pytest.mark.parametrize("sizes", [[0], [5, 0], [-1, 5]])
+def test_a_list_of_no_words_is_refused_with_the_condition_that_has_none(data, tmp_path, sizes):
+    with pytest.raises(ValueError, match=r"sizes=.* 1 word or more; .* `empty`"):
+        run(**data, model="gone.nemo", output_dir=str(tmp_path / "out"), sizes=sizes)
+    assert not (tmp_path / "out").exists()
+
+
 def test_keywords_of_translations_are_words_of_the_answer(tiny_nemo, data, make_manifest, tmp_path):
     rows = [
         {"text": text, "answer": answer, "target_lang": "es"} for text, answer in (("call", "llame"), ("is", "es"))
