@@ -61,6 +61,8 @@ def prompts(prompt: str | None) -> Iterator[str]:
 def main(cfg: ChatArguments) -> None:
     """Print the answer to the one prompt, or to each line of a conversation."""
     check_settings(cfg)
+    if cfg.prompt is not None and not cfg.prompt.strip():  # which no model was taught, and answers with something
+        raise ValueError("prompt= is empty; is a shell variable unset? For a transcript there is transcribe.py")
     named = [] if cfg.audio is None else cfg.audio if OmegaConf.is_list(cfg.audio) else [cfg.audio]
     files = [str(file) for file in named]  # Hydra reads a name of digits as a number
     audios = [Audio.from_file(file) for file in files]

@@ -435,6 +435,12 @@ def test_chat_refuses(tiny_nemo, monkeypatch, tmp_path):
         call("chat", model=tiny_nemo, audio=str(tmp_path / "gone.wav"), prompt="?")
 
 
+@pytest.mark.parametrize("prompt", ["", "  "])
+def test_chat_refuses_an_empty_prompt_before_it_loads_a_model(prompt):
+    with pytest.raises(ValueError, match="prompt= is empty"):
+        call("chat", model="gone.nemo", prompt=prompt)
+
+
 # -------------------------------------------------------------------------------------------------------------- export
 
 
