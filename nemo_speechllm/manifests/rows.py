@@ -373,12 +373,18 @@ def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
         remedy = "leave the key out, and give channel_selector where the manifest is read"
         yield Defect("channel_selector", "unknown key", "no line chooses its channel", remedy)
     for key in ("keywords", "transcription"):
-        texts = row.get(key, "")
-        if not isinstance(texts, str) and not (
-            isinstance(texts, Sequence) and all(isinstance(text, str) for text in texts)
-        ):
-            problem = f"expected a list of strings, got {_shown(reprlib.repr(texts))}"
-            yield Defect(key, "wrong type", problem, 'write ["one", "two"]')
-        elif key == "keywords":
-            keywords = texts.split(",") if isinstance(texts, str) else texts
-            yield from (Defect(key, *told) for word in keywords if (told := keyword_problem(word.strip())))
+        yield from _list_defects(key, row.get(key, ""))
+
+
+def _list_defects(key: str, texts: Any) -> Iterator[Defect]:
+    """Yield what is wrong with ``keywords``, a list or one text with commas between them, or a ``transcription``."""
+    texts = texts.split(",") if isinstance(texts, str) else texts
+    parts = texts if isinstance(texts, Sequence) else [texts]
+    if parts is texts and all(isinstance(text, str) for text in parts):
+        if key == "keywords":
+            yield from (Defect(key, *told) for word in parts if (told := keyword_problem(word.strip())))
+        return
+    remedy = 'write ["one", "two"]'
+    if any(isinstance(text, Sequence) and not isinstance(text, str) for text in parts):
+        remedy += f"; where each audio has a list of its own, it is the `{key}` of its manifest line"
+    yield Defect(key, "wrong type", f"expected a list of strings, got {_shown(reprlib.repr(texts))}", remedy)

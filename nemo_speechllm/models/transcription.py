@@ -54,7 +54,8 @@ class SpeechLMTranscribeConfig(TranscribeConfig):
         instruction: what to ask about each audio; None: the manifest line's own, or the recipe's for its task.
         keywords: words that may occur, put before the instruction; of more than the recipe's
             ``generation.max_keywords`` those that CTC may have heard. An empty list takes the manifest lines' own
-            away.
+            away. Those of a file are ``nemo_speechllm.data.keywords.read_keywords(path)``; for a list of its own for
+            each audio give rows or a manifest with ``keywords``.
         max_new_tokens, beam_size: of generation; None: the recipe's.
         batch_duration: the most seconds of audio that are answered together, padding counted; None: as many as
             ``batch_size`` recordings, or pieces of ``generation.max_audio_seconds``, have.

@@ -49,6 +49,14 @@ def test_defects_of_a_row_name_key_and_remedy():
     assert list(row_defects(row | {"text": " "})) and not list(row_defects(row | {"text": ""}))
 
 
+def test_a_list_of_lists_of_keywords_says_where_each_audio_has_its_own():
+    for lists in ([["latte"], ["Kyiv"]], [(), ("Kyiv",)]):
+        (defect,) = row_defects({"keywords": lists}, (), answered=False)
+        assert "`keywords` of its manifest line" in defect.remedy
+    (defect,) = row_defects({"keywords": [1]}, (), answered=False)
+    assert "manifest line" not in defect.remedy
+
+
 def test_the_characters_that_prompts_keep_for_themselves_are_defects():
     row = {"audio_filepath": "a.wav", "duration": 1.0}
     for mark in (AUDIO_MARK, ANSWER_MARK, END_MARK, TEXT_MARK):
