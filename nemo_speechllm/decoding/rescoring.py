@@ -22,24 +22,20 @@ import math
 from dataclasses import dataclass
 
 import torch
-from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
-    BoostingTreeModelConfig,
-    GPUBoostingTreeModel,
-)
+from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import GPUBoostingTreeModel
 from nemo.collections.asr.parts.submodules.ctc_batched_beam_decoding import BatchedBeamCTCComputer
-from nemo.utils import logging
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache, PreTrainedModel
 
 from nemo_speechllm.data.dataset import in_batches
-from nemo_speechllm.modules.ctc import CTC, CTCHead
+from nemo_speechllm.modules.ctc import CTC
 from nemo_speechllm.modules.packing import PrefixTree, can_read_tree
 from nemo_speechllm.modules.segments import IGNORE_INDEX, LLMInputs
 from nemo_speechllm.versions import cache_argument, named
 
 N_HYPOTHESES = 16
-KEYWORD_WEIGHT = 1.0  # of each piece of a keyword, beside its log-probability
+SEARCH_WEIGHT = 1.0  # of what leads a search, beside the pieces' log-probabilities
 ANSWERS_AT_ONCE = 32  # each needs a copy of what the LLM remembers of the prompt
 
 
@@ -100,41 +96,11 @@ def ctc_hypotheses(
     return [Hypothesis(text, best[text]) for text in likely if best[text] > -math.inf]
 
 
-def preference_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | None:
-    """Return what leads CTC's search to keywords, piece by piece: NeMo's phrase boosting.
-
-    A keyword counts as it is written and with its first letter capitalised, as at a sentence's start. Those that the
-    head has no pieces for are named in a warning; where there are no others it is None.
-    """
-    known, left = _by_spelling(head, keywords)
-    if left:
-        shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-        logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
-    if not known:
-        return None
-    capitalised, _ = _by_spelling(head, [word[0].upper() + word[1:] for word in known])
-    with logging.temp_verbosity(logging.WARNING):
-        return GPUBoostingTreeModel.from_config(
-            BoostingTreeModelConfig(key_phrases_list=known + capitalised), head.tokenizer
-        )
-
-
-def _by_spelling(head: CTCHead, words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words that a head has pieces for, and the others."""
-    unknown = head.tokenizer.tokenizer.unk_id()
-    spelled = {
-        word: unknown not in ids and bool(head.text(ids).strip())
-        for word, ids in zip(words, head.ids(words), strict=True)
-    }
-    known, left = ([word for word, is_known in spelled.items() if is_known == wanted] for wanted in (True, False))
-    return known, left
-
-
 def _beam(
     ctc: CTC, log_probs: Tensor, beam_size: int, preference: GPUBoostingTreeModel | None = None
 ) -> list[list[int]]:
     """Return the classes of texts, without blanks and repeats."""
-    fusion = {"fusion_models": [preference], "fusion_models_alpha": [KEYWORD_WEIGHT]} if preference is not None else {}
+    fusion = {"fusion_models": [preference], "fusion_models_alpha": [SEARCH_WEIGHT]} if preference is not None else {}
     search = BatchedBeamCTCComputer(
         ctc.blank, beam_size, return_best_hypothesis=False, allow_cuda_graphs=False, **fusion
     )

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
-from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import GPUBoostingTreeModel
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
@@ -28,12 +27,12 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.keyword_memo import KeywordMemo
+from nemo_speechllm.decoding.keyword_preference import KeywordPreference
 from nemo_speechllm.decoding.rescoring import (
     N_HYPOTHESES,
     Hypothesis,
     answer_log_probs,
     ctc_hypotheses,
-    preference_of,
 )
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.models.answers import Answer
@@ -84,7 +83,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
                 "in model.ctc_head.tokenizer"
             )
         super()._build_ctc()
-        self._preferences: KeywordMemo[GPUBoostingTreeModel | None] = KeywordMemo()
+        self._preferences: KeywordMemo[KeywordPreference] = KeywordMemo()
         self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
         self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
 
@@ -187,8 +186,8 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
     ) -> list[Answer]:
         """Return the LLM's answers; with ``generation.ctc_weight`` transcripts are the best of these and the head's.
 
-        The head gives `N_HYPOTHESES`. The best has the highest weighted sum of log-probabilities, CTC's and the LLM's.
-        What is no transcript of one audio is the LLM's alone.
+        The head gives `N_HYPOTHESES`. The best has the highest weighted sum of log-probabilities, CTC's and the LLM's,
+        with what the keywords in it are worth. What is no transcript of one audio is the LLM's alone.
         """
         answers = super().generate_answers(batch, perceived, max_new_tokens, beam_size)
         if self.ctc_head is None or self.cfg.generation.ctc_weight == 0 or len(batch.audio) == 0:
@@ -200,11 +199,11 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
             (conversation,) = item.conversations
             if len(item.audio) == 1 and conversation.task == "asr":
                 keywords = conversation.question.keywords if conversation.question else []
-                preference = self._preferences.get(keywords, partial(preference_of, self._head))
+                preference = self._preferences.get(keywords, partial(KeywordPreference, self._head))
                 hypotheses = ctc_hypotheses(
-                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=preference
+                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=preference.tree
                 )
-                text = self._choose(item, perceived.select(rows), hypotheses)
+                text = self._choose(item, perceived.select(rows), hypotheses, preference)
                 answers[place] = self._answer(text, answers[place], max_new_tokens)
         return answers
 
@@ -214,7 +213,13 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         """Return None with a head: its tokens are not the LLM's."""
         return None if self.ctc_head is not None else super()._joint_scores(batch, perceived, beam_size)
 
-    def _choose(self, item: ConversationBatch, perceived: PerceptionOutput, hypotheses: list[Hypothesis]) -> str:
+    def _choose(
+        self,
+        item: ConversationBatch,
+        perceived: PerceptionOutput,
+        hypotheses: list[Hypothesis],
+        preference: KeywordPreference,
+    ) -> str:
         """Return the best text of a conversation; see `generate_answers`."""
         if len(hypotheses) == 1:
             return hypotheses[0].text
@@ -223,7 +228,8 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         answers = self.prompt.answer_ids([hypothesis.text for hypothesis in hypotheses], conversation.id)
         of_llm = answer_log_probs(self.llm, asked.embeddings[0], answers)
         of_ctc = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).to(of_llm)
-        return hypotheses[int((weight * of_ctc + (1 - weight) * of_llm).argmax())].text
+        of_keywords = torch.tensor([preference.nats(hypothesis.text) for hypothesis in hypotheses]).to(of_llm)
+        return hypotheses[int((weight * of_ctc + (1 - weight) * of_llm + of_keywords).argmax())].text
 
     def _answer(self, text: str, generated: Answer, max_new_tokens: int) -> Answer:
         """Return a text as an answer of the LLM, which it may have generated."""

@@ -15,15 +15,9 @@
 """What CTC may have heard, against all paths counted out."""
 
 from itertools import groupby, product
-from pathlib import Path
 
 import pytest
 import torch
-from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
-    BoostingTreeModelConfig,
-    GPUBoostingTreeModel,
-)
-from nemo.collections.common.tokenizers.sentencepiece_tokenizer import create_spt_model
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -31,10 +25,9 @@ from nemo_speechllm.decoding.rescoring import (
     Hypothesis,
     answer_log_probs,
     ctc_hypotheses,
-    preference_of,
     token_log_probs,
 )
-from nemo_speechllm.modules.ctc import CTCHead, EmbeddingCTC
+from nemo_speechllm.modules.ctc import EmbeddingCTC
 from nemo_speechllm.modules.packing import allow_packing, can_pack
 
 
@@ -82,76 +75,6 @@ def test_other_texts_are_scored_as_well_if_the_audio_has_a_path_for_them(ctc):
     heard = {item.text: item.log_prob for item in ctc_hypotheses(ctc, log_probs, 1, "9 9 9", "3 3 3 3", "7", "5 9")}
     assert {"9 9 9", "5 9"} <= heard.keys() and not {"3 3 3 3", "7"} & heard.keys()
     assert heard["9 9 9"] == pytest.approx(torch.tensor(counted["9 9 9"]).log().item(), abs=1e-4)
-
-
-@pytest.fixture
-def head(ctc_tokenizer_folder) -> CTCHead:
-    return CTCHead(8, ctc_tokenizer_folder / "tokenizer.model")
-
-
-def heard_of(head: CTCHead, *texts: str) -> torch.Tensor:
-    """Return frames in which each of the texts is heard, of as many pieces, the earlier the better, (T, C)."""
-    logits = torch.zeros(2 * len(head.ids([texts[0]])[0]), head.blank + 1)
-    logits[1::2, head.blank] = 12.0
-    for place, ids in enumerate(head.ids([*texts])):
-        logits[range(0, 2 * len(ids), 2), ids] = 9.0 - 0.5 * place
-    return logits.log_softmax(-1)
-
-
-def test_a_preference_finds_keywords_and_leaves_what_they_are_worth(head):
-    said, meant = "thank you", "hold line"
-    pieces = head.ids([said, meant])
-    count = min(map(len, pieces))
-    said, meant = (head.tokenizer.ids_to_text(ids[:count]) for ids in pieces)
-    log_probs = heard_of(head, said, meant)
-    plain = ctc_hypotheses(head, log_probs, 2)
-    led = ctc_hypotheses(head, log_probs, 2, preference=preference_of(head, [meant]))
-    assert plain[0].text == said and meant not in [item.text for item in plain]
-    assert [item.text for item in led] == [said, meant], "CTC's own order"
-    (scored,) = [item for item in ctc_hypotheses(head, log_probs, 1, meant) if item.text == meant]
-    assert led[1].log_prob == pytest.approx(scored.log_prob)
-
-
-def test_keywords_that_the_head_cannot_write_are_named_and_lead_nowhere(head, nemo_log):
-    log_probs = heard_of(head, "thank you")
-    plain = ctc_hypotheses(head, log_probs, 4)
-    for odd in (["\u200b"], ["咖啡"], ["▁", "😀"]):
-        assert preference_of(head, odd) is None
-        assert f"CTC cannot write {odd[0]!r}" in nemo_log.text
-    among = preference_of(head, ["咖啡", "thank"])
-    assert ctc_hypotheses(head, log_probs, 4, preference=among)[0] == plain[0]
-
-
-def make_head(folder: Path, text: str) -> CTCHead:
-    """Return a head whose pieces spell a text, as it is written."""
-    (folder / "text.txt").write_text(f"{text}\n" * 5)
-    create_spt_model(str(folder / "text.txt"), 24, -1, do_lower_case=False, output_dir=str(folder / "out"))
-    return CTCHead(8, folder / "out/tokenizer.model")
-
-
-def bonuses(head: CTCHead, keywords: list[str], text: str) -> list[float]:
-    """Return what each piece of a text gains by keywords."""
-    return preference_of(head, keywords)(torch.tensor(head.ids([text])))[0].tolist()
-
-
-def test_a_keyword_is_preferred_as_it_is_written_and_at_a_sentence_s_start(tmp_path):
-    head = make_head(tmp_path, "Thank you. Hold the Line. thank you, hold the line")
-    keywords = ["thank", "hold the line", "Line"]
-    for written in ("thank", "Thank", "hold the line", "Hold the line", "Line"):
-        assert min(bonuses(head, keywords, written)) > 0, written
-    for other in ("you", "line", "hold The line"):
-        assert min(bonuses(head, keywords, other)) <= 0, other
-
-
-def test_pieces_without_capitals_have_the_keywords_that_are_given(head, tmp_path, nemo_log):
-    keywords = ["thank", "hold the line"]
-    for small in (head, make_head(tmp_path, "thank you hold the line")):
-        as_given = GPUBoostingTreeModel.from_config(
-            BoostingTreeModelConfig(key_phrases_list=keywords), small.tokenizer
-        )
-        tree = preference_of(small, keywords)
-        torch.testing.assert_close(tree.state_dict(), as_given.state_dict(), rtol=0, atol=0)
-    assert "CTC cannot write" not in nemo_log.text
 
 
 def test_no_frames_are_no_words(ctc):

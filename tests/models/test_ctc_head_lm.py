@@ -28,7 +28,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, SpokenText, Turn
 from nemo_speechllm.data.dataset import ConversationDataset
-from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses, preference_of
+from nemo_speechllm.decoding.keyword_preference import KeywordPreference
+from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
@@ -314,8 +315,8 @@ def test_what_is_no_transcript_is_not_chosen_from_the_head_s(make_stage2, make_a
 
 def test_keywords_lead_the_search_of_the_head_and_their_tree_is_built_once(make_stage2, make_audio, monkeypatch):
     built: list[list[str]] = []
-    spied = lambda head, keywords: built.append(keywords) or preference_of(head, keywords)  # noqa: E731
-    monkeypatch.setattr("nemo_speechllm.models.ctc_head_lm.preference_of", spied)
+    spied = lambda head, keywords: built.append(keywords) or KeywordPreference(head, keywords)  # noqa: E731
+    monkeypatch.setattr("nemo_speechllm.models.ctc_head_lm.KeywordPreference", spied)
     model = make_stage2(SALM_RECIPE, generation={"ctc_weight": 0.5, "max_keywords": 1})
     samples, keywords = make_audio(1.2), ["please", "hold the line", "thank you"]
     (listed,) = model.transcribe(samples, keywords=keywords, verbose=False)
