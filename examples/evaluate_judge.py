@@ -92,7 +92,7 @@ def read_rows(manifest: str) -> list[dict]:
 def prediction(row: dict, given: Answer) -> dict[str, Any]:
     """Return a line of ``predictions.jsonl``."""
     shown = ("audio_filepath", "category", "instruction", "answer", "description")
-    return {key: row[key] for key in shown if key in row} | {"pred_text": given.text, "truncated": given.truncated}
+    return {key: row[key] for key in shown if key in row} | {"pred_text": given.text}
 
 
 def answer(cfg: EvaluateJudgeArguments, rows: list[dict], output: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from nemo.utils import logging
 from omegaconf import MISSING
 from tqdm import tqdm
 
@@ -72,14 +73,24 @@ def ask(
     prediction: Callable[[T, Answer], dict[str, Any]],
     log: PredictionLog,
 ) -> None:
-    """Ask what is not answered in the log yet, and add a ``prediction`` of each item."""
+    """Ask what is not answered in the log yet, and add a ``prediction`` of each item, and whether it was cut.
+
+    Answers that were cut are counted in a warning: what is scored of them may not be what they were about to say.
+    """
 
     def predict(batch: list[T]) -> list[dict[str, Any]]:
         conversations = [question(item) for item in batch]
         answers = model.generate(conversations, cfg.batch_size, cfg.max_new_tokens, cfg.beam_size)
-        return [prediction(item, answer) for item, answer in zip(batch, answers, strict=True)]
+        pairs = zip(batch, answers, strict=True)
+        return [prediction(item, answer) | {"truncated": answer.truncated} for item, answer in pairs]
 
     predict_missing(cfg.batch_size, items, predict, log)
+    if cut := sum(row.get("truncated", False) for row in log.predictions):  # logs of before do not say
+        logging.warning(
+            f"{cut} of {len(log.predictions)} answers were cut at max_new_tokens="
+            f"{cfg.max_new_tokens or model.cfg.generation.max_new_tokens}, and are scored as far as they go; a higher "
+            "limit lets them end"
+        )
 
 
 def predict_missing(

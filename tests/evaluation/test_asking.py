@@ -23,6 +23,7 @@ from nemo_speechllm.evaluation.asking import AskingArguments, ask, asking_record
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.metrics.probes import ProbeFigures
 from nemo_speechllm.models import load_model
+from nemo_speechllm.models.answers import Answer
 
 
 @pytest.fixture
@@ -69,6 +70,21 @@ def test_what_was_answered_is_not_asked_again_and_answers_are_the_same(model, ro
     assert asked == [row["instruction"] for row in rows] == [line["instruction"] for line in log.predictions]
     alone = [model.generate([question(row)], max_new_tokens=3)[0].text for row in rows]
     assert [line["pred_text"] for line in log.predictions] == alone
+
+
+@pytest.mark.parametrize("limit", [3, None])
+def test_answers_that_were_cut_are_marked_and_counted_in_a_warning(
+    model, rows, tmp_path, monkeypatch, nemo_log, limit
+):
+    cuts = iter([True, False, True])
+    monkeypatch.setattr(model, "generate", lambda *_: [Answer("Based on the", [5], next(cuts))])
+    cfg = AskingArguments("m.nemo", "m.jsonl", str(tmp_path / "out"), batch_size=1, max_new_tokens=limit)
+    log = PredictionLog(cfg.output_dir, asking_record(cfg, model, "digest"))
+    log.append([{"instruction": "of a log of before"}])
+    ask(cfg, model, [{}, *rows], lambda row: row, lambda row, answer: {"pred_text": answer.text}, log)
+    assert [line.get("truncated") for line in log.predictions] == [None, True, False, True]
+    shown = limit or model.cfg.generation.max_new_tokens
+    assert f"2 of 4 answers were cut at max_new_tokens={shown}" in nemo_log.text
 
 
 def test_another_question_is_another_record(model, tmp_path):
