@@ -141,7 +141,7 @@ def test_a_folder_without_a_report_says_that_there_is_none_yet_and_lists_the_fir
 
 
 @pytest.mark.parametrize("make", ["nothing", "file"])
-def test_a_folder_without_a_report_is_refused_with_the_remedy(tmp_path, make):
+def test_a_folder_of_reports_that_is_none_is_refused(tmp_path, make):
     """Where it is no folder at all; one in which there is none yet is served."""
     place = tmp_path / "evaluation"
     if make == "file":
