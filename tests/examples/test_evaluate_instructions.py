@@ -71,7 +71,7 @@ def read_lines(path):
 @pytest.mark.parametrize(
     "row, arguments, message",
     [
-        ({"text": None}, {}, "manifest.jsonl: lines \\[1\\] have no `text`"),
+        ({"text": None}, {}, "manifest.jsonl:1: text: nothing is said"),
         ({}, {"skills": ["sing"]}, "no such skill"),
         ({}, {"per_cell": 0, "per_trap": 0, "pairs": 0}, "per_cell or per_trap must be above 0"),
     ],

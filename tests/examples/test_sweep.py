@@ -217,7 +217,7 @@ def test_a_row_trains_and_evaluates_in_processes_of_its_own(sweep, tiny_salm_con
         "evaluate.manifest": manifest,
         "evaluate.max_new_tokens": 4,
     }
-    axes = {"rank": {"model.lora.r": [2]}, "steps": {"labels": ["bad"], "trainer.max_steps": ["many"]}}
+    axes = {"rank": {"model.lora.r": [2]}, "steps": {"labels": ["bad"], "model.optim.name": ["none_such"]}}
     axes["unknown"] = {"labels": ["key"], "model.lora.rank": [2]}
     cfg = settings(output_dir=str(tmp_path / "sweep"), common=common, axes=axes)
     with pytest.raises(SystemExit, match="1"):
