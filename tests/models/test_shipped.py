@@ -87,7 +87,7 @@ ANSWERS = {
     "desta2_whisper_base_qwen": [
         (
             {"instruction": "Tell me the sex of the talker. The options are male, female."},
-            {"author": "The sex of the talker is female.", "digits_theo": "The sex of the talker is male."},
+            {"author": "The sex of the talker is female.", "digits_theo": "The sex of the talker is Male."},
         ),
     ],
 }
