@@ -74,8 +74,9 @@ def evaluation_folder(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}; the path counts from {Path.cwd()}")
-    beneath = sorted(str(path.parent) for path in folder.rglob("metrics.json"))
-    if beneath and not (folder / "metrics.json").exists():
+    if (folder / "metrics.json").exists():
+        return folder
+    if beneath := sorted(str(path.parent) for path in folder.rglob("metrics.json")):
         more = f", or one of {len(beneath) - 1} others beneath it" if beneath[1:] else ""
         raise FileNotFoundError(f"{folder} holds no evaluation itself; give {beneath[0]}{more}")
     return folder

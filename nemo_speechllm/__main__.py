@@ -90,7 +90,7 @@ def _check_settings(command: Command, arguments: list[str]) -> None:
 
     What a recipe has, and how a setting is to be written, Hydra says.
     """
-    known = command.keys() if command.settings else []
+    known = command.keys() if command.uses_hydra and command.recipe is None else []
     for found in filter(None, map(SETTING.match, arguments)):
         if known and found[1] not in (*known, "hydra"):
             sys.exit(f"error: there is no setting {found[1]!r}; {nearest_of(found[1], known)}")

@@ -67,8 +67,8 @@ def _tree_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | None:
         logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
     if not known:
         return None
-    others = [spelling for word in known for spelling in _spellings(word)]
-    phrases = list(dict.fromkeys(known + _by_spelling(head, others)[0]))
+    others = dict.fromkeys(spelling for word in known for spelling in _spellings(word))
+    phrases = list(dict.fromkeys(known + _by_spelling(head, [*others])[0]))
     with logging.temp_verbosity(logging.WARNING):
         return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=phrases), head.tokenizer)
 

@@ -378,13 +378,13 @@ def _type_defects(row: dict[str, Any]) -> Iterator[Defect]:
 
 def _list_defects(key: str, texts: Any) -> Iterator[Defect]:
     """Yield what is wrong with ``keywords``, a list or one text with commas between them, or a ``transcription``."""
-    texts = texts.split(",") if isinstance(texts, str) else texts
-    parts = texts if isinstance(texts, Sequence) else [texts]
-    if parts is texts and all(isinstance(text, str) for text in parts):
+    parts = texts.split(",") if isinstance(texts, str) else texts
+    is_list = isinstance(parts, Sequence)
+    if is_list and all(isinstance(text, str) for text in parts):
         if key == "keywords":
             yield from (Defect(key, *told) for word in parts if (told := keyword_problem(word.strip())))
         return
     remedy = 'write ["one", "two"]'
-    if any(isinstance(text, Sequence) and not isinstance(text, str) for text in parts):
+    if is_list and any(isinstance(text, Sequence) and not isinstance(text, str) for text in parts):
         remedy += f"; where each audio has a list of its own, it is the `{key}` of its manifest line"
     yield Defect(key, "wrong type", f"expected a list of strings, got {_shown(reprlib.repr(texts))}", remedy)
