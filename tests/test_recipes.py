@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.recipes.sections import Generation
+from nemo_speechllm.recipes.generation import CTCHeadGeneration
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # what a recipe takes from the one before it
@@ -82,7 +82,7 @@ def test_what_is_fine_tuned_decodes_as_the_shipped_checkpoint_that_it_starts_fro
         start = OmegaConf.to_container(cfg)
         for name in {start.get(f"init_from_{kind}_model") for kind in ("pretrained", "nemo")} & shipped.keys():
             stated = SpeechLM.restore_from(shipped[name], return_config=True).generation
-            own = OmegaConf.merge(OmegaConf.structured(Generation), cfg.model.generation)
+            own = OmegaConf.merge(OmegaConf.structured(CTCHeadGeneration), cfg.model.generation)
             own.decoder = own.decoder or "llm"  # what these are trained for
             assert {key: own[key] for key in stated} == stated, recipe
             tuned.add(recipe)

@@ -18,7 +18,7 @@ A small LLM that hears nothing goes on talking, and one that is lost repeats its
 names what is looked for and what is done about it: ``{silence: empty, loop: retry, chatter: ctc, disagreement: ctc}``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from nemo_speechllm.data.conversation import SAMPLE_RATE
 from nemo_speechllm.metrics.error_rate import error_rate
 from nemo_speechllm.metrics.hallucination import is_chatter, is_loop
 from nemo_speechllm.recipes import complete
-from nemo_speechllm.recipes.sections import Guards
+from nemo_speechllm.recipes.generation import Guards
 
 RETRY_BEAM_SIZE = 4
 SILENCE_DB = -60.0  # of full scale; a quiet room is at -50
@@ -55,31 +55,32 @@ def is_silent(samples: Tensor) -> bool:
 
 
 def disagrees(text: str, hypothesis: str) -> bool:
-    """Tell whether an answer is something else than what CTC heard: over 60 % of characters differ.
+    """Tell whether an answer is something else than what was heard: over 60 % of characters differ.
 
-    Where CTC heard nothing there is nothing to compare.
+    Where nothing was heard there is nothing to compare.
     """
     return bool(hypothesis) and error_rate([text], [hypothesis], "char", "basic") > MAX_DISAGREEMENT
 
 
 def find_fault(
-    kinds: list[str], text: str, samples: Tensor, hypothesis: str | None, truncated: bool = False
+    kinds: list[str], text: str, samples: Tensor, heard: Sequence[str] = (), truncated: bool = False
 ) -> str | None:
     """Return the first of ``kinds`` that an answer shows, or None.
 
     Args:
         text: the answer.
         samples: what it was given to, (T,).
-        hypothesis: CTC's; None where the disagreement is not asked for. It excuses what sounds like chatter and
-            was said, such as "We are unable to process your request".
-        truncated: the answer was cut at its limit of tokens. One that is shorter than the hypothesis has not come to
-            what CTC heard, and the limit, which its caller may have asked for, is no disagreement.
+        heard: CTC's hypothesis, and Whisper's where it has a say; none where the disagreement is not asked for. One
+            that is like the answer is enough. They excuse what sounds like chatter and was said, such as "We are
+            unable to process your request".
+        truncated: the answer was cut at its limit of tokens. One that is shorter than what was heard has not come to
+            its end, and the limit, which its caller may have asked for, is no disagreement.
     """
-    is_part = truncated and len(text) < len(hypothesis or "")
+    is_part = truncated and len(text) < max(map(len, heard), default=0)
     shows = {
         "silence": lambda: is_silent(samples),
         "loop": lambda: is_loop(text),
-        "chatter": lambda: is_chatter(text) and not is_chatter(hypothesis or ""),
-        "disagreement": lambda: not is_part and disagrees(text, hypothesis or ""),
+        "chatter": lambda: is_chatter(text) and not any(map(is_chatter, heard)),
+        "disagreement": lambda: not is_part and bool(heard) and all(disagrees(text, other) for other in heard),
     }
     return next((kind for kind in kinds if shows[kind]()), None)

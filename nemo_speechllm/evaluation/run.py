@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from nemo_speechllm.data.conversation import Audio, Conversation
@@ -36,12 +36,10 @@ from nemo_speechllm.manifests.rows import answer_of
 from nemo_speechllm.metrics.error_rate import AUTO, count_errors, normalizer_for
 from nemo_speechllm.metrics.translation import check_metrics
 from nemo_speechllm.models import load_system
-from nemo_speechllm.models.answers import Answer, answering_record
+from nemo_speechllm.models.answers import Answer, answering_record, change_generation
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.loading import only_answer
 from nemo_speechllm.models.speech_lm import SpeechLM
-from nemo_speechllm.recipes import complete
-from nemo_speechllm.recipes.sections import Generation
 
 T = TypeVar("T")
 
@@ -139,9 +137,7 @@ def evaluate(cfg: EvaluateArguments) -> EvaluationReport:
     model = load_system(cfg.model)
     if cfg.lm_loss and isinstance(model, Baseline):
         raise ValueError(f"model={cfg.model} has no lm_loss; leave it false")
-    with open_dict(model.cfg):
-        changed = OmegaConf.merge(model.cfg.generation, cfg.generation)
-        model.cfg.generation = complete(Generation, changed, "model.generation")
+    change_generation(model, cfg.generation)
     if cfg.generation.get("ctc_weight") and (cfg.decoder or getattr(model, "cur_decoder", None)) == "ctc":
         raise ValueError("generation.ctc_weight is of an answer of the LLM, and CTC answers here; add decoder=llm")
     log = PredictionLog(cfg.output_dir, run_record(cfg, model))

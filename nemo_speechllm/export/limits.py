@@ -49,6 +49,9 @@ def left_behind(model: SpeechLM) -> list[str]:
         f"CTC's say in the choice of words (model.generation.ctc_weight={generation.ctc_weight})": (
             generation.ctc_weight > 0
         ),
+        f"the say of Whisper's own decoder (model.generation.whisper_weight={generation.get('whisper_weight')})": bool(
+            generation.get("whisper_weight")
+        ),
         f"guards against answers that were not heard (model.generation.guards: {', '.join(guards)})": bool(guards),
         "the choice of keywords that may have been said (model.generation.max_keywords="
         f"{generation.max_keywords})": generation.max_keywords is not None,

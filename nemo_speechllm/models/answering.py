@@ -257,18 +257,19 @@ class Answering:
     ) -> list[Answer]:
         """Return answers with transcripts that show a fault of ``generation.guards`` replaced."""
         guards = chosen_guards(self.model.cfg.generation.guards)
-        hypotheses: list[str | None] = [None] * len(answers)
+        heard: list[list[str]] = [[] for _ in answers]
         if "disagreement" in guards:
             require_transcripts(self.model, "guards: disagreement")
             if len(batch.audio):  # there is something to hear
-                hypotheses = [answer.text for answer in self.ctc_answers(batch, perceived)]
+                of_ctc = self.ctc_answers(batch, perceived)
+                heard = [[ctc.text, *answer.also_heard] for ctc, answer in zip(of_ctc, answers, strict=True)]
         guarded, start = list(answers), 0
         for index, item in enumerate(batch.split() if guards else []):
             rows = slice(start, start := start + len(item.audio))
             if item.conversations[0].task != "asr" or len(item.audio) != 1:
                 continue
             answer = answers[index]
-            fault = find_fault(list(guards), answer.text, item.audio[0], hypotheses[index], answer.truncated)
+            fault = find_fault(list(guards), answer.text, item.audio[0], heard[index], answer.truncated)
             if fault is not None:
                 answer = self._answer_instead(guards[fault], item, perceived.select(rows), **options)
                 guarded[index] = replace(answer, interventions=(f"{fault}: {guards[fault]}",))

@@ -14,20 +14,21 @@
 
 """What is asked of a model that answers, and what comes back."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 
 from nemo_speechllm.decoding.word_confidence import WordEvidence
 from nemo_speechllm.decoding.word_times import Word
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.modules.fingerprint import state_digest
-from nemo_speechllm.recipes.sections import DECODERS, Generation
-from nemo_speechllm.recipes.settings import limits_of, whole_number
+from nemo_speechllm.recipes.generation import DECODERS, Generation
+from nemo_speechllm.recipes.models import SpeechLMRecipe
+from nemo_speechllm.recipes.settings import complete, limits_of, whole_number
 
 T = TypeVar("T")
 OF_WORDS = ("timestamps", "confidence")  # what may be told of each word of a transcript
@@ -47,6 +48,8 @@ class Answer:
         frame_shift: seconds that a frame of CTC lasts, by which the words were timed.
         word_evidence: what speaks for each word of the text, and
         word_confidence: how probably it is right; both None where this was not asked for.
+        also_heard: other texts of the audio, of a recogniser beside CTC, that speak for the answer where they are like
+            it; of a piece alone.
     """
 
     text: str
@@ -57,6 +60,7 @@ class Answer:
     frame_shift: float | None = None
     word_evidence: tuple[WordEvidence, ...] | None = None
     word_confidence: tuple[float, ...] | None = None
+    also_heard: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,18 @@ def _of_all(parts: list[tuple[T, ...] | None]) -> tuple[T, ...] | None:
     """Return what is known of the words of all pieces; None where it was not asked for."""
     known = [part for part in parts if part is not None]
     return tuple(chain(*known)) if known else None
+
+
+def change_generation(model: nn.Module, changes: Mapping[str, Any]) -> None:
+    """Change settings of a speech LM's or a baseline's ``model.generation``, which its next answers follow.
+
+    Raises:
+        SettingError: it has no such setting, or the value cannot be.
+    """
+    cfg = cast(DictConfig, model.cfg)
+    section = get_type_hints(getattr(type(model), "recipe", SpeechLMRecipe))["generation"]
+    with open_dict(cfg):
+        cfg.generation = complete(section, OmegaConf.merge(cfg.generation, dict(changes)), "model.generation")
 
 
 def answering_record(

@@ -23,7 +23,8 @@ from torch import nn
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.models.answers import Answer, generation_options
-from nemo_speechllm.recipes.sections import Generation, Prompt
+from nemo_speechllm.recipes.generation import Generation
+from nemo_speechllm.recipes.sections import Prompt
 
 
 class Baseline(nn.Module):

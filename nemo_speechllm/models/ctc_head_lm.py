@@ -14,6 +14,7 @@
 """Decoder-only models with a CTC head of small vocabulary, whose LLM may read what the head hears."""
 
 import tempfile
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import ClassVar, cast
@@ -38,6 +39,7 @@ from nemo_speechllm.errors import InputError
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.decoder_only import DecoderOnlySpeechLM
 from nemo_speechllm.models.shipped import shipped_models
+from nemo_speechllm.models.whisper_reader import WhisperReader, WhisperReading
 from nemo_speechllm.modules.ctc import CTC, CTCHead
 from nemo_speechllm.modules.ctc_posterior import (
     PosteriorBank,
@@ -86,6 +88,9 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         self._preferences: KeywordMemo[KeywordPreference] = KeywordMemo()
         self.posterior = PosteriorEmbedding(self._piece_embeddings()) if posterior else None
         self._simulator = self._build_simulator(posterior) if posterior and posterior.bank else None
+        self.whisper_reader = WhisperReader(self.cfg.perception.encoder)
+        if self.cfg.generation.whisper_weight > 0:
+            self.whisper_reader.require()
 
     def _build_head(self) -> CTCHead:
         saved = self.kept_files.saved(TOKENIZER_KEY)
@@ -186,8 +191,9 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
     ) -> list[Answer]:
         """Return the LLM's answers; with ``generation.ctc_weight`` transcripts are the best of these and the head's.
 
-        The head gives `N_HYPOTHESES`. The best has the highest weighted sum of log-probabilities, CTC's and the LLM's,
-        with what the keywords in it are worth. What is no transcript of one audio is the LLM's alone.
+        The head gives `N_HYPOTHESES`, with ``generation.whisper_weight`` Whisper's own decoder one. The best has the
+        highest weighted sum of log-probabilities, CTC's, the LLM's and Whisper's, with what the keywords in it are
+        worth. What is no transcript of one audio is the LLM's alone.
         """
         answers = super().generate_answers(batch, perceived, max_new_tokens, beam_size)
         if self.ctc_head is None or self.cfg.generation.ctc_weight == 0 or len(batch.audio) == 0:
@@ -196,16 +202,28 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         start = 0
         for place, (item, of_audios) in enumerate(zip(batch.split(), log_probs, strict=True)):
             rows = slice(start, start := start + len(item.audio))
-            (conversation,) = item.conversations
-            if len(item.audio) == 1 and conversation.task == "asr":
-                keywords = conversation.question.keywords if conversation.question else []
-                preference = self._preferences.get(keywords, partial(KeywordPreference, self._head))
-                hypotheses = ctc_hypotheses(
-                    self._head, of_audios[0], N_HYPOTHESES, answers[place].text, preference=preference.tree
-                )
-                text = self._choose(item, perceived.select(rows), hypotheses, preference)
-                answers[place] = self._answer(text, answers[place], max_new_tokens)
+            if len(item.audio) == 1 and item.conversations[0].task == "asr":
+                answers[place] = self._best(item, perceived.select(rows), of_audios[0], answers[place], max_new_tokens)
         return answers
+
+    def _best(
+        self,
+        item: ConversationBatch,
+        perceived: PerceptionOutput,
+        log_probs: Tensor,
+        generated: Answer,
+        max_new_tokens: int,
+    ) -> Answer:
+        """Return the best of what was generated for a conversation, the head's hypotheses, and what Whisper writes."""
+        (conversation,) = item.conversations
+        keywords = conversation.question.keywords if conversation.question else []
+        preference = self._preferences.get(keywords, partial(KeywordPreference, self._head))
+        reading = self._whisper_reading(item)
+        written = tuple(reading.texts()) if reading else ()
+        others = [generated.text, *written]
+        hypotheses = ctc_hypotheses(self._head, log_probs, N_HYPOTHESES, *others, preference=preference.tree)
+        text = self._choose(item, perceived, hypotheses, preference, reading)
+        return replace(self._answer(text, generated, max_new_tokens), also_heard=written)
 
     def _joint_scores(
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int
@@ -219,17 +237,29 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         perceived: PerceptionOutput,
         hypotheses: list[Hypothesis],
         preference: KeywordPreference,
+        reading: WhisperReading | None,
     ) -> str:
         """Return the best text of a conversation; see `generate_answers`."""
         if len(hypotheses) == 1:
             return hypotheses[0].text
         (conversation,), weight = item.conversations, self.cfg.generation.ctc_weight
         asked = self.prepare_questions(item, perceived)
-        answers = self.prompt.answer_ids([hypothesis.text for hypothesis in hypotheses], conversation.id)
-        of_llm = answer_log_probs(self.llm, asked.embeddings[0], answers)
+        texts = [hypothesis.text for hypothesis in hypotheses]
+        of_llm = answer_log_probs(self.llm, asked.embeddings[0], self.prompt.answer_ids(texts, conversation.id))
         of_ctc = torch.tensor([hypothesis.log_prob for hypothesis in hypotheses]).to(of_llm)
-        of_keywords = torch.tensor([preference.nats(hypothesis.text) for hypothesis in hypotheses]).to(of_llm)
-        return hypotheses[int((weight * of_ctc + (1 - weight) * of_llm + of_keywords).argmax())].text
+        scores = weight * of_ctc + (1 - weight) * of_llm
+        if reading is not None:
+            of_whisper = self.cfg.generation.whisper_weight
+            scores = (1 - of_whisper) * scores + of_whisper * torch.tensor(reading.log_probs(texts)).to(of_llm)
+        scores += torch.tensor([preference.nats(text) for text in texts]).to(of_llm)
+        return texts[int(scores.argmax())]
+
+    def _whisper_reading(self, item: ConversationBatch) -> WhisperReading | None:
+        """Return the one audio of a conversation as Whisper's decoder reads it, where the recipe asks for it."""
+        if self.cfg.generation.whisper_weight == 0:
+            return None
+        samples, language = item.audio[0, : int(item.audio_lengths[0])], item.conversations[0].metadata.get("lang")
+        return self.whisper_reader.read(self.perception.encoder, samples, language)
 
     def _answer(self, text: str, generated: Answer, max_new_tokens: int) -> Answer:
         """Return a text as an answer of the LLM, which it may have generated."""

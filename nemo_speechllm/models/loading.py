@@ -22,15 +22,20 @@ from nemo.utils.model_utils import resolve_subclass_pretrained_model_info
 from torch import nn
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
+from nemo_speechllm.errors import InputError
+from nemo_speechllm.models.answers import change_generation
 from nemo_speechllm.models.baseline import Baseline
 from nemo_speechllm.models.cascade import Cascade
+from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.llm import merge_lora
 from nemo_speechllm.modules.quantization import to_int8
+from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 
-WHISPER, CASCADE, INT8 = "whisper:", "cascade:", "int8:"
+WHISPER, CASCADE, INT8, WITH_WHISPER = "whisper:", "cascade:", "int8:", "with_whisper:"
+WHISPER_WEIGHT = 0.7  # of dev prompts and spoken orders: see docs/results/salm_posterior_smollm2.md
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:
@@ -43,18 +48,25 @@ def load_model(reference: str | Path, answers_only: bool = False) -> SpeechLM:
 
     Args:
         reference: name of a shipped checkpoint, path of a ``.nemo`` file, or hub id ``org/name``; for a
-            CPU one of these after ``int8:``, see `nemo_speechllm.modules.quantization.to_int8`.
+            CPU one of these after ``int8:``, see `nemo_speechllm.modules.quantization.to_int8`; any of these after
+            ``with_whisper:``, and Whisper's own decoder has a say in transcripts, see
+            `nemo_speechllm.models.whisper_reader`.
         answers_only: merge LoRA into an LLM of float32, which then answers sooner. Such a model is neither trained nor
             saved. Other types would round what is merged, and stay as they are.
 
     Raises:
         CheckpointError: nothing is found under the reference, or the checkpoint cannot be restored; see
             `SpeechLM.restore_from`.
+        ValueError: ``with_whisper:`` stands before a model whose transcripts Whisper has no say in.
     """
     name, path = str(reference), Path(reference).expanduser()
     if name.startswith(INT8):
         model = load_model(name.removeprefix(INT8))
         to_int8(model)
+        return model
+    if name.startswith(WITH_WHISPER):
+        model = load_model(name.removeprefix(WITH_WHISPER))
+        _read_with_whisper(model, name)
         return model
     if name in shipped_models():
         model = SpeechLM.restore_from(shipped_models()[name])
@@ -67,6 +79,18 @@ def load_model(reference: str | Path, answers_only: bool = False) -> SpeechLM:
     if answers_only:
         only_answer(model)
     return model.eval()
+
+
+def _read_with_whisper(model: SpeechLM, name: str) -> None:
+    if not isinstance(model, CTCHeadSpeechLM) or model.ctc_head is None:
+        raise InputError(
+            f"{name}: Whisper has a say where the LLM chooses among the hypotheses of a CTC head, and this "
+            f"{type(model).__name__} has no such head (model.ctc_head); leave {WITH_WHISPER} out"
+        )
+    generation = model.cfg.generation
+    seconds = min(generation.max_audio_seconds or WINDOW_SECONDS, WINDOW_SECONDS)
+    change_generation(model, {"whisper_weight": WHISPER_WEIGHT, "max_audio_seconds": seconds})
+    model.whisper_reader.require()
 
 
 def only_answer(model: nn.Module) -> None:

@@ -29,7 +29,8 @@ from nemo_speechllm.data.dataset import ConversationBatch, ConversationBuilder
 from nemo_speechllm.desta.metadata import Clip
 from nemo_speechllm.files import write_text
 from nemo_speechllm.models.answers import Answer
-from nemo_speechllm.models.whisper_baseline import WINDOW_SECONDS, WhisperBaseline
+from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 from nemo_speechllm.recipes.sections import Encoder
 
 AUDIO_ROLE = "audio"

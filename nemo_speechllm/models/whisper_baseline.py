@@ -14,6 +14,9 @@
 
 """Whisper with its own decoder, behind the same ``generate`` as the speech LMs: what they are compared with."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -26,9 +29,8 @@ from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 from nemo_speechllm.versions import named
-
-WINDOW_SECONDS = 30
 
 
 class WhisperBaseline(Baseline):
@@ -111,22 +113,51 @@ class WhisperBaseline(Baseline):
             return_tensors="pt",
         )
         features = self.feature_extractor(audio, **given).to(self.whisper.device)
-        # English-only models refuse to be told
-        if self.whisper.generation_config.is_multilingual:  # type: ignore[attr-defined]  # Whisper's has it
-            options = options | {"language": language, "task": "transcribe"}
-        rows = self.whisper.generate(
-            features.input_features,
+        return self.write(
+            language,
+            input_features=features.input_features,
             attention_mask=features.attention_mask,
-            do_sample=False,
             return_timestamps=is_long,
             **options,
         )
-        ids = [[token for token in row if token not in self.tokenizer.all_special_ids] for row in rows.tolist()]
+
+    def write(self, language: str | None, max_new_tokens: int, **options: Any) -> list[Answer]:
+        """Return what Whisper's decoder writes, greedily unless told otherwise.
+
+        Args:
+            language: Whisper's code or token; None: it guesses.
+            max_new_tokens: of an answer; audio beyond a window (``return_timestamps``) has them for each.
+            options: of Hugging Face's ``generate``, ``input_features`` or ``encoder_outputs`` among them.
+        """
+        # English-only models refuse to be told
+        if self.is_multilingual:
+            options = options | {"language": language, "task": "transcribe"}
+        with _without_warnings_of_limits():
+            rows = self.whisper.generate(do_sample=False, max_new_tokens=max_new_tokens, **options).tolist()
+        is_long = options.get("return_timestamps", False)
+        written = [len(row) - row.count(self.tokenizer.eos_token_id) for row in rows]
         return [
-            Answer(
-                str(self.tokenizer.decode(row, skip_special_tokens=True)).strip(),
-                row,
-                truncated=not is_long and len(row) >= options["max_new_tokens"],
-            )
-            for row in ids
+            self._answer(row, truncated=not is_long and count >= max_new_tokens)
+            for row, count in zip(rows, written, strict=True)
         ]
+
+    def _answer(self, row: list[int], truncated: bool) -> Answer:
+        ids = [token for token in row if token not in self.tokenizer.all_special_ids]
+        return Answer(str(self.tokenizer.decode(ids)).strip(), ids, truncated)
+
+    @property
+    def is_multilingual(self) -> bool:
+        """Whether the decoder is told the language."""
+        return bool(self.whisper.generation_config.is_multilingual)  # type: ignore[attr-defined]  # Whisper's has it
+
+
+@contextmanager
+def _without_warnings_of_limits() -> Iterator[None]:
+    """Keep Hugging Face from warning of two limits in every call, of which Whisper's ``generate`` gives one."""
+    logger = logging.getLogger("transformers.generation.utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 
 from nemo_speechllm.recipes import sections
 from nemo_speechllm.recipes.data import Data
+from nemo_speechllm.recipes.generation import CTCHeadGeneration, Generation
 from nemo_speechllm.recipes.nemo import Built, Optimizer, SpectrogramAugmentation
 from nemo_speechllm.recipes.settings import setting, written
 
@@ -43,7 +44,7 @@ class SpeechLMRecipe(TrainedRecipe):
     save_full: bool = setting(False)  # put frozen pretrained parts into the checkpoint as well
     perception: sections.Perception = setting(sections.Perception)
     prompt: sections.Prompt = setting(sections.Prompt)
-    generation: sections.Generation = setting(sections.Generation)
+    generation: Generation = setting(Generation)
     # the decoder reads one embedding for each token that CTC hears, instead of one for each frame
     ctc_compression: bool = setting(False)
     freeze_params: list[str] | None = setting(None)  # regular expressions on parameter names
@@ -80,6 +81,7 @@ class CTCHeadRecipe(DecoderOnlyRecipe):
     """SALM, and what its kind has: a CTC head may stand beside the LLM."""
 
     loss: sections.CTCHeadLoss = setting(sections.CTCHeadLoss)
+    generation: CTCHeadGeneration = setting(CTCHeadGeneration)
     ctc_head: sections.CTCHead | None = setting(None)
     ctc_posterior: sections.CTCPosterior | None = setting(None)
 

@@ -24,9 +24,6 @@ from typing import Any, ClassVar
 from nemo_speechllm.recipes.nemo import Built, SpectrogramAugmentation, conformer_arguments
 from nemo_speechllm.recipes.settings import SettingError, setting, written
 
-DECODERS = ("llm", "ctc")
-ACTIONS = ("empty", "retry", "ctc")
-
 # what is built ---------------------------------------------------------------------------
 
 
@@ -311,7 +308,7 @@ class KeywordContext:
             )
 
 
-# what is asked, and how it is answered ---------------------------------------------------------------------------
+# what is asked ---------------------------------------------------------------------------
 
 
 @dataclass
@@ -328,52 +325,6 @@ class ChatPrompt(Prompt):
 
     system_prompt: str | None = setting(None)  # null: the chat template's
     chat_template: str | None = setting(None)  # null: the tokenizer's
-
-
-@dataclass
-class Guards:
-    """What is done about an answer that was not heard, by its fault; of several the first counts. Null: nothing.
-
-    ``empty``: no words; ``retry``: a beam search; ``ctc``: what the model's own CTC heard.
-    """
-
-    silence: str | None = setting("empty", one_of=ACTIONS)  # no moment of the recording is above -60 dB
-    loop: str | None = setting(None, one_of=ACTIONS)  # words that come again and again
-    chatter: str | None = setting(None, one_of=ACTIONS)  # an assistant talks of itself
-    disagreement: str | None = setting(None, one_of=ACTIONS)  # CTC heard something else
-
-
-@dataclass
-class Confidence:
-    """What the evidence for a word of a transcript is worth; see `nemo_speechllm.decoding.word_confidence`.
-
-    The defaults were fitted on dev prompts of the shipped models (docs/results/confidence.md);
-    ``examples/evaluate_confidence.py`` fits those of a model to its own.
-    """
-
-    bias: float = setting(0.7)
-    decoder: float = setting(1.85)
-    ctc: float = setting(0.8)
-    hypotheses: float = setting(1.6)
-    letters: float = setting(0.8)
-
-
-@dataclass
-class Generation:
-    """How an answer is found."""
-
-    decoder: str | None = setting(None, one_of=DECODERS)  # null: what the model was trained for
-    max_new_tokens: int = setting(128, at_least=1)  # of an answer
-    beam_size: int = setting(1, at_least=1, at_most=128)  # 1: greedy
-    repetition_penalty: float = setting(1.0, above=0)
-    # of CTC in the choice of a transcript's next token; with a CTC head, of one of its 16 hypotheses
-    ctc_weight: float = setting(0.0, at_least=0, at_most=1)
-    # ctc: what CTC hears is read by the LLM at once, which writes on from where it differs: the same text, sooner
-    draft: str | None = setting(None, one_of=("ctc",))
-    max_audio_seconds: float | None = setting(None, at_least=0.5)  # longer recordings are cut at pauses; null: none
-    max_keywords: int | None = setting(None, at_least=0)  # of longer lists CTC chooses the likely; null: all
-    guards: Guards | None = setting(Guards)
-    confidence: Confidence = setting(Confidence)
 
 
 @dataclass

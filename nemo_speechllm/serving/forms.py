@@ -25,7 +25,7 @@ from nemo_speechllm.data.keywords import keyword_list
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.languages import base_language, unknown_language_remedy
 from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig
-from nemo_speechllm.recipes.sections import DECODERS
+from nemo_speechllm.recipes.generation import DECODERS
 from nemo_speechllm.serving.errors import RequestError
 
 FORMATS = ("json", "text", "srt", "vtt", "verbose_json")

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nemo_speechllm.decoding.guards import chosen_guards, disagrees, find_fault, is_silent
-from nemo_speechllm.recipes.sections import Guards
+from nemo_speechllm.recipes.generation import Guards
 
 SPEECH = 0.1 * torch.sin(torch.arange(16000) / 20)
 
@@ -53,17 +53,15 @@ def test_disagreement_is_with_what_ctc_heard(text, heard, expected):
 def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
     kinds = ["silence", "loop", "chatter", "disagreement"]
     loop = "the line " * 20
-    assert find_fault(kinds, loop, torch.zeros(16000), "the line") == "silence"
-    assert find_fault(kinds, loop, SPEECH, "the line") == "loop"
-    assert find_fault(kinds, "As an AI I have no ears.", SPEECH, "the line") == "chatter"
-    assert find_fault(kinds, "Good morning", SPEECH, "the line is busy") == "disagreement"
+    assert find_fault(kinds, loop, torch.zeros(16000), ["the line"]) == "silence"
+    assert find_fault(kinds, loop, SPEECH, ["the line"]) == "loop"
+    assert find_fault(kinds, "As an AI I have no ears.", SPEECH, ["the line"]) == "chatter"
+    assert find_fault(kinds, "Good morning", SPEECH, ["the line is busy"]) == "disagreement"
     said = "We are unable to process your request."
-    assert find_fault(kinds, said, SPEECH, "we're unable to process you") is None
-    assert find_fault(["chatter"], said, SPEECH, None) == "chatter"
-    assert find_fault(kinds, "the line", SPEECH, "the line") is None
-    assert (
-        find_fault(["chatter"], loop, torch.zeros(16000), None) is None and find_fault([], loop, SPEECH, None) is None
-    )
+    assert find_fault(kinds, said, SPEECH, ["we're unable to process you"]) is None
+    assert find_fault(["chatter"], said, SPEECH) == "chatter"
+    assert find_fault(kinds, "the line", SPEECH, ["the line"]) is None
+    assert find_fault(["chatter"], loop, torch.zeros(16000)) is None and find_fault([], loop, SPEECH) is None
 
 
 @pytest.mark.parametrize(
@@ -78,7 +76,14 @@ def test_the_first_fault_is_named_and_only_those_that_are_looked_for():
 )
 def test_an_answer_that_was_cut_is_not_compared_with_all_that_ctc_heard(text, truncated, expected):
     heard = "press one for sales or two for all other things"
-    assert find_fault(["loop", "disagreement"], text, SPEECH, heard, truncated) == expected
+    assert find_fault(["loop", "disagreement"], text, SPEECH, [heard], truncated) == expected
+
+
+def test_one_that_heard_the_same_vouches_for_an_answer():
+    kinds = ["chatter", "disagreement"]
+    assert find_fault(kinds, "eleven", SPEECH, ["hold the line", "Eleven."]) is None
+    assert find_fault(kinds, "eleven", SPEECH, ["hold the line", "press one for sales"]) == "disagreement"
+    assert find_fault(kinds, "eleven", SPEECH, ["", "press one for sales"]) is None, "CTC heard nothing"
 
 
 def test_guards_come_beside_the_default_ones_in_the_order_they_are_looked_for():

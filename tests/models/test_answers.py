@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from nemo_speechllm.models.answers import answering_record, generation_options
-from nemo_speechllm.recipes.sections import Generation
+from nemo_speechllm.recipes.generation import Generation
 
 RECIPE = Generation(max_new_tokens=20, beam_size=3, decoder="ctc")
 

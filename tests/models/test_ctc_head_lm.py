@@ -32,6 +32,7 @@ from nemo_speechllm.decoding.keyword_preference import KeywordPreference
 from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.models import SALM, CTCPromptedLLM
 from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
+from nemo_speechllm.models.whisper_reader import WhisperReading
 from nemo_speechllm.modules.ctc_posterior import PosteriorBank
 from nemo_speechllm.training.train import read_recipe, train
 
@@ -345,3 +346,40 @@ def test_what_needs_a_head_is_refused_without_one(recipe, changes):
     cfg.model.update(changes)
     with pytest.raises(ValueError, match="need a CTC head.*model.ctc_head.tokenizer"):
         SALM(cfg.model)
+
+
+class TestWhispersSay:
+    """``generation.whisper_weight``: Whisper's own decoder among those that choose a transcript."""
+
+    SETTINGS = {"ctc_weight": 0.5, "max_audio_seconds": 10.0, "max_new_tokens": 64}
+
+    @pytest.fixture
+    def make(self, make_stage2, whole_whisper_folder):
+        encoder = {"encoder": {"pretrained": str(whole_whisper_folder)}}
+        return lambda weight: make_stage2(
+            SALM_RECIPE, perception=encoder, generation=self.SETTINGS | {"whisper_weight": weight}
+        )
+
+    def test_what_it_writes_is_chosen_where_it_weighs_enough_and_vouches_for_the_answer(
+        self, make, make_audio, monkeypatch
+    ):
+        monkeypatch.setattr(WhisperReading, "texts", lambda self: ["thank you"])
+        monkeypatch.setattr(
+            WhisperReading, "log_probs", lambda self, texts: [0.0 if text == "thank you" else -1e4 for text in texts]
+        )
+        model, audios = make(0.5), [make_audio(1.2), make_audio(0.8)]
+        model.cfg.generation.guards = {"disagreement": "ctc"}
+        told = [answer.text for answer in model.transcribe(audios, verbose=False, return_hypotheses=True)]
+        assert told == ["thank you"] * 2 != model.transcribe(audios, decoder="ctc", verbose=False)
+
+    def test_it_has_a_say_in_the_heads_hypotheses(self, make, make_audio):
+        with_whisper, without = make(0.9), make(0.0)
+        audios = [make_audio(seconds, seed=place) for place, seconds in enumerate((1.2, 0.8, 1.9))]
+        told = with_whisper.transcribe(audios, batch_size=3, verbose=False)
+        assert told != without.transcribe(audios, batch_size=3, verbose=False)
+        assert told == [with_whisper.transcribe(audio, verbose=False)[0] for audio in audios]
+        assert set(with_whisper.state_dict()) == set(without.state_dict()), "it is no part of the checkpoint"
+
+    def test_without_a_weight_it_is_not_loaded(self, make, make_audio, monkeypatch):
+        monkeypatch.setattr("nemo_speechllm.models.whisper_reader.WhisperBaseline", lambda _: pytest.fail("loaded"))
+        make(0.0).transcribe(make_audio(0.7), verbose=False)

@@ -26,7 +26,7 @@ from nemo_speechllm.models import SALM
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.modules.ctc import Transcript
 from nemo_speechllm.recipes import complete
-from nemo_speechllm.recipes.sections import Generation
+from nemo_speechllm.recipes.generation import CTCHeadGeneration
 
 CONTEXT = {
     "probability": 0.5,
@@ -217,7 +217,7 @@ def test_only_transcripts_are_guarded(says, ask):
 
 def test_silence_is_answered_with_nothing_also_by_checkpoints_that_know_no_guards(salm, make_audio):
     saved = {name: value for name, value in salm.cfg.generation.items() if name != "guards"}
-    salm.cfg.generation = complete(Generation, saved)
+    salm.cfg.generation = complete(CTCHeadGeneration, saved)
     silence, speech = np.zeros(48000, dtype=np.float32), make_audio(1.0)
     hypotheses = salm.transcribe([silence, speech], return_hypotheses=True, verbose=False)
     assert hypotheses[0].text == "" and hypotheses[0].interventions == ("silence: empty",)

@@ -14,14 +14,21 @@
 
 """A model, a baseline or a cascade by one name."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, load_model, load_system, loading
-from nemo_speechllm.models.answers import answering_record
+from nemo_speechllm.models.answers import answering_record, change_generation
+from nemo_speechllm.models.loading import WHISPER_WEIGHT
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.modules.quantization import is_int8
+from nemo_speechllm.recipes import SettingError
 from tests.tiny_models import salm_of, talkative
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
 
 
 def test_systems_have_names(monkeypatch):
@@ -59,6 +66,24 @@ def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch
 def test_load_model_of_a_missing_file(tmp_path):
     with pytest.raises(CheckpointError, match="gone.nemo does not exist"):
         load_model(tmp_path / "gone.nemo")
+
+
+class TestWithWhisper:
+    def test_whispers_decoder_has_a_say_and_the_checkpoint_stays_as_it_is(self):
+        path = shipped_models()["salm_posterior_smollm2"]
+        alone, told = load_model(path), load_model(f"with_whisper:{path}")
+        assert alone.cfg.generation.whisper_weight == 0 and told.cfg.generation.whisper_weight == WHISPER_WEIGHT
+        assert answering_record(alone)["generation"] != answering_record(told)["generation"]
+        files = [str(RECORDINGS / f"{name}.flac") for name in ("evening", "digits_theo")]
+        texts = told.transcribe(files, batch_size=2, verbose=False)
+        assert texts[0].endswith("time that evening, the two men shook hands.")
+        assert texts == [told.transcribe(file, verbose=False)[0] for file in files] != alone.transcribe(files)
+
+    def test_a_model_without_a_head_to_choose_among_is_refused(self, tiny_nemo):
+        with pytest.raises(ValueError, match="this SALM has no such head .model.ctc_head.; leave with_whisper: out"):
+            load_model(f"with_whisper:{tiny_nemo}")
+        with pytest.raises(SettingError, match="whisper_weight"):
+            change_generation(load_model(tiny_nemo), {"whisper_weight": 1.5})
 
 
 class TestInt8:

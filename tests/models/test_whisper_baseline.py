@@ -49,8 +49,8 @@ def test_audio_beyond_a_window_is_decoded_to_its_end(whisper, ask, monkeypatch):
     monkeypatch.setattr(
         whisper.whisper,
         "generate",
-        lambda features, **options: (
-            seen.append((features.shape[-1], options["return_timestamps"])) or torch.zeros(1, 0)
+        lambda input_features, **options: (
+            seen.append((input_features.shape[-1], options["return_timestamps"])) or torch.zeros(1, 0)
         ),
     )
     whisper.generate([ask(31.0), ask(1.0)])
