@@ -14,6 +14,9 @@
 
 """What a list of keywords is worth to a CTC head's search, and to the choice among the texts that it finds."""
 
+from collections.abc import KeysView
+from itertools import chain
+
 from nemo.collections.asr.parts.context_biasing.boosting_graph_batched import (
     BoostingTreeModelConfig,
     GPUBoostingTreeModel,
@@ -33,7 +36,7 @@ class KeywordPreference:
     Args:
         head: whose pieces are searched for.
         keywords: words and phrases. They count in any case that they may be said in; see `_spellings`. Those that the
-            head has no pieces for are named in a warning, and lead no search.
+            head has pieces for in none of these are named in a warning, and lead no search.
 
     Attributes:
         tree: leads `ctc_hypotheses` to keywords, piece by piece, NeMo's phrase boosting; None where there is none that
@@ -61,16 +64,18 @@ def _folded(text: str) -> list[str]:
 
 
 def _tree_of(head: CTCHead, keywords: list[str]) -> GPUBoostingTreeModel | None:
-    known, left = _by_spelling(head, keywords)
+    spellings = {word: [word, *_spellings(word)] for word in keywords}
+    phrases = _written(head, list(dict.fromkeys(chain.from_iterable(spellings.values()))))
+    left = [word for word, of_word in spellings.items() if phrases.isdisjoint(of_word)]
     if left:
         shown = ", ".join(map(repr, left[:5])) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
         logging.warning(f"CTC cannot write {shown}: as keywords they do not lead its search; leave odd characters out")
-    if not known:
+    if not phrases:
         return None
-    others = dict.fromkeys(spelling for word in known for spelling in _spellings(word))
-    phrases = list(dict.fromkeys(known + _by_spelling(head, [*others])[0]))
     with logging.temp_verbosity(logging.WARNING):
-        return GPUBoostingTreeModel.from_config(BoostingTreeModelConfig(key_phrases_list=phrases), head.tokenizer)
+        return GPUBoostingTreeModel.from_config(
+            BoostingTreeModelConfig(key_phrases_list=list(phrases)), head.tokenizer
+        )
 
 
 def _spellings(keyword: str) -> list[str]:
@@ -85,12 +90,11 @@ def _spellings(keyword: str) -> list[str]:
     return spellings
 
 
-def _by_spelling(head: CTCHead, words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words that a head has pieces for, and the others."""
+def _written(head: CTCHead, words: list[str]) -> KeysView[str]:
+    """Return the words that a head has pieces for, in their order."""
     unknown = head.tokenizer.tokenizer.unk_id()
-    spelled = {
-        word: unknown not in ids and bool(head.text(ids).strip())
+    return {
+        word: ids
         for word, ids in zip(words, head.ids(words), strict=True)
-    }
-    known, left = ([word for word, is_known in spelled.items() if is_known == wanted] for wanted in (True, False))
-    return known, left
+        if unknown not in ids and head.text(ids).strip()
+    }.keys()

@@ -94,6 +94,13 @@ def test_a_keyword_is_preferred_as_it_is_written_and_at_a_sentence_s_start(tmp_p
         assert min(bonuses(head, keywords, other)) <= 0, other
 
 
+def test_a_head_of_small_letters_writes_keywords_given_in_capitals(tmp_path, nemo_log):
+    head = make_head(tmp_path, "hold the line please")
+    for given in ("HOLD", "Hold the Line"):
+        assert min(bonuses(head, [given], given.lower())) > 0, given
+    assert "CTC cannot write" not in nemo_log.text
+
+
 @pytest.mark.parametrize("given", ["HOLD THE LINE", "Hold The Line", "Hold the line"])
 def test_what_the_capitals_of_a_keyword_hide_is_preferred_as_well(tmp_path, given):
     head = make_head(tmp_path, "Hold The Line. Hold the line. hold the line. HOLD THE LINE")
