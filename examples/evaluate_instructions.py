@@ -42,6 +42,7 @@ from tqdm import tqdm
 from nemo_speechllm.command_line import check_settings, emit, run_command
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.data.dataset import in_batches
+from nemo_speechllm.evaluation.asking import tell_of_cut_answers
 from nemo_speechllm.evaluation.instruction_cases import Case, CaseBuilder, CaseSizes, Speech
 from nemo_speechllm.evaluation.plot import plot_instructions
 from nemo_speechllm.evaluation.predictions import PredictionLog
@@ -178,6 +179,7 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
                 ]
             )
             progress.update(len(batch))
+    tell_of_cut_answers(log, cfg.max_new_tokens or model.cfg.generation.max_new_tokens)
 
     single = [
         prediction | {"text": rows[speech.rows[0]]["text"], "lang": rows[speech.rows[0]].get("lang")}

@@ -75,7 +75,7 @@ def ask(
 ) -> None:
     """Ask what is not answered in the log yet, and add a ``prediction`` of each item, and whether it was cut.
 
-    Answers that were cut are counted in a warning: what is scored of them may not be what they were about to say.
+    Answers that were cut are counted; see `tell_of_cut_answers`.
     """
 
     def predict(batch: list[T]) -> list[dict[str, Any]]:
@@ -85,11 +85,15 @@ def ask(
         return [prediction(item, answer) | {"truncated": answer.truncated} for item, answer in pairs]
 
     predict_missing(cfg.batch_size, items, predict, log)
+    tell_of_cut_answers(log, cfg.max_new_tokens or model.cfg.generation.max_new_tokens)
+
+
+def tell_of_cut_answers(log: PredictionLog, max_new_tokens: int) -> None:
+    """Count answers that were cut in a warning: what is scored of them may not be what they were about to say."""
     if cut := sum(row.get("truncated", False) for row in log.predictions):  # logs of before do not say
         logging.warning(
-            f"{cut} of {len(log.predictions)} answers were cut at max_new_tokens="
-            f"{cfg.max_new_tokens or model.cfg.generation.max_new_tokens}, and are scored as far as they go; a higher "
-            "limit lets them end"
+            f"{cut} of {len(log.predictions)} answers were cut at max_new_tokens={max_new_tokens}, and are scored as "
+            "far as they go; a higher limit lets them end"
         )
 
 

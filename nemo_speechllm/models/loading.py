@@ -93,6 +93,14 @@ def _read_with_whisper(model: SpeechLM, name: str) -> None:
     model.whisper_reader.require()
 
 
+def split_reference(reference: str) -> tuple[str, str]:
+    """Return what is said of a model before its name (``int8:``, ``with_whisper:``), and the name, or the path."""
+    place = reference
+    while place.startswith((INT8, WITH_WHISPER)):
+        place = place.partition(":")[2]
+    return reference[: len(reference) - len(place)], place
+
+
 def only_answer(model: nn.Module) -> None:
     """Make of a model one that only answers, in place; see ``answers_only`` of `load_model`.
 

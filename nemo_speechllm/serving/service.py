@@ -27,7 +27,7 @@ from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.models.answering import require_transcript
 from nemo_speechllm.models.answers import OF_WORDS, Answer, generation_options, joined
 from nemo_speechllm.models.inputs import conversations_of
-from nemo_speechllm.models.loading import INT8
+from nemo_speechllm.models.loading import split_reference
 from nemo_speechllm.models.segmentation import split_long_audio
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.transcription import SpeechLMTranscribeConfig, manifest_keys
@@ -242,15 +242,14 @@ def _chooses_keywords(model: SpeechLM, keywords: list[str]) -> bool:
 def named(references: list[str]) -> Iterator[tuple[str, str]]:
     """Yield the name that each model is served by, that of its file without ``.nemo``, with its reference.
 
-    ``int8:`` before it stays.
+    ``int8:`` and ``with_whisper:`` before it stay.
 
     Raises:
         ValueError: two would have the same name.
     """
     names: dict[str, str] = {}
     for reference in references:
-        place = reference.removeprefix(INT8)
-        prefix = INT8 if place != reference else ""
+        prefix, place = split_reference(reference)
         name = prefix + place.rstrip("/").rpartition("/")[2].removesuffix(".nemo")
         if name in names:
             raise ValueError(f"model: {names[name]} and {reference} would both be served as {name}; rename one")

@@ -29,12 +29,13 @@ def run(load_script):
     return lambda **arguments: script.main(OmegaConf.merge(defaults, arguments))
 
 
-def test_results_hold_every_skill_and_a_killed_run_goes_on(run, tiny_nemo, make_manifest, tmp_path):
+def test_results_hold_every_skill_and_a_killed_run_goes_on(run, tiny_nemo, make_manifest, tmp_path, nemo_log):
     output = tmp_path / "instructions"
     manifest = make_manifest((0.5, 0.3, 0.4), rows=[{"speaker": speaker} for speaker in "aab"])
     arguments = dict(model=tiny_nemo, manifest=str(manifest), output_dir=str(output), max_new_tokens=2)
     arguments |= dict(skills=["transcribe", "reverse", "keywords"], per_cell=2, per_trap=1, pairs=2)
     run(**arguments)
+    assert "answers were cut at max_new_tokens=2" in nemo_log.text
     metrics = json.loads((output / "metrics.json").read_text())
     assert list(metrics["skills"]) == arguments["skills"]
     assert metrics["skills"]["reverse"]["unseen"]["answers"] == 2

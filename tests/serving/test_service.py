@@ -29,6 +29,12 @@ from tests.serving.conftest import DIGITS
 def test_a_model_is_served_by_the_name_of_its_file():
     references = ["salm_whisper_smollm2", "runs/mine/mine.nemo", "int8:runs/mine/mine.nemo", "org/name"]
     assert [name for name, _ in named(references)] == ["salm_whisper_smollm2", "mine", "int8:mine", "name"]
+    prefixed = ["with_whisper:runs/mine.nemo", "int8:with_whisper:runs/mine.nemo", "with_whisper:org/name"]
+    assert [name for name, _ in named(prefixed)] == [
+        "with_whisper:mine",
+        "int8:with_whisper:mine",
+        "with_whisper:name",
+    ]
     with pytest.raises(ValueError, match="a/x.nemo and b/x.nemo would both be served as x"):
         dict(named(["a/x.nemo", "b/x.nemo"]))
 
