@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from nemo_speechllm.checkpointing.archive import unpack
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.dataset import ConversationBatch
+from nemo_speechllm.data.dataset import ConversationBatch, place_of
 from nemo_speechllm.decoding.joint import JointCTCScores
 from nemo_speechllm.decoding.keyword_memo import KeywordMemo
 from nemo_speechllm.decoding.keyword_preference import KeywordPreference
@@ -258,8 +258,9 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         """Return the one audio of a conversation as Whisper's decoder reads it, where the recipe asks for it."""
         if self.cfg.generation.whisper_weight == 0:
             return None
-        samples, language = item.audio[0, : int(item.audio_lengths[0])], item.conversations[0].metadata.get("lang")
-        return self.whisper_reader.read(self.perception.encoder, samples, language)
+        (conversation,), samples = item.conversations, item.audio[0, : int(item.audio_lengths[0])]
+        language, name = conversation.metadata.get("lang"), place_of(conversation)
+        return self.whisper_reader.read(self.perception.encoder, samples, language, name)
 
     def _answer(self, text: str, generated: Answer, max_new_tokens: int) -> Answer:
         """Return a text as an answer of the LLM, which it may have generated."""

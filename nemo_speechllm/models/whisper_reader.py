@@ -44,12 +44,13 @@ class WhisperReading:
         whisper: with its decoder and tokenizer.
         states: of its encoder, (1, T', d_model), float32.
         language: as a manifest names it; None: Whisper's guess.
+        name: of the audio, for messages.
 
     Raises:
         ValueError: Whisper does not know the language.
     """
 
-    def __init__(self, whisper: WhisperBaseline, states: Tensor, language: str | None):
+    def __init__(self, whisper: WhisperBaseline, states: Tensor, language: str | None, name: str):
         self._whisper, self._model, self._tokenizer = whisper, whisper.whisper, whisper.tokenizer
         self._states = states
         self._language: str | None = None
@@ -58,8 +59,8 @@ class WhisperReading:
             spoken = f"<|{base_language(language)}|>" if language else self._guessed_language()
             if spoken not in self._model.generation_config.lang_to_id:  # type: ignore[attr-defined]
                 raise InputError(
-                    f"lang {language!r} is no language that Whisper knows; leave it out and Whisper guesses, or set "
-                    "model.generation.whisper_weight to 0"
+                    f"{name}: lang {language!r} is no language that Whisper knows; leave it out and Whisper guesses, "
+                    "or set model.generation.whisper_weight to 0"
                 )
             self._language = spoken
             begin += [spoken, "<|transcribe|>"]
@@ -130,13 +131,14 @@ class WhisperReader:
         self._whisper: WhisperBaseline | None = None
 
     @torch.inference_mode()
-    def read(self, encoder: Encoder, samples: Tensor, language: str | None) -> WhisperReading:
+    def read(self, encoder: Encoder, samples: Tensor, language: str | None, name: str = "audio") -> WhisperReading:
         """Return an audio as Whisper's decoder reads it.
 
         Args:
             encoder: the model's own.
             samples: of one audio of at most 30 s, (T,).
             language: as a manifest names it; None: Whisper's guess.
+            name: of the audio, for messages.
 
         Raises:
             ValueError: the encoder is no Whisper's, not the last layer's, or has no decoder; or Whisper does not know
@@ -147,7 +149,7 @@ class WhisperReader:
         length = min(len(samples) + SILENCE_SECONDS * SAMPLE_RATE, WINDOW_SECONDS * SAMPLE_RATE)
         heard = nn.functional.pad(samples, (0, length - len(samples)))
         states, _ = encoder(heard[None], torch.tensor([length], device=samples.device))
-        return WhisperReading(whisper, states.float(), language)
+        return WhisperReading(whisper, states.float(), language, name)
 
     def require(self) -> None:
         """Refuse a recipe whose encoder Whisper's decoder cannot read.

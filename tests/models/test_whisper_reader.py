@@ -111,5 +111,5 @@ def test_an_encoder_that_whispers_decoder_cannot_read_is_named(changes, message)
 
 
 def test_a_language_that_whisper_does_not_know_is_named(base):
-    with pytest.raises(ValueError, match="'xx' is no language that Whisper knows"):
-        base[1].read(base[0], torch.zeros(16000), "xx")
+    with pytest.raises(ValueError, match="clips/7.wav: lang 'xx' is no language that Whisper knows"):
+        base[1].read(base[0], torch.zeros(16000), "xx", "clips/7.wav")
