@@ -218,7 +218,7 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         (conversation,) = item.conversations
         keywords = conversation.question.keywords if conversation.question else []
         preference = self._preferences.get(keywords, partial(KeywordPreference, self._head))
-        reading = self._whisper_reading(item)
+        reading = self._whisper_reading(item, log_probs)
         written = tuple(reading.texts()) if reading else ()
         others = [generated.text, *written]
         hypotheses = ctc_hypotheses(self._head, log_probs, N_HYPOTHESES, *others, preference=preference.tree)
@@ -254,9 +254,12 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         scores += torch.tensor([preference.nats(text) for text in texts]).to(of_llm)
         return texts[int(scores.argmax())]
 
-    def _whisper_reading(self, item: ConversationBatch) -> WhisperReading | None:
-        """Return the one audio of a conversation as Whisper's decoder reads it, where the recipe asks for it."""
-        if self.cfg.generation.whisper_weight == 0:
+    def _whisper_reading(self, item: ConversationBatch, log_probs: Tensor) -> WhisperReading | None:
+        """Return the one audio of a conversation as Whisper's decoder reads it, where the recipe asks for it.
+
+        Not where CTC hears nothing at all: of silence and noise Whisper makes words.
+        """
+        if self.cfg.generation.whisper_weight == 0 or bool((log_probs.argmax(-1) == self._head.blank).all()):
             return None
         (conversation,), samples = item.conversations, item.audio[0, : int(item.audio_lengths[0])]
         language, name = conversation.metadata.get("lang"), place_of(conversation)

@@ -380,6 +380,13 @@ class TestWhispersSay:
         assert told == [with_whisper.transcribe(audio, verbose=False)[0] for audio in audios]
         assert set(with_whisper.state_dict()) == set(without.state_dict()), "it is no part of the checkpoint"
 
+    def test_where_ctc_hears_nothing_it_is_not_asked(self, make, make_audio, monkeypatch):
+        model = make(0.9)
+        with torch.no_grad():
+            model.ctc_head.decoder.decoder_layers[0].bias[model.ctc_head.blank] = 1e4
+        monkeypatch.setattr(WhisperReading, "texts", lambda self: pytest.fail("Whisper was asked"))
+        assert model.transcribe(make_audio(0.7), verbose=False) == [""]
+
     def test_without_a_weight_it_is_not_loaded(self, make, make_audio, monkeypatch):
         monkeypatch.setattr("nemo_speechllm.models.whisper_reader.WhisperBaseline", lambda _: pytest.fail("loaded"))
         make(0.0).transcribe(make_audio(0.7), verbose=False)
