@@ -20,9 +20,10 @@
 
 The table has AUC (of "a wrong word has less confidence than a right one"), ECE (the expected calibration error) and
 the cross-entropy of the text decoder's own probability, and of the confidence that the model gives
-(``transcribe(confidence=True)``). With ``calibration_manifest``, recordings that are in no other manifest, what the
-evidence is worth is fitted on these (and the decoder's probability alone, to compare with), and ``save_to`` saves a
-model that goes by it; the settings are printed as well.
+(``transcribe(confidence=True)``); the gain is in AUC, its interval a paired bootstrap over recordings. With
+``calibration_manifest``, recordings that are in no other manifest, what the evidence is worth is fitted on these (and
+the decoder's probability alone, to compare with), and ``save_to`` saves a model that goes by it; the settings are
+printed as well.
 
 ``predictions.jsonl`` and ``calibration/predictions.jsonl`` grow batch by batch: the same command takes up a run that
 was killed. ``metrics.json``, ``results.md`` and ``reliability.png`` are written at the end.
@@ -40,12 +41,18 @@ from nemo_speechllm.command_line import check_output_file, check_settings, emit,
 from nemo_speechllm.data.conversation import Audio, Conversation
 from nemo_speechllm.decoding.word_confidence import Calibration, WordEvidence
 from nemo_speechllm.evaluation.asking import predict_missing
-from nemo_speechllm.evaluation.confidence import figures_table, fit_calibration, judged_words, of_decoder_alone
+from nemo_speechllm.evaluation.confidence import (
+    figures_table,
+    fit_calibration,
+    judged_words,
+    of_decoder_alone,
+    recordings_of_words,
+)
 from nemo_speechllm.evaluation.plot import plot_reliability
 from nemo_speechllm.evaluation.predictions import PredictionLog
 from nemo_speechllm.files import file_digest, write_json, write_text
 from nemo_speechllm.manifests.manifest import read_manifest, require_texts
-from nemo_speechllm.metrics.confidence import confidence_figures, reliability
+from nemo_speechllm.metrics.confidence import auc_gain, confidence_figures, reliability
 from nemo_speechllm.models import load_model
 from nemo_speechllm.models.answers import answering_record, generation_options
 from nemo_speechllm.models.speech_lm import SpeechLM
@@ -110,7 +117,7 @@ def confidences(
 
 def only_decoder(evidence: WordEvidence) -> WordEvidence:
     """Return the evidence of the text decoder and nothing else."""
-    return replace(evidence, ctc=0.0, hypotheses=0.0, letters=0.0)
+    return replace(evidence, ctc=0.0, hypotheses=0.0, letters=0.0, recogniser=0.0)
 
 
 def calibrate(predictions: list[dict[str, Any]]) -> tuple[Calibration, Calibration]:
@@ -119,11 +126,16 @@ def calibrate(predictions: list[dict[str, Any]]) -> tuple[Calibration, Calibrati
     return fit_calibration([*map(only_decoder, evidence)], right), fit_calibration(evidence, right)
 
 
-def write_results(output: Path, compared: dict[str, list[float]], right: list[bool]) -> None:
+def write_results(output: Path, compared: dict[str, list[float]], right: list[bool], recordings: list[int]) -> None:
     """Write and print the figures of the confidences that are compared, and draw their reliability."""
     figures = {name: confidence_figures(given, right) for name, given in compared.items()}
-    write_json(output / "metrics.json", {name: asdict(of_one) for name, of_one in figures.items()})
-    table = figures_table(figures)
+    (_, alone), *others = compared.items()
+    found = {name: auc_gain(given, alone, right, recordings) for name, given in others}
+    gains = {name: gain for name, gain in found.items() if gain is not None}
+    of_gains = {name: {"auc_gain": gain, "auc_gain_interval": interval} for name, (gain, interval) in gains.items()}
+    rows = {name: asdict(of_one) | of_gains.get(name, {}) for name, of_one in figures.items()}
+    write_json(output / "metrics.json", rows)
+    table = figures_table(figures, gains)
     write_text(output / "results.md", table + "\n")
     emit(table)
     curves = {
@@ -149,12 +161,13 @@ def main(cfg: EvaluateConfidenceArguments) -> None:
             raise ValueError("save_to= saves a calibrated model: give calibration_manifest=, or leave it out")
         check_output_file(cfg.save_to, [cfg.model, cfg.manifest])
     output, model = Path(cfg.output_dir), load_model(cfg.model)
-    evidence, right = judged_words(answered(model, cfg.manifest, output, cfg))
+    predictions = answered(model, cfg.manifest, output, cfg)
+    evidence, right = judged_words(predictions)
     fitted = None
     if cfg.calibration_manifest is not None:
         fitted = calibrate(answered(model, cfg.calibration_manifest, output / "calibration", cfg))
     compared = confidences(evidence, Calibration(**model.cfg.generation.confidence), fitted)
-    write_results(output, compared, right)
+    write_results(output, compared, right, recordings_of_words(predictions))
     if fitted is not None:
         settings = ",".join(f"{name}:{value:.3f}" for name, value in asdict(fitted[1]).items())
         emit(f"model.generation.confidence={{{settings}}}")

@@ -20,9 +20,10 @@ they say into the probability that the word is right.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 
+import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 from scipy.special import expit
@@ -31,6 +32,7 @@ from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.decoding.word_times import Alignment, UnalignableError
 from nemo_speechllm.metrics.confidence import bare_words
 
+SUREST = 7.0  # the logit that a recogniser's probability of a word is taken for at most
 UNHEARD = math.log(1e-4)  # what CTC is taken to say of a token that it never met, or has no frame for
 
 
@@ -43,12 +45,15 @@ class WordEvidence:
         ctc: the same of the least likely of its tokens by CTC, in the frame that reads it best.
         hypotheses: how probable CTC's hypotheses with this word in this place are together, 0 to 1.
         letters: how many it has, as a logarithm; long words are rarely made up.
+        recogniser: the logit of its probability by a recogniser beside CTC and the text decoder, after the words
+            before it; 0 where there is none.
     """
 
     decoder: float
     ctc: float
     hypotheses: float
     letters: float
+    recogniser: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Calibration:
 
     Attributes:
         bias: the logit where nothing speaks for a word.
-        decoder, ctc, hypotheses, letters: by how much the logit grows with each.
+        decoder, ctc, hypotheses, letters, recogniser: by how much the logit grows with each.
     """
 
     bias: float
@@ -65,6 +70,7 @@ class Calibration:
     ctc: float
     hypotheses: float
     letters: float
+    recogniser: float
 
     def __call__(self, evidence: WordEvidence) -> float:
         """Return the probability that a word is right."""
@@ -73,21 +79,30 @@ class Calibration:
         return float(expit(logit))
 
 
-def word_evidence(alignment: Alignment, decoder: list[float]) -> list[WordEvidence]:
+def word_evidence(
+    alignment: Alignment, decoder: list[float], recogniser: Sequence[float] | None = None
+) -> list[WordEvidence]:
     """Return what speaks for each word of a transcript of one audio.
 
     Args:
         alignment: of the transcript, whatever gave it.
         decoder: the text decoder's log-probability of each of its words.
+        recogniser: another recogniser's of the same audio, if there is one.
     """
     words = alignment.text.split()
     if not words:
         return []
     heard, shares = _ctc_log_probs(alignment), _shares(alignment)
+    logits = [0.0] * len(words) if recogniser is None else [_logit(log_prob) for log_prob in recogniser]
     return [
-        WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)))
-        for word, of_decoder, of_ctc, share in zip(words, decoder, heard, shares, strict=True)
+        WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)), logit)
+        for word, of_decoder, of_ctc, share, logit in zip(words, decoder, heard, shares, logits, strict=True)
     ]
+
+
+def _logit(log_prob: float) -> float:
+    """Return the logit of a probability, of no more than `SUREST` either way."""
+    return float(np.clip(log_prob - np.log(-np.expm1(min(log_prob, -1e-9))), -SUREST, SUREST))
 
 
 def sums_by_word(ids: list[int], log_probs: list[float], text: str, decode: Callable[[list[int]], str]) -> list[float]:

@@ -56,19 +56,35 @@ def of_decoder_alone(evidence: Sequence[WordEvidence]) -> list[float]:
     return [math.exp(1 - math.exp(-of_word.decoder)) for of_word in evidence]
 
 
-def figures_table(rows: dict[str, ConfidenceFigures]) -> str:
-    """Return figures of several confidences of the same words as a Markdown table."""
+def recordings_of_words(predictions: Sequence[dict[str, Any]]) -> list[int]:
+    """Return of each word that was answered the number of its recording."""
+    return [number for number, row in enumerate(predictions) for _ in row["evidence"]]
+
+
+def figures_table(rows: dict[str, ConfidenceFigures], gains: dict[str, tuple[float, list[float]]]) -> str:
+    """Return figures of several confidences of the same words as a Markdown table.
+
+    Args:
+        rows: by the confidence's name.
+        gains: in AUC over the first, and their intervals, of those that have one.
+    """
     return markdown_table(
-        ["confidence", "words", "wrong", "AUC", "ECE", "nats a word"],
+        ["confidence", "words", "wrong", "AUC", "gain (95 %)", "ECE", "nats a word"],
         [
             [
                 name,
                 str(row.words),
                 str(row.wrong),
                 "" if row.auc is None else decimal(row.auc, 3),
+                _gain(*gains[name]) if name in gains else "",
                 decimal(row.ece, 3),
                 decimal(row.nats, 3),
             ]
             for name, row in rows.items()
         ],
     )
+
+
+def _gain(gain: float, interval: list[float]) -> str:
+    low, high = interval
+    return f"{gain:+.3f} ({low:+.3f} to {high:+.3f})"

@@ -23,6 +23,8 @@ import torch
 from rapidfuzz.distance import Levenshtein
 from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
+from nemo_speechllm.metrics.significance import RESAMPLES, percentile_interval
+
 BINS = 10
 
 
@@ -90,6 +92,47 @@ def confidence_figures(confidence: Sequence[float], right: Sequence[bool]) -> Co
         ece=float(binary_calibration_error(given, is_right.long(), n_bins=BINS, norm="l1")),
         nats=float(-of_truth.log().mean()),
     )
+
+
+def auc_gain(
+    confidence: Sequence[float], baseline: Sequence[float], right: Sequence[bool], recordings: Sequence[int]
+) -> tuple[float, list[float]] | None:
+    """Return by how much one confidence of words has a higher AUC than another, and its 95 % interval.
+
+    The interval is a paired bootstrap over recordings, whose words are not independent.
+
+    Args:
+        confidence, baseline: of each word, by the two.
+        right: of each word.
+        recordings: of each word, the number of its recording.
+
+    Returns:
+        None where all words are right, or none.
+    """
+    if len(set(right)) < 2:
+        return None
+    numbers, of_word = np.unique(recordings, return_inverse=True)
+    random = np.random.default_rng(0)
+    draws = random.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)), size=RESAMPLES)
+    weights = np.vstack([np.ones_like(draws[:1]), draws])[:, of_word]  # the first is what was observed
+    gains = _weighted_aucs(confidence, right, weights) - _weighted_aucs(baseline, right, weights)
+    interval = percentile_interval(gains[1:])
+    assert interval is not None  # thousands of draws do not all miss the wrong words
+    return float(gains[0]), interval
+
+
+def _weighted_aucs(confidence: Sequence[float], right: Sequence[bool], weights: np.ndarray) -> np.ndarray:
+    """Return the AUC (R,) of words that count as often as R rows of weights (R, W) say."""
+    _, value = np.unique(confidence, return_inverse=True)
+    order = np.argsort(value, kind="stable")
+    starts = np.flatnonzero(np.diff(value[order], prepend=-1))
+    is_right = np.asarray(right, dtype=bool)[order]
+    rights, wrongs = (
+        np.add.reduceat(weights[:, order] * of_kind, starts, axis=1) for of_kind in (is_right, ~is_right)
+    )
+    below = wrongs.cumsum(1) - wrongs / 2  # of words with the same confidence half are taken to have less
+    pairs = rights.sum(1) * wrongs.sum(1)
+    return np.divide((rights * below).sum(1), pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
 
 
 def reliability(confidence: Sequence[float], right: Sequence[bool]) -> list[ReliabilityBin]:

@@ -323,7 +323,7 @@ class Answering:
         of_decoder = self.model.word_log_probs(batch, perceived, [answer.text for answer in answers])
         confident = []
         for answer, alignment, of_words in zip(answers, alignments, of_decoder, strict=True):
-            evidence = tuple(word_evidence(alignment, of_words))
+            evidence = tuple(word_evidence(alignment, of_words, answer.heard_log_probs))
             confidence = tuple(map(calibration, evidence))
             confident.append(replace(answer, word_evidence=evidence, word_confidence=confidence))
         return confident

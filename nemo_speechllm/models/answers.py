@@ -50,6 +50,7 @@ class Answer:
         word_confidence: how probably it is right; both None where this was not asked for.
         also_heard: other texts of the audio, of a recogniser beside CTC, that speak for the answer where they are like
             it; of a piece alone.
+        heard_log_probs: how likely that recogniser finds each word of the text; None where there is none.
     """
 
     text: str
@@ -61,6 +62,7 @@ class Answer:
     word_evidence: tuple[WordEvidence, ...] | None = None
     word_confidence: tuple[float, ...] | None = None
     also_heard: tuple[str, ...] = ()
+    heard_log_probs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,9 @@ class CTCHeadSpeechLM(DecoderOnlySpeechLM):
         others = [generated.text, *written]
         hypotheses = ctc_hypotheses(self._head, log_probs, N_HYPOTHESES, *others, preference=preference.tree)
         text = self._choose(item, perceived, hypotheses, preference, reading)
-        return replace(self._answer(text, generated, max_new_tokens), also_heard=written)
+        answer = self._answer(text, generated, max_new_tokens)
+        of_words = reading.word_log_probs(answer.text) if reading else None
+        return replace(answer, also_heard=written, heard_log_probs=None if of_words is None else tuple(of_words))
 
     def _joint_scores(
         self, batch: ConversationBatch, perceived: PerceptionOutput, beam_size: int

@@ -15,6 +15,7 @@
 """One call that restores any model of this package, whatever its class, and one for what they are compared with."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from nemo.core.classes.common import PretrainedModelInfo
@@ -36,6 +37,11 @@ from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 
 WHISPER, CASCADE, INT8, WITH_WHISPER = "whisper:", "cascade:", "int8:", "with_whisper:"
 WHISPER_WEIGHT = 0.7  # of dev prompts and spoken orders: see docs/results/salm_posterior_smollm2.md
+# what speaks for a word where Whisper has heard it: fitted on dev prompts, see docs/results/confidence.md
+WHISPER_CONFIDENCE = {
+    **{"bias": 1.0, "decoder": 0.2, "ctc": 0.7, "hypotheses": 0.9, "letters": 0.6},
+    "recogniser": 0.4,
+}
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:
@@ -89,7 +95,10 @@ def _read_with_whisper(model: SpeechLM, name: str) -> None:
         )
     generation = model.cfg.generation
     seconds = min(generation.max_audio_seconds or WINDOW_SECONDS, WINDOW_SECONDS)
-    change_generation(model, {"whisper_weight": WHISPER_WEIGHT, "max_audio_seconds": seconds})
+    changes: dict[str, Any] = {"whisper_weight": WHISPER_WEIGHT, "max_audio_seconds": seconds}
+    if generation.whisper_weight == 0:  # else its evidence has been weighed with Whisper's already
+        changes["confidence"] = WHISPER_CONFIDENCE
+    change_generation(model, changes)
     model.whisper_reader.require()
 
 

@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.modeling_outputs import BaseModelOutput
 
 from nemo_speechllm.data.conversation import SAMPLE_RATE
+from nemo_speechllm.decoding.word_confidence import sums_by_word
 from nemo_speechllm.errors import InputError
 from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
@@ -53,6 +54,7 @@ class WhisperReading:
     def __init__(self, whisper: WhisperBaseline, states: Tensor, language: str | None, name: str):
         self._whisper, self._model, self._tokenizer = whisper, whisper.whisper, whisper.tokenizer
         self._states = states
+        self._read: dict[str, tuple[list[int], list[float]]] = {}  # tokens up to the end, and how likely each is
         self._language: str | None = None
         begin = ["<|startoftranscript|>"]
         if whisper.is_multilingual:
@@ -86,18 +88,36 @@ class WhisperReading:
 
         The audio is read once for all.
         """
-        end = self._tokenizer.convert_tokens_to_ids("<|endoftext|>")
-        rows = [
-            [*self._tokenizer(f" {text}" if text else "", add_special_tokens=False).input_ids, end] for text in texts
-        ]
-        room = self._model.config.max_target_positions - len(self._begin) + 1
-        read = [place for place, row in enumerate(rows) if len(row) <= room]
-        found = [-math.inf] * len(texts)
-        for place, log_prob in zip(read, self._read([rows[place] for place in read]) if read else [], strict=True):
-            found[place] = log_prob
-        return found
+        self._read_new(texts)
+        return [sum(self._read[text][1]) if text in self._read else -math.inf for text in texts]
 
-    def _read(self, rows: list[list[int]]) -> list[float]:
+    @torch.inference_mode()
+    def word_log_probs(self, text: str) -> list[float] | None:
+        """Return the log-probability of each word after those before it; None if Whisper cannot read so many tokens.
+
+        A text that `log_probs` has read is not read again.
+        """
+        self._read_new([text])
+        if text not in self._read:
+            return None
+        ids, log_probs = self._read[text]
+        return sums_by_word(ids[:-1], log_probs, text, lambda ids: cast(str, self._tokenizer.decode(ids)))
+
+    def _read_new(self, texts: list[str]) -> None:
+        """Read those of the texts that were not yet and have no more tokens than Whisper can read."""
+        end = cast(int, self._tokenizer.convert_tokens_to_ids("<|endoftext|>"))
+        room = self._model.config.max_target_positions - len(self._begin) + 1
+        rows = {}
+        for text in texts:
+            ids = [*self._tokenizer(f" {text}" if text else "", add_special_tokens=False).input_ids, end]
+            if text not in self._read and len(ids) <= room:
+                rows[text] = ids
+        if rows:
+            log_probs = self._token_log_probs(list(rows.values()))
+            self._read |= {text: (rows[text], found) for text, found in zip(rows, log_probs, strict=True)}
+
+    def _token_log_probs(self, rows: list[list[int]]) -> list[list[float]]:
+        """Return the log-probability of each token of each row."""
         decoder, device = self._model.model.decoder, self._states.device
         ids = [torch.tensor(row, device=device) for row in rows]
         labels = pad_sequence(ids, batch_first=True, padding_value=IGNORE_INDEX)
@@ -114,7 +134,8 @@ class WhisperReading:
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         )
-        return (-nats.view_as(labels).sum(1)).tolist()
+        log_probs = -nats.view_as(labels)
+        return [of_row[: len(row)].tolist() for of_row, row in zip(log_probs, rows, strict=True)]
 
 
 class WhisperReader:

@@ -50,6 +50,7 @@ class Confidence:
     ctc: float = setting(0.8)
     hypotheses: float = setting(1.6)
     letters: float = setting(0.8)
+    recogniser: float = setting(0.4)
 
 
 @dataclass

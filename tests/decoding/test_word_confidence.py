@@ -19,7 +19,14 @@ import math
 import pytest
 import torch
 
-from nemo_speechllm.decoding.word_confidence import UNHEARD, Calibration, WordEvidence, sums_by_word, word_evidence
+from nemo_speechllm.decoding.word_confidence import (
+    SUREST,
+    UNHEARD,
+    Calibration,
+    WordEvidence,
+    sums_by_word,
+    word_evidence,
+)
 from nemo_speechllm.decoding.word_times import Alignment
 from nemo_speechllm.modules.ctc import EmbeddingCTC
 
@@ -79,9 +86,16 @@ def test_tokens_count_for_the_word_that_the_text_has_reached():
 
 
 def test_a_calibration_is_logistic_and_each_weight_is_its_own_evidence_s():
-    values = WordEvidence(decoder=-0.5, ctc=-0.25, hypotheses=0.5, letters=1.0)
-    assert Calibration(0.0, 0.0, 0.0, 0.0, 0.0)(values) == 0.5
+    values = WordEvidence(decoder=-0.5, ctc=-0.25, hypotheses=0.5, letters=1.0, recogniser=-3.0)
+    assert Calibration(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)(values) == 0.5
     for name, value in vars(values).items():
-        weights = dict.fromkeys(("bias", "decoder", "ctc", "hypotheses", "letters"), 0.0) | {name: 2.0}
+        weights = dict.fromkeys(("bias", *vars(values)), 0.0) | {name: 2.0}
         assert Calibration(**weights)(values) == pytest.approx(1 / (1 + math.exp(-2.0 * value)))
-    assert Calibration(-800.0, 0.0, 0.0, 0.0, 0.0)(values) == pytest.approx(0.0)
+    assert Calibration(-800.0, 0.0, 0.0, 0.0, 0.0, 0.0)(values) == pytest.approx(0.0)
+
+
+def test_another_recogniser_speaks_for_what_it_heard_and_says_nothing_where_it_is_not(ctc):
+    alignment = Alignment(ctc, heard({}), "1 2 1")
+    told = word_evidence(alignment, [-1.0] * 3, [0.0, math.log(0.25), -800.0])
+    assert [of_word.recogniser for of_word in told] == pytest.approx([SUREST, -math.log(3), -SUREST])
+    assert [of_word.recogniser for of_word in word_evidence(alignment, [-1.0] * 3)] == [0.0] * 3

@@ -28,12 +28,15 @@ from nemo_speechllm.metrics.confidence import confidence_figures
 def drawn(calibration: Calibration, count: int) -> tuple[list[WordEvidence], list[bool]]:
     """Words that are right as often as a calibration says."""
     rng = np.random.default_rng(0)
-    evidence = [WordEvidence(*rng.uniform(-2, 0, 2), rng.uniform(), rng.uniform(0, 2)) for _ in range(count)]
+    evidence = [
+        WordEvidence(*rng.uniform(-2, 0, 2), rng.uniform(), rng.uniform(0, 2), rng.uniform(-3, 3))
+        for _ in range(count)
+    ]
     return evidence, [bool(rng.uniform() < calibration(of_word)) for of_word in evidence]
 
 
 def test_the_calibration_that_made_the_words_is_found():
-    made = Calibration(bias=0.5, decoder=1.5, ctc=2.0, hypotheses=1.0, letters=0.5)
+    made = Calibration(bias=0.5, decoder=1.5, ctc=2.0, hypotheses=1.0, letters=0.5, recogniser=0.4)
     found = fit_calibration(*drawn(made, 20000))
     assert list(asdict(found).values()) == pytest.approx(list(asdict(made).values()), abs=0.2)
     evidence, right = drawn(made, 4000)
@@ -58,5 +61,7 @@ def test_the_decoder_alone_gives_the_probability_of_its_tokens():
 
 
 def test_the_table_has_a_row_a_confidence():
-    table = figures_table({"one": confidence_figures([0.5], [True])})
-    assert "| one | 1 | 0 |  | 0.500 | 0.693 |" in table
+    table = figures_table({"one": confidence_figures([0.5], [True])}, {})
+    assert "| one | 1 | 0 |  |  | 0.500 | 0.693 |" in table
+    table = figures_table({"one": confidence_figures([0.5, 0.2], [True, False])}, {"one": (0.02, [-0.01, 0.05])})
+    assert "| one | 2 | 1 | 1.000 | +0.020 (-0.010 to +0.050) |" in table

@@ -14,9 +14,10 @@
 
 """Whether confidence says how often words are right."""
 
+import numpy as np
 import pytest
 
-from nemo_speechllm.metrics.confidence import bare_words, confidence_figures, reliability, right_words
+from nemo_speechllm.metrics.confidence import auc_gain, bare_words, confidence_figures, reliability, right_words
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,19 @@ def test_auc_is_how_often_a_wrong_word_has_less_confidence():
 def test_no_words_are_refused():
     with pytest.raises(ValueError, match="no word"):
         confidence_figures([], [])
+
+
+def test_a_gain_in_auc_is_the_difference_of_both_and_its_interval_counts_recordings():
+    rng = np.random.default_rng(0)
+    right = (rng.uniform(size=400) < 0.7).tolist()
+    noise = rng.uniform(-0.5, 0.5, (2, 400))
+    better, worse = (
+        np.round(np.asarray(right) * scale + of_one, 1) for scale, of_one in zip((1.0, 0.2), noise, strict=True)
+    )
+    gain, (low, high) = auc_gain(better, worse, right, range(400))
+    expected = confidence_figures(better, right).auc - confidence_figures(worse, right).auc
+    assert gain == pytest.approx(expected, abs=1e-6) and 0 < low < gain < high
+    _, (fewer_low, fewer_high) = auc_gain(better, worse, right, [number // 20 for number in range(400)])
+    assert fewer_low != low and fewer_low < gain < fewer_high
+    assert auc_gain(better, better, right, range(400)) == (0.0, [0.0, 0.0])
+    assert auc_gain(better, worse, [True] * 400, range(400)) is None

@@ -380,6 +380,18 @@ class TestWhispersSay:
         assert told == [with_whisper.transcribe(audio, verbose=False)[0] for audio in audios]
         assert set(with_whisper.state_dict()) == set(without.state_dict()), "it is no part of the checkpoint"
 
+    def test_it_speaks_for_words_that_it_heard(self, make, make_audio, monkeypatch):
+        told = {}
+        for log_prob in (-1e-4, -9.0):
+            monkeypatch.setattr(
+                WhisperReading, "word_log_probs", lambda _, text, value=log_prob: [value] * len(text.split())
+            )
+            (answer,) = make(0.9).transcribe(make_audio(1.2), verbose=False, confidence=True)
+            told[log_prob] = answer
+        sure, doubtful = told.values()
+        assert sure.text == doubtful.text and sure.text
+        assert all(a > b for a, b in zip(sure.word_confidence, doubtful.word_confidence, strict=True))
+
     def test_where_ctc_hears_nothing_it_is_not_asked(self, make, make_audio, monkeypatch):
         model = make(0.9)
         with torch.no_grad():

@@ -22,7 +22,7 @@ import torch
 from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.models import SALM, load_model, load_system, loading
 from nemo_speechllm.models.answers import answering_record, change_generation
-from nemo_speechllm.models.loading import WHISPER_WEIGHT
+from nemo_speechllm.models.loading import WHISPER_CONFIDENCE, WHISPER_WEIGHT
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.modules.quantization import is_int8
 from nemo_speechllm.recipes import SettingError
@@ -78,6 +78,13 @@ class TestWithWhisper:
         texts = told.transcribe(files, batch_size=2, verbose=False)
         assert texts[0].endswith("time that evening, the two men shook hands.")
         assert texts == [told.transcribe(file, verbose=False)[0] for file in files] != alone.transcribe(files)
+
+    def test_words_that_whisper_heard_are_weighed_by_what_was_fitted_with_it(self, tmp_path):
+        told = load_model("with_whisper:salm_posterior_smollm2")
+        assert told.cfg.generation.confidence == WHISPER_CONFIDENCE
+        change_generation(told, {"confidence": {"recogniser": 2.0}})
+        told.save_to(tmp_path / "fitted.nemo")
+        assert load_model(f"with_whisper:{tmp_path / 'fitted.nemo'}").cfg.generation.confidence.recogniser == 2.0
 
     def test_a_model_without_a_head_to_choose_among_is_refused(self, tiny_nemo):
         with pytest.raises(ValueError, match="this SALM has no such head .model.ctc_head.; leave with_whisper: out"):

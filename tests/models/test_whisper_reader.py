@@ -81,6 +81,16 @@ def test_a_text_with_more_tokens_than_whisper_reads_cannot_have_been_said(readin
     assert reading.log_probs([]) == [] and reading.log_probs(["please hold the line " * 5]) == [-math.inf]
 
 
+def test_words_share_the_log_probability_of_their_text_but_for_its_end(reading, monkeypatch):
+    text = "Please hold the line!"
+    (whole,) = reading.log_probs([text])
+    monkeypatch.setattr(reading, "_token_log_probs", lambda rows: pytest.fail("it was read twice"))
+    of_words = reading.word_log_probs(text)
+    end = reading._read[text][1][-1]
+    assert len(of_words) == 4 and max(of_words) < 0 and sum(of_words) + end == pytest.approx(whole)
+    assert reading.word_log_probs("please hold the line " * 5) is None
+
+
 def test_what_comes_to_no_end_is_no_text(reading):
     assert reading.texts() == []
 
