@@ -31,6 +31,7 @@ from nemo_speechllm.models.ctc_head_lm import CTCHeadSpeechLM
 from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
+from nemo_speechllm.modules.linear import pack_weights
 from nemo_speechllm.modules.llm import merge_lora
 from nemo_speechllm.modules.quantization import to_int8
 from nemo_speechllm.recipes.generation import WINDOW_SECONDS
@@ -71,7 +72,7 @@ def load_model(reference: str | Path, answers_only: bool = False) -> SpeechLM:
         to_int8(model)
         return model
     if name.startswith(WITH_WHISPER):
-        model = load_model(name.removeprefix(WITH_WHISPER))
+        model = load_model(name.removeprefix(WITH_WHISPER), answers_only)
         _read_with_whisper(model, name)
         return model
     if name in shipped_models():
@@ -116,6 +117,7 @@ def only_answer(model: nn.Module) -> None:
     Where it is written down which weights have answered, that comes first: merged ones are other ones.
     """
     merge_lora(model, torch.float32)
+    pack_weights(model)
 
 
 def load_system(name: str) -> SpeechLM | Baseline:

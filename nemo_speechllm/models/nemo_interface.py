@@ -52,6 +52,7 @@ from nemo_speechllm.models.transcription import (
     seconds_bar,
     transcription_config,
 )
+from nemo_speechllm.modules.linear import is_packed
 from nemo_speechllm.modules.llm import has_merged_lora
 from nemo_speechllm.modules.perception import Perception
 from nemo_speechllm.modules.quantization import is_int8
@@ -137,13 +138,15 @@ class NeMoInterface(ASRTranscriptionMixin, ModelPT):
         """Make optimizer and schedule, as NeMo's method does; the length of the schedule must be known in steps.
 
         Raises:
-            ValueError: weights have 8 bits or LoRA is merged, which learn nothing; or the length is not known: the
+            ValueError: the model only answers (8 bits, merged LoRA, packed weights); or the length is not known: the
                 data are a stream, in batches of any size, so epochs do not tell.
         """
         if is_int8(self):
             raise ValueError("weights of 8 bits learn nothing: train the model that is loaded without int8:")
         if has_merged_lora(self, self.cfg.get("lora")):
             raise ValueError("merged LoRA learns nothing: train a model that is loaded without answers_only")
+        if is_packed(self):
+            raise ValueError("packed weights learn nothing: train a model that is loaded without answers_only")
         config = optim_config if optim_config is not None else self.cfg.optim or {}
         sched = config.get("sched")
         endless = self._trainer is not None and self._trainer.max_steps < 0

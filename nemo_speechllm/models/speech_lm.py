@@ -40,6 +40,7 @@ from nemo_speechllm.models.shipped import shipped_info, shipped_models
 from nemo_speechllm.models.validation import check_scores, count_batch, log_losses, log_tallies, logged_names
 from nemo_speechllm.modules.collectives import world_size
 from nemo_speechllm.modules.ctc import CTC
+from nemo_speechllm.modules.linear import use_onednn
 from nemo_speechllm.modules.llm import freeze_by_pattern
 from nemo_speechllm.modules.losses import Mean, no_loss, over_all, parts_of_all
 from nemo_speechllm.modules.perception import Perception, PerceptionOutput, States
@@ -87,6 +88,7 @@ class SpeechLM(ReferencedModel, ResumableModel, NeMoInterface):
             with open_dict(self.cfg):
                 self.cfg.train_ds = {}
         self.build_modules()
+        use_onednn(self)
         self.builder = ConversationBuilder(self.cfg.prompt)
         self._transforms: list[Transform] = []
         freeze_by_pattern(self, list(map(current_pattern, self.cfg.freeze_params or [])))

@@ -17,6 +17,7 @@
 import torch
 from torch import Tensor, nn
 
+from nemo_speechllm.modules.linear import OneDNNLinear
 from nemo_speechllm.modules.llm import merge_lora
 
 CONFORMER_INPUT = "pre_encode"  # NeMo's Conformer asks whether it is an nn.Linear, and calls it otherwise if not
@@ -69,7 +70,7 @@ def to_int8(model: nn.Module) -> None:
     merge_lora(model)
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
-            if type(layer) is nn.Linear and name != CONFORMER_INPUT:
+            if isinstance(layer, nn.Linear) and type(layer) in (nn.Linear, OneDNNLinear) and name != CONFORMER_INPUT:
                 setattr(parent, name, Int8Linear(layer).train(layer.training))
 
 
