@@ -19,10 +19,10 @@
     python examples/benchmark/decoding.py salm_whisper_smollm2 test_en.jsonl --settings drafted drafted_merged \
         --output runs/benchmark/decoding_merged.json
 
-Hugging Face's is what NeMo's SALM calls. All read the same embeddings of a batch in turn; recordings are encoded
-before, and that is not counted. Tokens that differ from those of the first setting are told with their recording. A
-ratio of times is to the first setting's, the median over batches. With one thread of a CPU seconds are the
-processor's, which other processes do not count in.
+Hugging Face's is what NeMo's SALM calls, with PyTorch's own linear layers. All read the same embeddings of a batch in
+turn; recordings are encoded before, and that is not counted. Tokens that differ from those of the first setting are
+told with their recording. A ratio of times is to the first setting's, the median over batches. With one thread of a
+CPU seconds are the processor's, which other processes do not count in.
 """
 
 import argparse
@@ -53,16 +53,18 @@ class Setting:
     Attributes:
         attention: of the LLM.
         draft: ``generation.draft``.
+        onednn: whether oneDNN may multiply, as in this package's models; NeMo's have PyTorch's own linear layers.
         merged: whether the model is one that only answers.
     """
 
     attention: str = ROW_ATTENTION
     draft: str | None = None
+    onednn: bool = True
     merged: bool = False
 
 
 SETTINGS = {
-    "hugging_face": Setting("sdpa"),
+    "hugging_face": Setting("sdpa", onednn=False),
     "packed": Setting(),
     "packed_merged": Setting(merged=True),
     "drafted": Setting(draft="ctc"),
@@ -83,7 +85,7 @@ def decode(model: SpeechLM, setting: Setting, batch, perceived, clock: Callable[
     """Return the answers of a batch, the seconds they took and the passes of the LLM."""
     model.cfg.generation.draft = setting.draft
     model.llm.set_attn_implementation(setting.attention)
-    with counted_passes(model) as passes:
+    with torch.backends.mkldnn.flags(enabled=setting.onednn), counted_passes(model) as passes:
         started = clock()
         answers = model.generate_answers(batch, perceived, model.cfg.generation.max_new_tokens, beam_size=1)
         seconds = clock() - started

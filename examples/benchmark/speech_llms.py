@@ -36,6 +36,7 @@ from nemo_speechllm import assets
 from nemo_speechllm.data.conversation import SAMPLE_RATE, Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch, ConversationDataset
 from nemo_speechllm.models import SALM
+from nemo_speechllm.modules.linear import use_onednn
 from nemo_speechllm.prompts.segments import AudioSegment, Segment, TextSegment
 
 RECIPE = Path(__file__).parents[2] / "conf" / "salm" / "whisper_smollm2.yaml"
@@ -203,13 +204,19 @@ def memory(device: str, reset: bool) -> int:
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Run a piece of work and return its floating-point operations in matrix products, convolutions and attention."""
-    with FlopCounterMode(display=False) as counter:
+    """Run a piece of work and return its floating-point operations in matrix products, convolutions and attention.
+
+    It is run without oneDNN, whose products the counter does not know.
+    """
+    with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
 
 def peak_flops(device: str, dtype: str, size: int = 2048) -> float:
-    """Return floating-point operations a second of a large matrix product, the best of ten."""
+    """Return floating-point operations a second of a large matrix product, the best of ten by either library."""
     a = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
-    return max(2 * size**3 / cost(lambda: a @ a, device).seconds for _ in range(10))
+    layer = torch.nn.Linear(size, size, bias=False, device=device, dtype=a.dtype).requires_grad_(False)
+    use_onednn(layer)
+    products = [lambda: a @ a, lambda: layer(a)]
+    return max(2 * size**3 / cost(product, device).seconds for product in products for _ in range(10))

@@ -30,9 +30,10 @@ from torch.autograd.function import once_differentiable
 CPU_INFO = Path("/proc/cpuinfo")
 POSITIONS = 16  # for which packed weights are laid out: a few rows' next tokens; what is right for more differs little
 
-# Each number of positions is a kernel of its own, of 0.6 MB; by itself oneDNN keeps 1 024 of them. It reads this once,
-# before its first product.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# Each number of positions has kernels of its own, also in bfloat16, of which oneDNN and what PyTorch calls it by keep
+# 1 024 each: hundreds of MiB. They read these once, before the first product.
+for kept in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(kept, "64")
 
 
 @cache

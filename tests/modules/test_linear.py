@@ -15,7 +15,10 @@
 """Linear layers that oneDNN multiplies compute what PyTorch's do, forward and backward, and stay what they were."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -170,3 +173,24 @@ def test_it_is_for_processors_whose_avx512_mkl_does_not_use(capability, cpu, exp
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     assert linear.is_faster.__wrapped__() is expected
+
+
+def test_ever_new_lengths_take_no_ever_more_memory():
+    code = """
+import torch
+from nemo_speechllm.modules import linear
+from nemo_speechllm.modules.memory import give_back_free_memory
+resident = lambda: int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+give_back_free_memory()
+weight = torch.randn(1536, 576)
+for length in range(10, 620, 2):
+    linear._product(torch.randn(length, 576), weight, None)
+    if length == 210:
+        give_back_free_memory()
+        before = resident()
+give_back_free_memory()
+print(resident() - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 30
