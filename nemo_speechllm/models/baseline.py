@@ -23,7 +23,7 @@ from torch import nn
 from nemo_speechllm.data.conversation import Conversation
 from nemo_speechllm.data.dataset import ConversationBuilder
 from nemo_speechllm.models.answers import Answer, generation_options
-from nemo_speechllm.modules.linear import pack_weights, use_onednn
+from nemo_speechllm.modules.linear import use_onednn
 from nemo_speechllm.recipes.generation import Generation
 from nemo_speechllm.recipes.sections import Prompt
 
@@ -42,7 +42,6 @@ class Baseline(nn.Module):
         for name, part in parts.items():
             self.add_module(name, part.eval())
         use_onednn(self)
-        pack_weights(self)
         # NeMo restores its models onto the GPU where there is one
         self.to("cuda" if torch.cuda.is_available() else "cpu")
         prompt, generation = Prompt(instructions=instructions), Generation(max_new_tokens=max_new_tokens)

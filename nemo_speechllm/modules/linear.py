@@ -74,6 +74,14 @@ class PackedLinear(nn.Linear):
     device, or of another type, it is an ordinary layer again.
     """
 
+    @classmethod
+    def pack(cls, layer: nn.Linear) -> nn.Linear:
+        """Make one of a layer, in place."""
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), POSITIONS)
+        layer.weight = nn.Parameter(packed, requires_grad=False)
+        layer.__class__ = cls
+        return layer
+
     def forward(self, input: Tensor) -> Tensor:
         """Return (…, out_features) of inputs (…, in_features).
 
@@ -108,9 +116,7 @@ def pack_weights(module: nn.Module) -> None:
         return
     for layer in module.modules():
         if type(layer) is OneDNNLinear and _is_for_onednn(layer.weight, layer.weight):
-            packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), POSITIONS)
-            layer.weight = nn.Parameter(packed, requires_grad=False)
-            layer.__class__ = PackedLinear  # type: ignore[assignment]
+            PackedLinear.pack(layer)
 
 
 def is_packed(module: nn.Module) -> bool:

@@ -24,6 +24,8 @@ from nemo_speechllm.models import SALM, load_model, load_system, loading
 from nemo_speechllm.models.answers import answering_record, change_generation
 from nemo_speechllm.models.loading import WHISPER_CONFIDENCE, WHISPER_WEIGHT
 from nemo_speechllm.models.shipped import shipped_models
+from nemo_speechllm.modules import linear
+from nemo_speechllm.modules.linear import is_packed
 from nemo_speechllm.modules.quantization import is_int8
 from nemo_speechllm.recipes import SettingError
 from tests.tiny_models import salm_of, talkative
@@ -145,6 +147,27 @@ class TestAnswersOnly:
         assert not list(tmp_path.glob("x*"))
         with pytest.raises(ValueError, match="merged LoRA learns nothing.*without answers_only"):
             model.setup_optimization()
+
+    def test_weights_are_laid_out_where_that_is_faster(self, talkative_nemo, make_audio, monkeypatch):
+        monkeypatch.setattr(linear, "is_faster", lambda: True)
+        plain, packed = load_model(talkative_nemo), load_model(talkative_nemo, answers_only=True)
+        assert is_packed(packed) and not is_packed(plain)
+        audio = [make_audio(seconds) for seconds in (0.5, 1.2, 0.8)]
+        for settings in ({"beam_size": 1}, {"beam_size": 2}, {"decoder": "ctc"}):
+            settings |= {"batch_size": 2, "verbose": False, "max_new_tokens": 8}
+            assert packed.transcribe(audio, **settings) == plain.transcribe(audio, **settings)
+
+    def test_a_model_without_lora_is_not_trained_either(self, monkeypatch):
+        monkeypatch.setattr(linear, "is_faster", lambda: True)
+        model = load_model("instruct_las_digits", answers_only=True)
+        assert model.transcribe(str(RECORDINGS / "digits_theo.flac"), verbose=False) == ["three one four one five"]
+        with pytest.raises(ValueError, match="packed weights learn nothing.*without answers_only"):
+            model.setup_optimization()
+
+    @pytest.mark.parametrize("said", ["with_whisper:", ""])
+    def test_what_is_said_before_the_name_changes_nothing_of_it(self, said, monkeypatch):
+        monkeypatch.setattr(linear, "is_faster", lambda: True)
+        assert is_packed(load_model(f"{said}salm_posterior_smollm2", answers_only=True))
 
     def test_a_type_that_would_round_what_is_merged_is_left_alone(self, tiny_salm_config, tmp_path):
         path = tmp_path / "model" / "rounded.nemo"
