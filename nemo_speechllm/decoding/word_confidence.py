@@ -70,7 +70,7 @@ class Calibration:
     ctc: float
     hypotheses: float
     letters: float
-    recogniser: float
+    recogniser: float = 0.0
 
     def __call__(self, evidence: WordEvidence) -> float:
         """Return the probability that a word is right."""
