@@ -32,8 +32,8 @@ POSITIONS = 16  # for which packed weights are laid out: a few rows' next tokens
 
 # Each number of positions has kernels of its own, also in bfloat16, of which oneDNN and what PyTorch calls it by keep
 # 1 024 each: hundreds of MiB. They read these once, before the first product.
-for kept in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(kept, "64")
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "64")
 
 
 @cache
@@ -102,6 +102,9 @@ class PackedLinear(nn.Linear):
         self.__class__ = OneDNNLinear  # type: ignore[assignment]
         return self._apply(fn, recurse)
 
+    def __reduce__(self) -> tuple:  # copies and pickles: what is laid out has no bytes of its own that could be read
+        return _laid_out, (self.weight.detach().to_dense(), self.bias)
+
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "weight"] = self.weight.detach().to_dense()
@@ -122,6 +125,13 @@ def pack_weights(module: nn.Module) -> None:
 def is_packed(module: nn.Module) -> bool:
     """Whether weights of a module are packed."""
     return any(isinstance(layer, PackedLinear) for layer in module.modules())
+
+
+def _laid_out(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None)
+    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return PackedLinear.pack(layer.requires_grad_(False).eval())
 
 
 class _Product(torch.autograd.Function):

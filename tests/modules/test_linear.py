@@ -136,6 +136,15 @@ class TestPacked:
         with torch.inference_mode():
             torch.testing.assert_close(packed(inputs), plain(inputs))
 
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_copies_answer_alike(self, bias):
+        _, packed = layers(bias)
+        pack_weights(packed)
+        inputs = torch.randn(3, 64)
+        with torch.inference_mode():
+            for copied in (copy.deepcopy(packed), pickle.loads(pickle.dumps(packed))):
+                assert type(copied) is PackedLinear and torch.equal(copied(inputs), packed(inputs))
+
     def test_states_are_those_of_before(self, pair):
         plain, packed = (layer.state_dict() for layer in pair)
         assert list(plain) == list(packed) and all(torch.equal(plain[name], packed[name]) for name in plain)
