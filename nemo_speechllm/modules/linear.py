@@ -98,9 +98,12 @@ class PackedLinear(nn.Linear):
         moved = fn(torch.empty(0))
         if moved.device.type == "cpu" and moved.dtype == torch.float32:
             return self
-        self.weight = nn.Parameter(self.weight.detach().to_dense(), requires_grad=False)
+        self._unpack()
         self.__class__ = OneDNNLinear  # type: ignore[assignment]
         return self._apply(fn, recurse)
+
+    def _unpack(self) -> None:
+        self.weight = nn.Parameter(self.weight.detach().to_dense(), requires_grad=False)
 
     def __reduce__(self) -> tuple:  # copies and pickles: what is laid out has no bytes of its own that could be read
         return _laid_out, (self.weight.detach().to_dense(), self.bias)
@@ -108,6 +111,11 @@ class PackedLinear(nn.Linear):
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
         destination[prefix + "weight"] = self.weight.detach().to_dense()
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._unpack()
+        super()._load_from_state_dict(*arguments)
+        self.pack(self)
 
 
 def pack_weights(module: nn.Module) -> None:

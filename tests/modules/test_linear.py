@@ -149,6 +149,14 @@ class TestPacked:
         plain, packed = (layer.state_dict() for layer in pair)
         assert list(plain) == list(packed) and all(torch.equal(plain[name], packed[name]) for name in plain)
 
+    def test_other_weights_may_be_put_into_it(self, pair):
+        _, packed = pair
+        other, inputs = nn.Linear(64, 48), torch.randn(3, 64)
+        packed.load_state_dict(other.state_dict())
+        with torch.inference_mode():
+            torch.testing.assert_close(packed(inputs), other(inputs))
+        assert type(packed) is PackedLinear
+
     def test_it_stays_where_nothing_changes_and_is_ordinary_again_of_another_type(self, pair):
         plain, packed = pair
         assert type(packed.to("cpu").float()) is PackedLinear
