@@ -86,9 +86,9 @@ class PackedLinear(nn.Linear):
         """Return (…, out_features) of inputs (…, in_features).
 
         Raises:
-            RuntimeError: a gradient of the input is wanted.
+            RuntimeError: a gradient is wanted.
         """
-        if torch.is_grad_enabled() and input.requires_grad:
+        if torch.is_grad_enabled() and any(part.requires_grad for part in (input, *self.parameters())):
             raise RuntimeError(
                 "packed weights give no gradients: load the model without answers_only, or ask under torch.no_grad()"
             )
@@ -166,15 +166,17 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
-    """Whether plain tensors of float32 are multiplied as they are, on a CPU."""
+    """Whether plain tensors of float32 are multiplied as they are, on a CPU, and nothing is traced or transformed."""
     return (
-        input.dtype == weight.dtype == torch.float32
-        and input.device.type == weight.device.type == "cpu"
-        and type(input) in (Tensor, nn.Parameter)
+        type(input) in (Tensor, nn.Parameter)
         and type(weight) in (Tensor, nn.Parameter)
+        and input.dtype == weight.dtype == torch.float32
+        and input.device.type == weight.device.type == "cpu"
         and input.dim() > 1
         and input.numel() > 0
         and bool(torch.backends.mkldnn.enabled)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not torch._C._are_functorch_transforms_active()
     )

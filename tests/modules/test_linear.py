@@ -105,6 +105,9 @@ def test_names_weights_and_copies_stay(tmp_path):
         assert type(copied) is OneDNNLinear and torch.equal(copied.weight, plain.weight)
     inputs = torch.randn(4, 64)
     torch.testing.assert_close(torch.compile(other, backend="eager")(inputs), plain(inputs))
+    for changed in (torch.jit.trace(other, inputs), torch.fx.symbolic_trace(other), torch.func.vmap(other)):
+        torch.testing.assert_close(changed(inputs), plain(inputs))
+    torch.testing.assert_close(torch.func.jacrev(other)(inputs[0]), plain.weight)
 
 
 def test_lora_and_8_bits_go_by_it_too():
@@ -176,6 +179,8 @@ class TestPacked:
             pair[1](inputs)
         with torch.no_grad():
             torch.testing.assert_close(pair[1](inputs), pair[0](inputs))
+        with pytest.raises(RuntimeError, match="no gradients"):
+            pair[1].requires_grad_()(inputs.detach())
 
 
 @pytest.mark.parametrize(
