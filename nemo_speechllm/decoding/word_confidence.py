@@ -26,7 +26,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from nemo_speechllm.decoding.rescoring import N_HYPOTHESES, ctc_hypotheses
 from nemo_speechllm.decoding.word_times import Alignment, UnalignableError
@@ -95,14 +95,14 @@ def word_evidence(
     heard, shares = _ctc_log_probs(alignment), _shares(alignment)
     logits = [0.0] * len(words) if recogniser is None else [_logit(log_prob) for log_prob in recogniser]
     return [
-        WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)), logit)
-        for word, of_decoder, of_ctc, share, logit in zip(words, decoder, heard, shares, logits, strict=True)
+        WordEvidence(-math.log1p(-of_decoder), -math.log1p(-of_ctc), share, math.log(len(word)), of_other)
+        for word, of_decoder, of_ctc, share, of_other in zip(words, decoder, heard, shares, logits, strict=True)
     ]
 
 
 def _logit(log_prob: float) -> float:
     """Return the logit of a probability, of no more than `SUREST` either way."""
-    return float(np.clip(log_prob - np.log(-np.expm1(min(log_prob, -1e-9))), -SUREST, SUREST))
+    return float(np.clip(logit(math.exp(log_prob)), -SUREST, SUREST))
 
 
 def sums_by_word(ids: list[int], log_probs: list[float], text: str, decode: Callable[[list[int]], str]) -> list[float]:

@@ -39,10 +39,7 @@ from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 WHISPER, CASCADE, INT8, WITH_WHISPER = "whisper:", "cascade:", "int8:", "with_whisper:"
 WHISPER_WEIGHT = 0.7  # of dev prompts and spoken orders: see docs/results/salm_posterior_smollm2.md
 # what speaks for a word where Whisper has heard it: fitted on dev prompts, see docs/results/confidence.md
-WHISPER_CONFIDENCE = {
-    **{"bias": 1.0, "decoder": 0.2, "ctc": 0.7, "hypotheses": 0.9, "letters": 0.6},
-    "recogniser": 0.4,
-}
+WHISPER_CONFIDENCE = {"bias": 1.0, "decoder": 0.2, "ctc": 0.7, "hypotheses": 0.9, "letters": 0.6, "recogniser": 0.4}
 
 
 def list_shipped_models() -> list[PretrainedModelInfo]:

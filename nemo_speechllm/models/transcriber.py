@@ -30,7 +30,6 @@ from nemo_speechllm.desta.metadata import Clip
 from nemo_speechllm.files import write_text
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
-from nemo_speechllm.modules.linear import pack_weights
 from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 from nemo_speechllm.recipes.sections import Encoder
 
@@ -145,7 +144,6 @@ class Transcriber:
                     "give each manifest line its `transcription`"
                 )
             self._recognizer = WhisperBaseline(self.encoder.pretrained)
-            pack_weights(self._recognizer)
         return self._recognizer
 
     def _kept(self, samples: Tensor, language: str | None) -> str | None:

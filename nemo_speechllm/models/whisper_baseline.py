@@ -29,6 +29,7 @@ from nemo_speechllm.data.dataset import in_batches
 from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.answers import Answer
 from nemo_speechllm.models.baseline import Baseline
+from nemo_speechllm.modules.linear import pack_weights
 from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 from nemo_speechllm.versions import named
 
@@ -53,6 +54,7 @@ class WhisperBaseline(Baseline):
         # OpenAI's own decoder stops at half the text context, too
         limit = whisper.config.max_target_positions // 2
         super().__init__(limit, {"asr": "Transcribe the speech."}, whisper=whisper)
+        pack_weights(self)
         self.feature_extractor = WhisperFeatureExtractor.from_pretrained(folder)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 

@@ -29,7 +29,6 @@ from nemo_speechllm.errors import InputError
 from nemo_speechllm.languages import base_language
 from nemo_speechllm.models.whisper_baseline import WhisperBaseline
 from nemo_speechllm.modules.encoders import Encoder
-from nemo_speechllm.modules.linear import pack_weights
 from nemo_speechllm.modules.segments import IGNORE_INDEX
 from nemo_speechllm.recipes.generation import WINDOW_SECONDS
 from nemo_speechllm.versions import cache_argument, named
@@ -196,5 +195,4 @@ class WhisperReader:
         if self._whisper is None:
             self.require()
             self._whisper = WhisperBaseline(cast(str, self.encoder.pretrained))
-            pack_weights(self._whisper)
         return self._whisper

@@ -98,22 +98,23 @@ class PackedLinear(nn.Linear):
         moved = fn(torch.empty(0))
         if moved.device.type == "cpu" and moved.dtype == torch.float32:
             return self
-        self._unpack()
+        self.weight = self._dense
         self.__class__ = OneDNNLinear  # type: ignore[assignment]
         return self._apply(fn, recurse)
 
-    def _unpack(self) -> None:
-        self.weight = nn.Parameter(self.weight.detach().to_dense(), requires_grad=False)
+    @property
+    def _dense(self) -> nn.Parameter:
+        return nn.Parameter(self.weight.detach().to_dense(), requires_grad=False)
 
     def __reduce__(self) -> tuple:  # copies and pickles: what is laid out has no bytes of its own that could be read
-        return _laid_out, (self.weight.detach().to_dense(), self.bias)
+        return _laid_out, (self._dense, self.bias)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        destination[prefix + "weight"] = self.weight.detach().to_dense()
+        destination[prefix + "weight"] = self._dense.detach()
 
     def _load_from_state_dict(self, *arguments: Any) -> None:
-        self._unpack()
+        self.weight = self._dense
         super()._load_from_state_dict(*arguments)
         self.pack(self)
 
@@ -135,11 +136,12 @@ def is_packed(module: nn.Module) -> bool:
     return any(isinstance(layer, PackedLinear) for layer in module.modules())
 
 
-def _laid_out(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+def _laid_out(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
     outputs, inputs = weight.shape
-    layer = nn.Linear(inputs, outputs, bias=bias is not None)
-    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
-    return PackedLinear.pack(layer.requires_grad_(False).eval())
+    layer = nn.Linear(inputs, outputs, bias=False, device="meta").eval()
+    layer.weight = weight
+    layer.register_parameter("bias", bias)
+    return PackedLinear.pack(layer)
 
 
 class _Product(torch.autograd.Function):

@@ -70,7 +70,7 @@ def to_int8(model: nn.Module) -> None:
     merge_lora(model)
     for parent in list(model.modules()):
         for name, layer in parent.named_children():
-            if isinstance(layer, nn.Linear) and type(layer) in (nn.Linear, OneDNNLinear) and name != CONFORMER_INPUT:
+            if (type(layer) is nn.Linear or type(layer) is OneDNNLinear) and name != CONFORMER_INPUT:
                 setattr(parent, name, Int8Linear(layer).train(layer.training))
 
 
