@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -30,6 +31,7 @@ from nemo_speechllm.decoding.word_confidence import sums_by_word
 from nemo_speechllm.models.answer_scores import require_trained_decoder
 from nemo_speechllm.models.answering import require_evaluation_mode
 from nemo_speechllm.models.answers import Answer
+from nemo_speechllm.models.shipped import shipped_models
 from nemo_speechllm.models.speech_lm import SpeechLM
 from nemo_speechllm.modules.ctc import CTCHead
 from nemo_speechllm.modules.encoders import valid_positions
@@ -49,6 +51,14 @@ from nemo_speechllm.recipes.models import InstructLASRecipe
 from nemo_speechllm.training.fsdp import is_sharded
 
 TOKENIZER_KEY, TOKENIZER_NAME = "tokenizer.model_file", "tokenizer.model"
+# what has a row for each piece of the tokenizer
+ROWS_OF_PIECES = (
+    "text_decoder.shared.",
+    "text_decoder.encoder.embed_tokens.",
+    "text_decoder.decoder.embed_tokens.",
+    "text_decoder.lm_head.",
+    "ctc_head.decoder.decoder_layers.0.",
+)
 TEXTS_AT_ONCE = 24  # read together in training, of about one length
 MAX_TEXT_TOKENS = 4096  # T5 reads any number, in memory that grows with its square
 
@@ -104,6 +114,31 @@ class InstructLAS(SpeechLM):
                 "model.loss.encoder_ctc_weight above 0, model.perception.stack=1 and no model.perception.adapter; or "
                 "set model.ctc_compression=false"
             )
+
+    def maybe_init_from_pretrained_checkpoint(self, cfg: DictConfig, map_location: str = "cpu") -> None:
+        """Take weights from where ``init_from_…`` says; the pieces of a ``.nemo`` with another tokenizer keep theirs.
+
+        It may be named as one of those that come with the package. Pieces that it does not have begin anew.
+        """
+        path = cfg.get("init_from_nemo_model")
+        if not isinstance(path, str):
+            return super().maybe_init_from_pretrained_checkpoint(cfg, map_location)
+        start = InstructLAS.restore_from(shipped_models().get(path, path), map_location=torch.device(map_location))
+        self.load_state_dict(self._with_own_pieces(start), strict=False)
+
+    def _with_own_pieces(self, start: "InstructLAS") -> dict[str, Tensor]:
+        """Return another model's weights, those of its pieces where this model's tokenizer has the same."""
+        pieces = self.tokenizer.tokenizer
+        theirs = {start.tokenizer.tokenizer.id_to_piece(index): index for index in range(start.tokenizer.vocab_size)}
+        shared = [(index, theirs.get(pieces.id_to_piece(index))) for index in range(self.tokenizer.vocab_size)]
+        here, there = map(list, zip(*[pair for pair in shared if pair[1] is not None], strict=True))
+        weights, own = start.state_dict(), self.state_dict()
+        for name in weights.keys() & own.keys():
+            if name.startswith(ROWS_OF_PIECES):
+                # the last row of CTC's layer is the blank
+                blank = [-1] * (own[name].shape[0] > self.tokenizer.vocab_size)
+                weights[name] = own[name].index_put((torch.tensor(here + blank),), weights[name][there + blank])
+        return weights
 
     @property
     def sharded_part(self) -> PreTrainedModel:
