@@ -13,6 +13,7 @@
 # limitations under the License.
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 import soundfile
 
 from nemo_speechllm.corpora.synthesis import (
+    COMMANDS,
     REQUESTS,
     SAMPLE_RATE,
     LanguageVoices,
@@ -190,6 +192,18 @@ def test_requests_take_their_words_from_the_caller():
     assert set("".join(texts).lower()) <= set(LANGUAGES["en"].letters + " ',.?!")
     rng = np.random.default_rng(0)
     assert not any(set(requests._fill(template, rng)) & set("{}0123456789") for template in requests.templates)
+
+
+def test_commands_are_of_a_closed_vocabulary_every_word_of_which_is_said():
+    grammar = TemplateGrammar(COMMANDS)
+    texts = distinct(grammar.sentences(0), 6000, set())
+    said = Counter(word for text in texts for word in text.lower().split())
+    assert 300 <= len(said) <= 360 and min(said.values()) >= 5
+    assert said.keys() == {
+        word for text in distinct(grammar.sentences(1), 6000, set()) for word in text.lower().split()
+    }
+    assert set("".join(said)) <= set(LANGUAGES["en"].letters)
+    assert {"zero", "seven", "monday", "kitchen", "alpha", "maria"} <= said.keys()
 
 
 def test_style_is_a_function_of_seed_and_index():

@@ -72,6 +72,17 @@ def test_the_plan_holds_texts_out_and_the_kinds_take_turns(script):
     assert sorted(sum(texts.values(), [])) == sorted(sum(kinds, []))
 
 
+def test_commands_are_in_small_letters_and_drawn_once(script, tmp_path, monkeypatch):
+    wanted = ["--open", "0", "--templates", "0", "--commands", "300", "--dev", "9", "--test", "9"]
+    monkeypatch.setattr(
+        sys, "argv", ["synthesize_speech.py", "--out", str(tmp_path), "--speakers", "9", "--warped", *wanted]
+    )
+    monkeypatch.setattr(script, "missing_voices", lambda args: [])
+    *others, commands = script.gather_texts(script.parse_arguments())
+    assert others == [[], []] and len(set(commands)) == len(commands) == 318
+    assert all(text == text.lower() and text.replace(" ", "").isalpha() for text in commands)
+
+
 def test_a_larger_plan_keeps_the_clips_of_a_smaller_one(script):
     kinds = [[f"{kind}{i}" for i in range(50)] for kind in "abc"]
     sizes = {"dev": 2, "test": 2, "train": -1}
@@ -147,7 +158,8 @@ def test_warped_speakers_of_a_language_are_many_in_many_places(command, tmp_path
             "Kokoro's voices do not speak ru; add --warped, or leave --speakers out",
         ),
         (["--lang", "it", "--warped"], "--warped needs --speakers, how many there are"),
-        (["--lang", "it", "--requests", "9"], "requests are there in English only; leave --requests out"),
+        (["--lang", "it", "--requests", "9"], "requests and commands are there in English only; leave"),
+        (["--lang", "it", "--commands", "9"], "requests and commands are there in English only; leave"),
         pytest.param(
             ["--speakers", "9"], INSTALL, marks=pytest.mark.skipif(is_installed(), reason="nothing is missing")
         ),

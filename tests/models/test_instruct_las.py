@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
-from nemo_speechllm.models import InstructLAS, load_model
+from nemo_speechllm.models import InstructLAS, instruct_las, load_model
 from nemo_speechllm.prompts.segments import ContextError
 from tests.questions import collate
 
@@ -316,6 +316,50 @@ class TestCheckpoint:
         pretrained.unlink()
         restored = InstructLAS.restore_from(tmp_path / "las.nemo")
         assert [answer.ids for answer in restored.generate(conversations)] == expected
+
+    @pytest.mark.parametrize("vocab_size", [96, 110])
+    def test_another_tokenizer_s_pieces_keep_their_weights(
+        self, make_instruct_las, tokenizer_script, vocab_size, tmp_path
+    ):
+        start = make_instruct_las()
+        start.save_to(tmp_path / "start.nemo")
+        texts = ["turn on the kitchen light", "hold the line", "write the word", "Transcribe the speech."]
+        tokenizer_script.train(texts, tmp_path / "tokenizer", vocab_size, instructions=True)
+        model = make_instruct_las(tokenizer={"dir": str(tmp_path / "tokenizer")})
+        fresh = {name: value.clone() for name, value in torch.nn.Module.state_dict(model).items()}
+        model.maybe_init_from_pretrained_checkpoint(
+            OmegaConf.create({"init_from_nemo_model": str(tmp_path / "start.nemo")})
+        )
+
+        now, theirs = torch.nn.Module.state_dict(model), torch.nn.Module.state_dict(start)
+        names = [
+            "text_decoder.shared.weight",
+            "text_decoder.lm_head.weight",
+            *(f"ctc_head.decoder.decoder_layers.0.{name}" for name in ("weight", "bias")),
+        ]
+        old, new = start.tokenizer.vocab, model.tokenizer.vocab
+        assert {"[EOT]", "</s>", "a", "A"} <= set(old) & set(new) and set(new) - set(old) and set(old) - set(new)
+        for name in names:
+            for row, piece in enumerate(new):
+                expected = theirs[name][old.index(piece)] if piece in old else fresh[name][row]
+                assert torch.equal(now[name][row], expected), (name, piece)
+        assert all(torch.equal(now[name][-1], theirs[name][-1]) for name in names[2:]), "the blank"
+        assert torch.equal(
+            now["perception.encoder.encoder.layers.0.conv.pointwise_conv1.weight"],
+            theirs["perception.encoder.encoder.layers.0.conv.pointwise_conv1.weight"],
+        )
+
+    def test_a_shipped_model_may_be_gone_on_from_by_its_name(
+        self, make_instruct_las, conversations, monkeypatch, tmp_path
+    ):
+        start = make_instruct_las()
+        start.save_to(tmp_path / "start.nemo")
+        monkeypatch.setattr(instruct_las, "shipped_models", lambda: {"shipped": str(tmp_path / "start.nemo")})
+        model = make_instruct_las(decoder={"dropout": 0.0})
+        torch.nn.init.zeros_(model.text_decoder.shared.weight)
+        model.maybe_init_from_pretrained_checkpoint(OmegaConf.create({"init_from_nemo_model": "shipped"}))
+        expected = [answer.ids for answer in start.generate(conversations)]
+        assert [answer.ids for answer in model.generate(conversations)] == expected
 
     def test_a_tokenizer_that_is_missing_or_of_another_kind_is_an_error(
         self, make_instruct_las, ctc_tokenizer_folder, tmp_path
