@@ -144,5 +144,6 @@ def load_system(name: str) -> SpeechLM | Baseline:
 def _remedy() -> str:
     return (
         "Give a .nemo file, a hub id (org/name), or the name of a shipped checkpoint: "
-        f"{', '.join(shipped_models()) or 'there are none in this installation'}."
+        f"{', '.join(shipped_models()) or 'there are none in this installation'}. Before one of these may stand "
+        f"{INT8} or {WITH_WHISPER}"
     )

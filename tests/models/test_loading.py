@@ -63,6 +63,10 @@ def test_load_model_of_an_unknown_name_lists_what_there_is(tmp_path, monkeypatch
     monkeypatch.setattr("nemo_speechllm.models.shipped.CHECKPOINT_FOLDER", tmp_path)
     with pytest.raises(CheckpointError, match="'salm_frist' is no model.*salm_first"):
         load_model("salm_frist")
+    with pytest.raises(
+        CheckpointError, match="'with_wisper:salm_first' is no model.*may stand int8: or with_whisper:$"
+    ):
+        load_model("with_wisper:salm_first")
 
 
 def test_load_model_of_a_missing_file(tmp_path):
