@@ -34,7 +34,7 @@ en, es, fr, it, ru; `--warped` says what to install:
 Commands of a closed vocabulary of 333 English words, in small letters, for a model of that size:
 
     python examples/data/synthesize_speech.py --out data/commands --warped --speakers 800 \\
-        --open 0 --templates 0 --commands 16000 --test 0
+        --open 0 --templates 0 --commands 16000
 
 One or a few voices of a language's own in en, es, fr, it, ru, without rooms:
 
@@ -186,10 +186,16 @@ def file_name(index: int, text: str) -> str:
     return f"audio/{index:06d}-{hashlib.sha1(text.encode()).hexdigest()[:8]}.flac"
 
 
-def start_worker(folder: Path, recorders: dict[str, Recorder], lang: str) -> None:
+def word_by_word(texts: list[str], seed: int, share: float) -> dict[str, str]:
+    """Return, for a share of the texts, how a voice reads their words one by one, each as a sentence of its own."""
+    chosen = np.random.default_rng([seed, 2]).random(len(texts)) < share
+    return {text: ". ".join(text.split()) + "." for text, is_chosen in zip(texts, chosen, strict=True) if is_chosen}
+
+
+def start_worker(folder: Path, recorders: dict[str, Recorder], lang: str, readings: dict[str, str]) -> None:
     """Give a worker process its synthesizers, one for each split."""
     global synthesizers
-    synthesizers = {split: Synthesizer(folder, recorder, lang) for split, recorder in recorders.items()}
+    synthesizers = {split: Synthesizer(folder, recorder, lang, readings) for split, recorder in recorders.items()}
 
 
 def run(job: tuple[str, Job]) -> dict:
@@ -276,6 +282,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--commands", type=int, default=0, help="training commands of a closed vocabulary, in small letters (en)"
     )
+    parser.add_argument(
+        "--separate", type=float, default=0.25, help="share of the commands whose words are said one by one"
+    )
     parser.add_argument("--silence", type=float, default=0.04, help="share of clips without speech, with --speakers")
     parser.add_argument("--dev", type=int, default=100, help="held-out sentences of each kind")
     parser.add_argument("--test", type=int, default=0, help="further held-out sentences of each kind")
@@ -314,14 +323,17 @@ def build(args: argparse.Namespace) -> None:
     """Make the corpus, or what is missing of it."""
     made_of = {key: getattr(args, key) for key in ("lang", "seed", "speakers", "dev", "test")}
     made_of |= {"warped": True} if args.warped else {}  # older folders have no such key
+    made_of |= {"separate": args.separate} if args.commands else {}
     claim_record(args.out / "made_of.json", made_of, "speech made of something else")
     sizes = dict(zip(SPLITS, (args.dev, args.test, -1), strict=True))
-    jobs = plan(gather_texts(args), sizes, args.seed, args.silence if args.speakers else 0.0)
+    kinds = gather_texts(args)
+    readings = word_by_word(kinds[-1], args.seed, args.separate) if args.commands else {}
+    jobs = plan(kinds, sizes, args.seed, args.silence if args.speakers else 0.0)
     recorders = start_recorders(args)
     for partial in args.out.glob("audio/.*.part"):
         partial.unlink()  # of a process that was killed: we hold the lock
     context = multiprocessing.get_context("spawn")
-    with context.Pool(args.workers, start_worker, (args.out, recorders, args.lang)) as pool:
+    with context.Pool(args.workers, start_worker, (args.out, recorders, args.lang, readings)) as pool:
         for split, clips in jobs.items():
             if clips:
                 make(args.out, split, clips, pool)

@@ -262,18 +262,22 @@ class Synthesizer:
         folder: where the FLAC files go; files already there are kept.
         recorder: who speaks.
         lang: the `lang` of the rows.
+        readings: by text, how it is written for the voice where that is not the text itself.
     """
 
-    def __init__(self, folder: Path, recorder: Recorder, lang: str = ENGLISH.code) -> None:
+    def __init__(
+        self, folder: Path, recorder: Recorder, lang: str = ENGLISH.code, readings: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.recorder = recorder
         self.lang = lang
+        self.readings = readings or {}
 
     def __call__(self, index: int, name: str, text: str) -> dict:
         """Speaks sentence `index` into `folder/name`; returns its manifest row (`audio_filepath` = `name`)."""
         path = self.folder / name
         if not path.exists():
-            write_flac(path, self.recorder(index, text), SAMPLE_RATE)
+            write_flac(path, self.recorder(index, self.readings.get(text, text)), SAMPLE_RATE)
         duration = round(soundfile.info(path).duration, 3)
         row = {"audio_filepath": name, "duration": duration, "text": text, "lang": self.lang}
         return row | self.recorder.columns(index, text)
