@@ -270,6 +270,19 @@ def test_nothing_to_say_is_an_error():
         LanguageVoices(seed=0).speak("", style())
 
 
+def test_a_text_may_be_read_in_another_way_than_it_is_written(tmp_path):
+    class Reader:
+        def columns(self, index: int, text: str) -> dict[str, object]:
+            return {"said": text}
+
+        def __call__(self, index: int, text: str) -> np.ndarray:
+            return np.zeros(160 * len(text), np.float32)
+
+    synthesizer = Synthesizer(tmp_path, Reader(), readings={"turn left": "turn. left."})
+    read, plain = synthesizer(0, "a.flac", "turn left"), synthesizer(1, "b.flac", "turn back")
+    assert (read["text"], read["duration"]) == ("turn left", 0.11) and plain["duration"] == 0.09
+
+
 def test_the_language_of_a_recording_is_in_its_row(tmp_path: Path, monkeypatch):
     tone = 0.1 * np.sin(np.arange(8000))
     monkeypatch.setitem(VOICES, "lone", VoiceSource(lambda: lambda text, speed, seed: (tone, 16000), lambda: True, ""))

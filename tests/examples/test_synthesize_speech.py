@@ -83,6 +83,14 @@ def test_commands_are_in_small_letters_and_drawn_once(script, tmp_path, monkeypa
     assert all(text == text.lower() and text.replace(" ", "").isalpha() for text in commands)
 
 
+def test_a_share_of_the_commands_is_said_word_by_word(script):
+    texts = [f"turn left {number}" for number in range(400)]
+    readings = script.word_by_word(texts, 0, 0.25)
+    assert 60 < len(readings) < 140 and readings == script.word_by_word(texts, 0, 0.25)
+    assert all(reading == f"turn. left. {text.split()[-1]}." for text, reading in readings.items())
+    assert not script.word_by_word(texts, 0, 0.0) and len(script.word_by_word(texts, 0, 1.0)) == 400
+
+
 def test_a_larger_plan_keeps_the_clips_of_a_smaller_one(script):
     kinds = [[f"{kind}{i}" for i in range(50)] for kind in "abc"]
     sizes = {"dev": 2, "test": 2, "train": -1}
