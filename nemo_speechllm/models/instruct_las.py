@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
+from nemo.utils import logging
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -132,9 +133,15 @@ class InstructLAS(SpeechLM):
         theirs = {start.tokenizer.tokenizer.id_to_piece(index): index for index in range(start.tokenizer.vocab_size)}
         shared = [(index, theirs.get(pieces.id_to_piece(index))) for index in range(self.tokenizer.vocab_size)]
         here, there = map(list, zip(*[pair for pair in shared if pair[1] is not None], strict=True))
+        if len(here) < self.tokenizer.vocab_size:
+            logging.info(
+                f"{len(here)} of the tokenizer's {self.tokenizer.vocab_size} pieces are the checkpoint's and keep its "
+                "weights; the others begin anew"
+            )
         weights, own = start.state_dict(), self.state_dict()
         for name in weights.keys() & own.keys():
-            if name.startswith(ROWS_OF_PIECES):
+            # other widths are told by `load_state_dict`
+            if name.startswith(ROWS_OF_PIECES) and weights[name].shape[1:] == own[name].shape[1:]:
                 # the last row of CTC's layer is the blank
                 blank = [-1] * (own[name].shape[0] > self.tokenizer.vocab_size)
                 weights[name] = own[name].index_put((torch.tensor(here + blank),), weights[name][there + blank])

@@ -24,6 +24,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from nemo_speechllm.checkpointing.errors import CheckpointError
 from nemo_speechllm.data.conversation import Audio, Conversation, Turn
 from nemo_speechllm.data.dataset import ConversationBatch
 from nemo_speechllm.models import InstructLAS, instruct_las, load_model
@@ -348,6 +349,16 @@ class TestCheckpoint:
             now["perception.encoder.encoder.layers.0.conv.pointwise_conv1.weight"],
             theirs["perception.encoder.encoder.layers.0.conv.pointwise_conv1.weight"],
         )
+
+    def test_a_decoder_of_another_width_is_named(self, make_instruct_las, tmp_path):
+        make_instruct_las().save_to(tmp_path / "start.nemo")
+        wider = make_instruct_las(decoder={"d_model": 64})
+        with pytest.raises(
+            CheckpointError, match=r"does not fit this InstructLAS: .*saved \(83, 48\), here \(83, 64\)"
+        ):
+            wider.maybe_init_from_pretrained_checkpoint(
+                OmegaConf.create({"init_from_nemo_model": str(tmp_path / "start.nemo")})
+            )
 
     def test_a_shipped_model_may_be_gone_on_from_by_its_name(
         self, make_instruct_las, conversations, monkeypatch, tmp_path
