@@ -158,6 +158,11 @@ def main(cfg: EvaluateInstructionsArguments) -> None:
     check_metrics(cfg.normalizer)
     items, target_of = all_items(cfg, rows), build_targets(cfg.targets)
     model, output = load_model(cfg.model), Path(cfg.output_dir)
+    if model.cur_decoder == "ctc":
+        raise ValueError(
+            f"{cfg.model} answers by CTC (model.generation.decoder), which reads no instruction; give a model whose "
+            "text decoder is trained, and not its encoder's stage"
+        )
     log = PredictionLog(output, run_record(cfg, model, items))
     only_answer(model)
 

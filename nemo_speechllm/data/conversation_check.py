@@ -21,6 +21,9 @@ import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from nemo.utils import logging
+from nemo.utils.nemo_logging import LogMode
+
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn, audio_remedy
 from nemo_speechllm.data.dataset import place_of
 from nemo_speechllm.data.keywords import keyword_list
@@ -53,6 +56,23 @@ def check_conversations(given: Any, answered: bool = False) -> list[Conversation
             )
         _check_conversation(conversation, answered)
     return conversations
+
+
+def check_ctc_can_answer(conversations: Iterable[Conversation]) -> None:
+    """Refuse conversations without audio, and tell where what is asked is not read: CTC answers with what is said.
+
+    Raises:
+        ValueError: there is no audio in one.
+    """
+    silent = [conversation.id for conversation in conversations if not conversation.audios]
+    if silent:
+        raise InputError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
+    if any(conversation.task != "asr" for conversation in conversations):
+        logging.warning(
+            "CTC answers with what is said and reads no instruction: for answers to these, ask a model whose text "
+            "decoder is trained, with decoder=llm",
+            mode=LogMode.ONCE,
+        )
 
 
 def _check_conversation(conversation: Conversation, answered: bool) -> None:

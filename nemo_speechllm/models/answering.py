@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from nemo_speechllm.data.conversation import Conversation
-from nemo_speechllm.data.conversation_check import check_conversations
+from nemo_speechllm.data.conversation_check import check_conversations, check_ctc_can_answer
 from nemo_speechllm.data.dataset import (
     ConversationBatch,
     ConversationBuilder,
@@ -183,9 +183,7 @@ class Answering:
         """
         if (decoder or self.model.trained_decoder) == "llm":
             return self.model.generate_answers(batch, perceived, max_new_tokens, beam_size)
-        silent = [conversation.id for conversation in batch.conversations if not conversation.audios]
-        if silent:
-            raise InputError(f"decoder=ctc reads audio, and these conversations have none: {silent}")
+        check_ctc_can_answer(batch.conversations)
         return self.ctc_answers(batch, perceived)
 
     def ctc_answers(self, batch: ConversationBatch, perceived: PerceptionOutput) -> list[Answer]:

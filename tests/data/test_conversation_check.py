@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from nemo_speechllm.data.conversation import Audio, Conversation, Question, Turn
-from nemo_speechllm.data.conversation_check import check_conversations
+from nemo_speechllm.data.conversation_check import check_conversations, check_ctc_can_answer
 
 SAMPLES = np.full(1600, 0.1, np.float32)
 AUDIO = Audio.from_samples(SAMPLES)
@@ -45,6 +45,16 @@ def of(*turns) -> Conversation:
 def test_whatever_asks_something_is_taken_as_it_is(turns):
     conversation = of(*turns)
     assert check_conversations(iter([conversation])) == [conversation] and conversation.turns == turns
+
+
+def test_what_ctc_does_not_read_is_told(nemo_log):
+    transcript = of(Question([AUDIO], "Transcribe the speech.", task="asr"))
+    check_ctc_can_answer([transcript])
+    assert not nemo_log.text
+    check_ctc_can_answer([transcript, of(Question([AUDIO], "Say it backwards."))])
+    assert "CTC answers with what is said and reads no instruction" in nemo_log.text
+    with pytest.raises(ValueError, match=r"decoder=ctc reads audio, and these conversations have none: \['call 7'\]"):
+        check_ctc_can_answer([transcript, of(Turn("user", ["Why?"]))])
 
 
 @pytest.mark.parametrize("given", ["call.wav", {"turns": []}, of(USER), None, 5, b"RIFF"])

@@ -19,6 +19,7 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
+from nemo_speechllm.models import load_model
 from nemo_speechllm.prompts.instruction_pools import load_adversarial
 
 
@@ -63,6 +64,15 @@ def test_results_hold_every_skill_and_a_killed_run_goes_on(run, tiny_nemo, make_
     assert again["skills"] == metrics["skills"]
     with pytest.raises(ValueError, match="predictions of another evaluation"):
         run(**arguments | {"seed": 1})
+
+
+def test_a_model_that_answers_by_ctc_is_refused(run, tiny_nemo, make_manifest, tmp_path):
+    model = load_model(tiny_nemo)
+    model.cfg.generation.decoder = "ctc"
+    model.save_to(tmp_path / "encoder.nemo")
+    arguments = dict(model=str(tmp_path / "encoder.nemo"), manifest=str(make_manifest((0.5,))))
+    with pytest.raises(ValueError, match="encoder.nemo answers by CTC .* which reads no instruction"):
+        run(**arguments, output_dir=str(tmp_path / "out"), pairs=0)
 
 
 def read_lines(path):
