@@ -31,6 +31,7 @@ import pytest
 import sentencepiece
 import soundfile
 import torch
+from nemo.utils import logging as nemo_logging
 from omegaconf import DictConfig, OmegaConf
 from transformers import (
     AutoTokenizer,
@@ -308,7 +309,8 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def nemo_log(caplog):
-    """What NeMo's logger says; it does not hand its records on to the root logger."""
+    """What NeMo's logger says, once more what it says but once; it hands none of its records on to the root logger."""
+    nemo_logging.once_logged.clear()
     logger = logging.getLogger("nemo_logger")
     logger.addHandler(caplog.handler)
     yield caplog
